@@ -1,0 +1,124 @@
+"""What one study's analysis gives back. Everything a report needs, nothing that needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from medmtl.core.flags import Flag
+    from medmtl.core.volume import Volume
+
+__all__ = [
+    "Covariates",
+    "FindingResult",
+    "Measurement",
+    "ModelIdentity",
+    "Prediction",
+    "SegmentResult",
+    "VolumePrediction",
+]
+
+
+@dataclass(frozen=True)
+class Covariates:
+    """Clinical covariates of a study; None where unknown. Unknown is not zero."""
+
+    age_years: float | None = None
+    sex: str | None = None
+    height_cm: float | None = None
+    weight_kg: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model answered."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """One segment of one volume; `mean_intensity` is None where the segment is empty."""
+
+    volume: str
+    label: int
+    name: str
+    volume_ml: float
+    voxels: int
+    mean_intensity: float | None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A number derived from masks; `value` is None where it could not be derived.
+
+    Attributes:
+        name: Snake-case name, such as "lv_ejection_fraction".
+        value: The number in `unit`.
+        unit: UCUM unit, such as "mL", "mm", "%", "mL/m2", "1".
+        source: What it was derived from, for example "ed:left_ventricle_cavity" ("from" in JSON).
+    """
+
+    name: str
+    value: float | None
+    unit: str
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class FindingResult:
+    """One diagnosis label of a study.
+
+    Attributes:
+        name: Finding name of the schema.
+        probability: In 0..1, calibrated where `calibrated` says so.
+        threshold: Operating point.
+        decision: Whether the finding is called present.
+        calibrated: Whether the probability went through the bundle's calibration.
+        cams: Activation map in 0..1 per volume id, on its own coarse grid.
+        cam_energy_in_segments: Share of the map's energy inside each segment, 0..1.
+        measurements: Names of the measurements that the decision used.
+    """
+
+    name: str
+    probability: float
+    threshold: float
+    decision: bool
+    calibrated: bool
+    cams: Mapping[str, Volume] = field(default_factory=dict)
+    cam_energy_in_segments: Mapping[str, float] = field(default_factory=dict)
+    measurements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class VolumePrediction:
+    """Masks of one volume.
+
+    Attributes:
+        volume: The source volume that was analysed (image and grid).
+        label_map: Shape of the source volume, uint8 or uint16, 0 is background.
+    """
+
+    volume: Volume
+    label_map: NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The whole answer for one study."""
+
+    model: ModelIdentity
+    volumes: tuple[VolumePrediction, ...]
+    segments: tuple[SegmentResult, ...]
+    measurements: tuple[Measurement, ...]
+    findings: tuple[FindingResult, ...]
+    flags: tuple[Flag, ...]
+    timings_s: Mapping[str, float]
+    notice: str = "Research software, not a medical device."

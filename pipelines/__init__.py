@@ -1,0 +1,1 @@
+"""The programs: `medmtl` on the command line and the recipes of the shipped models."""

@@ -1,0 +1,37 @@
+"""The `medmtl` command line: parse, build, call, print. Heavy imports happen inside commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+import typer
+
+from medmtl import MedmtlError
+
+from .console import COULD_NOT_START
+
+app = typer.Typer(
+    name="medmtl",
+    help="Joint medical image segmentation and diagnosis. Research software, no medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a traceback with locals would show patient identities
+    pretty_exceptions_show_locals=False,
+)
+
+
+def main() -> None:
+    """Run one command; a known error is one line on stderr and exit status 2."""
+    if not os.environ.get("PYTHONWARNINGS"):
+        warnings.simplefilter("ignore")  # library warnings quote header values
+    try:
+        app()
+    except MedmtlError as error:
+        sys.stderr.write(f"medmtl: {error}\n")
+        sys.exit(COULD_NOT_START)
+
+
+if __name__ == "__main__":
+    main()
