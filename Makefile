@@ -1,0 +1,78 @@
+# Needs make, git and Python >= 3.11 with venv; everything else goes into .venv.
+#   make demo            the main job on generated studies, ending with a table of the results
+#   make test            linters, types, layer contracts, all tests
+#   make env TORCH=cuda  the virtual environment with the CUDA build of torch
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: env lint format types imports pytest test docs demo bench bench-quick clean
+
+TORCH ?= cpu
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+  && echo "$$python" && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TORCH_STAMP := .venv/.torch-$(TORCH)
+RUNTIME_STAMP := .venv/.runtime
+DEV_STAMP := .venv/.dev
+
+env: $(DEV_STAMP)
+
+$(TORCH_STAMP): constraints/$(TORCH).txt constraints/torch.txt
+	@test -n "$(PYTHON)" || { echo "medmtl needs Python >= 3.11; set PYTHON=/path/to/python" >&2; exit 2; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	rm -f .venv/.torch-*
+	# Few retries: where the index of constraints/cpu.txt cannot be reached, the others are asked.
+	$(PIP) install --retries 2 --no-deps --force-reinstall -r constraints/$(TORCH).txt
+	touch $@
+
+# -c torch.txt keeps any dependency from bringing another torch.
+$(RUNTIME_STAMP): $(TORCH_STAMP) pyproject.toml
+	$(PIP) install -c constraints/torch.txt -e .
+	touch $@
+
+$(DEV_STAMP): $(RUNTIME_STAMP)
+	$(PIP) install -c constraints/torch.txt -e ".[dev]"
+	touch $@
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(DEV_STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(DEV_STAMP)
+	$(BIN)/mypy
+
+imports: $(DEV_STAMP)
+	$(BIN)/lint-imports
+
+pytest: $(DEV_STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test: lint types imports pytest
+
+docs: $(DEV_STAMP)
+	$(PIP) install -c constraints/torch.txt -e ".[docs]"
+	$(BIN)/mkdocs build --strict
+
+demo: $(RUNTIME_STAMP)
+	rm -rf demo
+	$(BIN)/medmtl phantom --kind torso-ct --studies 1 -o demo/studies/torso-ct
+	$(BIN)/medmtl phantom --kind cardiac-mr --studies 1 -o demo/studies/cardiac-mr
+	$(BIN)/medmtl predict demo/studies/torso-ct --model torso-ct-phantom -o demo/results/torso-ct
+	$(BIN)/medmtl predict demo/studies/cardiac-mr --model cardiac-mr -o demo/results/cardiac-mr
+	@$(BIN)/python -m pipelines.summary demo/results
+
+bench: $(DEV_STAMP)
+	$(BIN)/python -m benchmarks
+
+bench-quick: $(DEV_STAMP)
+	$(BIN)/python -m benchmarks --quick
+
+clean:
+	rm -rf .venv demo dist site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,58 @@
+"""`python -m pipelines.summary FOLDER`: what the demonstration found, as a table on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def finding_texts(case: dict[str, Any]) -> str:
+    """Findings called present, with their probability; "none" where no finding is."""
+    present = [
+        f"{finding['name']} {finding['probability']:.2f}"
+        for finding in case["findings"]
+        if finding["decision"]
+    ]
+    return "\n".join(present) or "none"
+
+
+def segment_texts(case: dict[str, Any]) -> str:
+    """Volume of every segment that is not empty, in mL."""
+    return "\n".join(
+        f"{segment['volume']} {segment['name']} {segment['volume_ml']:.1f} mL"
+        for segment in case["segments"]
+        if segment["voxels"]
+    )
+
+
+def summary_table(folder: Path) -> Table:
+    """One row per `case.json` under `folder`."""
+    table = Table(title="Results", show_lines=True)
+    for heading in ("model", "case", "segments", "findings present", "seconds"):
+        table.add_column(heading)
+    for path in sorted(folder.rglob("case.json")):
+        case = json.loads(path.read_text(encoding="utf-8"))
+        seconds = f"{case['timings_s'].get('total', 0):.1f}"
+        name = case["model"]["name"]
+        table.add_row(name, path.parent.name, segment_texts(case), finding_texts(case), seconds)
+    return table
+
+
+def main() -> None:
+    """Print the table and where the files are."""
+    folder = Path(sys.argv[1])
+    console = Console()
+    console.print(summary_table(folder))
+    console.print(f"Masks, activation maps and case.json: {folder}", soft_wrap=True)
+    for preview in sorted(folder.rglob("preview.png")):
+        console.print(f"  preview: {preview}", soft_wrap=True)
+    console.print("Research software, not a medical device.")
+
+
+if __name__ == "__main__":
+    main()
