@@ -1,0 +1,1 @@
+"""Tensor in, logits out: the shared 3D encoder, the segmentation decoder and the diagnosis head."""

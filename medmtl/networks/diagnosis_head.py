@@ -1,0 +1,133 @@
+"""The multi-label diagnosis head: pooled features, measurements and covariates to logits.
+
+Tensors: B batch, V volume of the study, D pooled features, M measurements, F findings.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveInt,
+    field_validator,
+)
+from torch import Tensor, nn
+
+__all__ = ["DiagnosisHead", "HeadConfig"]
+
+
+class HeadConfig(BaseModel):
+    """What the diagnosis reads and how large its layers are.
+
+    Attributes:
+        levels: Encoder levels to pool, as indices into the feature maps (-1 is the coarsest).
+        pooling: Any of "global", "attention", "mask" (inside predicted organs).
+        measurements: Name of a measurement set of the predicted masks, or None.
+        detach_measurements: Whether the diagnosis loss must not reach the masks through them.
+        covariates: Clinical covariates, any of age_years, sex_male, height_cm, weight_kg.
+        embedding: Width of the pooled features after projection; 0 leaves them out.
+        hidden: Width of the hidden layer.
+        members: Parallel classifiers whose logits are averaged (bagging inside one pass).
+        dropout: Probability during training.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    levels: tuple[int, ...] = (-2, -1)
+    pooling: tuple[Literal["global", "attention", "mask"], ...] = ("global", "attention", "mask")
+    measurements: str | None = None
+    detach_measurements: bool = False
+    covariates: tuple[str, ...] = ()
+    embedding: int = Field(default=32, ge=0)
+    hidden: PositiveInt = 32
+    members: PositiveInt = 1
+    dropout: NonNegativeFloat = Field(default=0.3, lt=1.0)
+
+    @field_validator("pooling")
+    @classmethod
+    def _global_first(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        if kinds[:1] != ("global",):
+            raise ValueError(f"pooling must start with 'global', the fallback. Found {kinds}.")
+        return kinds
+
+
+class Standardise(nn.Module):
+    """Z-score by buffers learned from training data; unknown (NaN) becomes 0 plus an indicator."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+
+    @torch.no_grad()
+    def fit(self, values: Tensor) -> None:
+        """Set the buffers from training values (N, size), ignoring NaN."""
+        mean = values.nanmean(dim=0)
+        std = (values - mean).square().nanmean(dim=0).sqrt()
+        self.mean.copy_(torch.nan_to_num(mean))
+        self.std.copy_(torch.nan_to_num(std, nan=1.0).clamp_min(1e-6))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(B, size) to (B, 2 size): bounded z-scores and indicators of what is unknown."""
+        is_unknown = values.isnan()
+        z = (torch.where(is_unknown, self.mean, values) - self.mean) / self.std
+        # Far outside of the training range the answer must saturate, not extrapolate.
+        return torch.cat([4.0 * torch.tanh(z / 4.0), is_unknown.to(values.dtype)], dim=-1)
+
+
+class DiagnosisHead(nn.Module):
+    """Logits of F findings for a study of V volumes."""
+
+    def __init__(
+        self, config: HeadConfig, *, pooled: int, measurements: int, findings: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.facts = Standardise(measurements + len(config.covariates))
+        width = 2 * (measurements + len(config.covariates))
+        self.project: nn.Module | None = None
+        if config.embedding:
+            self.project = nn.Sequential(
+                nn.LayerNorm(pooled),
+                nn.Dropout(config.dropout),
+                nn.Linear(pooled, config.embedding),
+            )
+            width += config.embedding
+        self.members = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(width, config.hidden),
+                nn.GELU(),
+                nn.Dropout(config.dropout),
+                nn.Linear(config.hidden, findings),
+            )
+            for _ in range(config.members)
+        )
+
+    def inputs(self, pooled: Tensor, measurements: Tensor, covariates: dict[str, Tensor]) -> Tensor:
+        """The vector (B, width) that the classifiers read.
+
+        Args:
+            pooled: (B, D), the volumes of the study joined.
+            measurements: (B, M), NaN where unknown.
+            covariates: (B,) each, NaN where unknown.
+        """
+        known = [covariates[name].unsqueeze(-1) for name in self.config.covariates]
+        facts = self.facts(torch.cat([measurements, *known], dim=-1))
+        if self.project is None:
+            return torch.as_tensor(facts)
+        return torch.cat([facts, self.project(pooled)], dim=-1)
+
+    def forward(
+        self, pooled: Tensor, measurements: Tensor, covariates: dict[str, Tensor]
+    ) -> Tensor:
+        """Logits (B, F), see `inputs`."""
+        vector = self.inputs(pooled, measurements, covariates)
+        return torch.stack([member(vector) for member in self.members]).mean(dim=0)

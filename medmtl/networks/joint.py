@@ -1,0 +1,209 @@
+"""The joint network: one shared 3D encoder, a segmentation decoder and a diagnosis head.
+
+Tensors: B batch, V volume of the study, C class (background first), K J I voxel axes, F finding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from medmtl.networks.backbones import Backbone, BackboneConfig, DynUNetConfig
+from medmtl.networks.diagnosis_head import DiagnosisHead, HeadConfig
+from medmtl.networks.measurements import MEASUREMENTS, MeasurementSet
+from medmtl.networks.pooling import PooledSums, Pooling
+from medmtl.networks.slice_context import SliceContext
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["COVARIATES", "JointNet", "JointOutput", "NetworkConfig"]
+
+COVARIATES = ("age_years", "sex_male", "height_cm", "weight_kg")
+"""Names a head may list; unknown is NaN."""
+
+
+class NetworkConfig(BaseModel):
+    """The joint network of a bundle.
+
+    Attributes:
+        backbone: The shared encoder and the decoder.
+        slice_context: Neighbouring slices on each side that the stem sees as channels.
+        volumes: Names of the volumes of a study, in input order.
+        segments: Segment names in label order.
+        findings: Finding names in output order; empty switches the diagnosis off.
+        has_segmentation: False switches the masks off.
+        head: The diagnosis head; None switches it off.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: BackboneConfig = Field(default_factory=DynUNetConfig)
+    slice_context: int = Field(default=0, ge=0, le=2)
+    volumes: tuple[str, ...] = ("image",)
+    segments: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    has_segmentation: bool = True
+    head: HeadConfig | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class JointOutput:
+    """What one forward pass gives.
+
+    Attributes:
+        segmentation_logits: V tensors (B, C, K, J, I); empty where segmentation is off.
+        finding_logits: (B, F), or None where diagnosis is off.
+        measurements: (B, M) inputs of the diagnosis, NaN where unknown; M may be 0.
+        is_empty: (B, V, S), which predicted organs were empty for mask-guided pooling.
+    """
+
+    segmentation_logits: list[Tensor]
+    finding_logits: Tensor | None
+    measurements: Tensor
+    is_empty: Tensor
+
+
+class JointNet(nn.Module):
+    """Masks of every volume and the diagnosis of the study from one shared encoder."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.context = SliceContext(config.slice_context)
+        module = config.backbone.build(
+            in_channels=2 * config.slice_context + 1, out_channels=len(config.segments) + 1
+        )
+        self.backbone = module
+        self.poolings = nn.ModuleList()
+        self.measure: MeasurementSet | None = None
+        self.head: DiagnosisHead | None = None
+        if config.head is not None and config.findings:
+            self._add_head(config.head)
+
+    def _add_head(self, head: HeadConfig) -> None:
+        channels = cast("Backbone", self.backbone).channels
+        kinds = head.pooling if self.config.has_segmentation else tuple(
+            kind for kind in head.pooling if kind != "mask"
+        )  # fmt: skip
+        if head.embedding:
+            for level in head.levels:
+                pooling = Pooling(
+                    channels=channels[level], segments=len(self.config.segments), kinds=kinds
+                )
+                self.poolings.append(pooling)
+        if head.measurements is not None:
+            self.measure = MEASUREMENTS[head.measurements](self.config.segments)
+        width = sum(
+            cast("Pooling", pooling).count * channels[level]
+            for pooling, level in zip(self.poolings, head.levels, strict=False)
+        )
+        self.head = DiagnosisHead(
+            head,
+            pooled=width * len(self.config.volumes),
+            measurements=len(self.measure.names) if self.measure else 0,
+            findings=len(self.config.findings),
+        )
+
+    @property
+    def divisor(self) -> tuple[int, int, int]:
+        """The grid (K, J, I) must be a multiple of this."""
+        return cast("Backbone", self.backbone).divisor
+
+    @property
+    def measurement_names(self) -> tuple[str, ...]:
+        """Names of `JointOutput.measurements`, in order."""
+        return self.measure.names if self.measure else ()
+
+    def encode(self, image_bckji: Tensor) -> list[Tensor]:
+        """Shared feature maps of one volume, fine to coarse."""
+        return cast("Backbone", self.backbone).encode(self.context(image_bckji))
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Segmentation logits (B, C, K, J, I) of one volume."""
+        return cast("Backbone", self.backbone).decode(features)
+
+    def pool(
+        self, features: list[Tensor], probabilities: Tensor, weight: Tensor | None = None
+    ) -> list[PooledSums]:
+        """Additive pooled sums of one tile of one volume, one per pooled level.
+
+        Args:
+            features: Of `encode`.
+            probabilities: (B, C, K, J, I) of the same tile.
+            weight: (K, J, I) importance of the tile's voxels, None for one everywhere.
+        """
+        levels = self.config.head.levels if self.config.head else ()
+        sums = []
+        for pooling, level in zip(self.poolings, levels, strict=False):
+            feature = features[level]
+            scaled = weight
+            if weight is not None:
+                scaled = nn.functional.adaptive_avg_pool3d(weight[None, None], feature.shape[2:])[0]
+            sums.append(cast("Pooling", pooling).sums(feature, probabilities, scaled))
+        return sums
+
+    def diagnose(
+        self,
+        pooled: Sequence[list[PooledSums]],
+        probabilities: list[Tensor],
+        *,
+        spacing_mm: Tensor,
+        covariates: dict[str, Tensor],
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Finding logits (B, F), measurements (B, M) and empty organs (B, V, S).
+
+        Args:
+            pooled: For each volume the sums of `pool`, added up over its tiles.
+            probabilities: V tensors (B, C, K, J, I) of the whole volumes.
+            spacing_mm: (B, V, 3) along (K, J, I).
+            covariates: (B,) each of COVARIATES, NaN where unknown.
+        """
+        batch = spacing_mm.shape[0]
+        measurements = spacing_mm.new_zeros(batch, 0)
+        vectors, empties = [spacing_mm.new_zeros(batch, 0)], []
+        for sums in pooled:
+            for pooling, level_sums in zip(self.poolings, sums, strict=True):
+                vector, empty = cast("Pooling", pooling).finish(level_sums)
+                vectors.append(vector)
+            empties.append(empty if sums else spacing_mm.new_zeros(batch, 0, dtype=torch.bool))
+        is_empty = torch.stack(empties, dim=1)
+        if self.head is None:
+            return None, measurements, is_empty
+        if self.measure is not None:
+            masks = probabilities
+            if self.head.config.detach_measurements:
+                masks = [mask.detach() for mask in masks]
+            measurements = self.measure(masks, spacing_mm, covariates)
+        logits = self.head(torch.cat(vectors, dim=-1), measurements, covariates)
+        return logits, measurements, is_empty
+
+    def forward(
+        self, volumes: Sequence[Tensor], *, spacing_mm: Tensor, covariates: dict[str, Tensor]
+    ) -> JointOutput:
+        """Masks and diagnosis of a batch of studies in one pass.
+
+        Args:
+            volumes: V tensors (B, 1, K, J, I), each grid a multiple of `divisor`.
+            spacing_mm: (B, V, 3) along (K, J, I).
+            covariates: (B,) each of COVARIATES, NaN where unknown.
+        """
+        logits, probabilities, pooled = [], [], []
+        for image in volumes:
+            features = self.encode(image)
+            volume_logits = self.decode(features) if self.config.has_segmentation else None
+            if volume_logits is None:
+                shape = (image.shape[0], len(self.config.segments) + 1, *image.shape[2:])
+                probabilities.append(image.new_zeros(shape))
+            else:
+                logits.append(volume_logits)
+                probabilities.append(volume_logits.float().softmax(dim=1))
+            pooled.append(self.pool(features, probabilities[-1]))
+        finding_logits, measurements, is_empty = self.diagnose(
+            pooled, probabilities, spacing_mm=spacing_mm, covariates=covariates
+        )
+        return JointOutput(logits, finding_logits, measurements, is_empty)
