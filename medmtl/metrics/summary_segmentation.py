@@ -1,0 +1,90 @@
+"""Dice, HD95 and NSD over cases, with intervals over patients."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medmtl.metrics.intervals import Interval, bootstrap
+from medmtl.metrics.weighted import mean_of_means, weighted_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from medmtl.metrics.scores import CaseScore, SegmentScore
+
+    Row = tuple[str, SegmentScore]
+    """Patient and what was measured on one segment of one volume."""
+
+__all__ = ["mean_interval", "summarise_segmentation"]
+
+
+def summarise_segmentation(cases: Sequence[CaseScore]) -> dict[str, Any]:
+    """The part `segmentation` of metrics.json; `mean_dice` weighs every segment the same."""
+    rows = [(case.patient_id, score) for case in cases for score in case.segments]
+    volume_ids = sorted({score.volume_id for _, score in rows})
+    by_volume = {
+        volume_id: _summarise([row for row in rows if row[1].volume_id == volume_id])
+        for volume_id in volume_ids
+    }
+    return {**_summarise(rows), "per_volume_id": by_volume}
+
+
+def mean_interval(patients: Sequence[str], values: Sequence[float | None]) -> Interval:
+    """Mean of the values that exist, with its interval over patients."""
+    kept = [
+        (patient, value)
+        for patient, value in zip(patients, values, strict=True)
+        if value is not None
+    ]
+    numbers = np.array([value for _, value in kept], dtype=np.float64)
+    return bootstrap(
+        lambda weights_rn: weighted_mean(weights_rn, numbers),
+        [patient for patient, _ in kept],
+        value=float(numbers.mean()) if len(numbers) else None,
+    )
+
+
+def _summarise(rows: Sequence[Row]) -> dict[str, Any]:
+    names = list(dict.fromkeys(score.segment for _, score in rows))
+    return {
+        "mean_dice": _mean_dice(rows, names).as_json(),
+        "per_segment": {
+            name: _segment([row for row in rows if row[1].segment == name]) for name in names
+        },
+    }
+
+
+def _segment(rows: Sequence[Row]) -> dict[str, Any]:
+    patients = [patient for patient, _ in rows]
+    interval = partial(mean_interval, patients)
+    missed = sum(score.is_missed for _, score in rows)
+    return {
+        "dice": interval([score.dice for _, score in rows]).as_json(),
+        "hd95_mm": {
+            **interval([score.hd95_mm for _, score in rows]).as_json(),
+            "missed": missed,
+        },
+        "nsd": interval([score.nsd for _, score in rows]).as_json(),
+    }
+
+
+def _mean_dice(rows: Sequence[Row], names: Sequence[str]) -> Interval:
+    """Mean over segments of each segment's mean, so that a rare lesion counts like an organ."""
+    kept = [(patient, score.segment, score.dice) for patient, score in rows]
+    kept = [row for row in kept if row[2] is not None]
+    segments = np.array([segment for _, segment, _ in kept])
+    values = np.array([value for _, _, value in kept], dtype=np.float64)
+    members = [segments == name for name in names if name in set(segments)]
+    if not members:
+        return Interval(None, None, 0)
+
+    def statistic(weights_rn: NDArray[np.float64]) -> NDArray[np.float64]:
+        return mean_of_means([weighted_mean(weights_rn[:, m], values[m]) for m in members])
+
+    value = float(np.mean([values[m].mean() for m in members]))
+    return bootstrap(statistic, [patient for patient, _, _ in kept], value=value)

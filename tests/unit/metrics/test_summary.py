@@ -1,0 +1,132 @@
+"""metrics.json from hand-made rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from medmtl.core.geometry import Geometry
+from medmtl.metrics.scores import CaseScore, FindingScore, SegmentScore, score_segment
+from medmtl.metrics.summary import summarise
+from medmtl.metrics.summary_diagnosis import exclusive_class
+
+
+def segment(name: str, dice: float | None, *, volume: str = "ed") -> SegmentScore:
+    return SegmentScore(
+        volume, name, dice, 2.0 if dice else None, dice, dice == 0.0, truth_ml=1.0, predicted_ml=1.0
+    )
+
+
+def finding(name: str, truth: bool | None, probability: float) -> FindingScore:
+    return FindingScore(name, truth, probability, decision=probability >= 0.5)
+
+
+def case(number: int, *parts: SegmentScore | FindingScore) -> CaseScore:
+    return CaseScore(
+        case_id=f"c{number}",
+        patient_id=f"p{number}",
+        segments=tuple(part for part in parts if isinstance(part, SegmentScore)),
+        findings=tuple(part for part in parts if isinstance(part, FindingScore)),
+    )
+
+
+def test_every_segment_weighs_the_same_in_the_mean_dice() -> None:
+    cases = [
+        case(n, segment("organ", 1.0), segment("lesion", 0.5 if n == 0 else None)) for n in range(4)
+    ]
+    part = summarise(cases, findings=())["segmentation"]
+    assert part["mean_dice"]["value"] == 0.75
+    assert part["per_segment"]["organ"]["dice"] == {"value": 1.0, "ci95": [1.0, 1.0], "n": 4}
+    assert part["per_segment"]["lesion"]["dice"]["n"] == 1
+
+
+def test_a_missed_segment_counts_as_zero_and_is_named() -> None:
+    cases = [case(0, segment("organ", 0.0)), case(1, segment("organ", 1.0))]
+    organ = summarise(cases, findings=())["segmentation"]["per_segment"]["organ"]
+    assert organ["dice"]["value"] == 0.5
+    assert organ["hd95_mm"]["value"] == 2.0
+    assert organ["hd95_mm"]["missed"] == 1
+
+
+def test_phases_are_told_apart() -> None:
+    cases = [case(0, segment("organ", 0.9), segment("organ", 0.7, volume="es"))]
+    part = summarise(cases, findings=())["segmentation"]
+    assert part["mean_dice"]["value"] == pytest.approx(0.8)
+    assert part["per_volume_id"]["ed"]["mean_dice"]["value"] == 0.9
+    assert part["per_volume_id"]["es"]["per_segment"]["organ"]["dice"]["value"] == 0.7
+
+
+def test_accuracy_counts_the_findings_and_none_of_them() -> None:
+    names = ("a", "b")
+    cases = [
+        case(0, finding("a", True, 0.9), finding("b", False, 0.6)),
+        case(1, finding("a", False, 0.1), finding("b", True, 0.2)),
+        case(2, finding("a", False, 0.1), finding("b", False, 0.2)),
+        case(3, finding("a", None, 0.9), finding("b", False, 0.2)),
+    ]
+    part = summarise(cases, findings=names, is_exclusive=True)["diagnosis"]
+    assert part["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert part["accuracy"]["n"] == 3
+    assert part["confusion"]["classes"] == ["a", "b", "none"]
+    assert part["confusion"]["matrix"] == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
+    assert "accuracy" not in summarise(cases, findings=names)["diagnosis"]
+
+
+def test_of_several_decided_findings_the_most_probable_is_the_class() -> None:
+    findings = [finding("a", None, 0.7), finding("b", None, 0.8)]
+    assert exclusive_class(findings, of_truth=False) == "b"
+    assert exclusive_class(findings, of_truth=True) is None
+
+
+def test_macro_auroc_leaves_out_what_has_one_truth_value() -> None:
+    cases = [case(n, finding("a", n > 2, n / 10), finding("b", False, 0.1)) for n in range(6)]
+    part = summarise(cases, findings=("a", "b"))["diagnosis"]
+    assert part["macro_auroc"]["value"] == 1.0
+    assert part["per_finding"]["a"]["auroc"]["ci95"] == [1.0, 1.0]
+    assert part["per_finding"]["b"]["auroc"]["value"] is None
+    assert part["per_finding"]["b"]["n_absent"] == 6
+
+
+def test_predictions_of_unknown_findings_enter_no_number() -> None:
+    def cases(unknown: float) -> list[CaseScore]:
+        scores = np.random.default_rng(3).random(12)
+        truths = [True, False, None] * 4
+        return [
+            case(n, finding("a", t, unknown if t is None else float(s)))
+            for n, (t, s) in enumerate(zip(truths, scores, strict=True))
+        ]
+
+    assert summarise(cases(0.01), findings=("a",), is_exclusive=True) == summarise(
+        cases(0.99), findings=("a",), is_exclusive=True
+    )
+
+
+def test_evidence_is_asked_only_where_the_finding_is_present() -> None:
+    hit = replace(finding("a", True, 0.9), pointing_game=1.0, energy_in_segments=0.4)
+    miss = replace(hit, pointing_game=0.0, energy_in_segments=None)
+    absent = replace(hit, truth=False)
+    cases = [case(n, part) for n, part in enumerate((hit, miss, absent))]
+    evidence = summarise(cases, findings=("a",))["evidence"]["per_finding"]["a"]
+    assert (evidence["pointing_game"]["value"], evidence["pointing_game"]["n"]) == (0.5, 2)
+    assert (evidence["energy_in_segments"]["value"], evidence["energy_in_segments"]["n"]) == (
+        0.4,
+        1,
+    )
+
+
+def test_nothing_to_measure_gives_no_numbers() -> None:
+    part = summarise([case(0)], findings=())
+    assert part["segmentation"]["mean_dice"]["value"] is None
+    assert part["diagnosis"]["macro_auroc"]["value"] is None
+
+
+def test_volumes_are_measured_in_millilitres() -> None:
+    geometry = Geometry.from_parts(shape=(10, 10, 10), spacing_mm=(2, 2, 5))
+    truth = np.zeros(geometry.shape, dtype=bool)
+    truth[:5] = True
+    score = score_segment(truth, truth, geometry=geometry, volume_id="ed", segment="organ")
+    assert score.truth_ml == pytest.approx(500 * 20 / 1000)
+    assert score.dice == 1.0
+    assert not score.is_missed
