@@ -1,0 +1,110 @@
+"""What every benchmark leaves behind: rows with their targets, and the machine they hold for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "benchmarks"
+PAGE = ROOT / "docs" / "benchmarks.md"
+_PACKAGES = ("numpy", "torch", "monai", "pydicom", "highdicom", "SimpleITK")
+
+_HEAD = """# Benchmarks
+
+`make bench` measures all of this anew and writes this page from the files in `docs/benchmarks/`.
+`make bench-quick` is the same on small inputs, to see that it runs: its figures are kept nowhere.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number with its unit, its target and whether that was reached."""
+
+    what: str
+    measured: str
+    target: str = ""
+    reached: bool | None = None
+
+
+def options(description: str) -> argparse.Namespace:
+    """The arguments that every benchmark takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="Small inputs; only that it runs.")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="Folder of the JSON files.")
+    return parser.parse_args()
+
+
+def processor() -> str:
+    """Model name of the processor, as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine() -> dict[str, Any]:
+    """The machine and the versions, without its name."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _PACKAGES},
+        # Others may share the machine: a time taken under load is an upper bound.
+        "load_1_min": round(os.getloadavg()[0], 2),
+    }
+
+
+def write_result(name: str, rows: list[Row], *, out: Path) -> None:
+    """Write `<out>/<name>.json` and say the rows on stdout."""
+    out.mkdir(parents=True, exist_ok=True)
+    record = {
+        "name": name,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "rows": [asdict(row) for row in rows],
+    }
+    text = json.dumps(record, indent=2) + "\n"
+    (out / f"{name}.json").write_text(text, encoding="utf-8")
+    for row in rows:
+        print(f"{row.what}: {row.measured}" + (f" (target {row.target})" if row.target else ""))
+
+
+def _section(record: dict[str, Any]) -> str:
+    on = record["machine"]
+    packages = ", ".join(f"{name} {number}" for name, number in on["packages"].items())
+    marks = {True: "yes", False: "no", None: ""}
+    lines = [
+        f"\n## {record['name']}\n",
+        "| what | measured | target | reached |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['what']} | {row['measured']} | {row['target']} | {marks[row['reached']]} |"
+            for row in record["rows"]
+        ),
+        f"\n{record['date']}, {on['processor']}, {on['cores']} cores, {on['memory_gib']} GiB, "
+        f"{on['system']}, Python {on['python']}, {packages}; "
+        f"load average at the end {on['load_1_min']}.\n",
+    ]
+    return "\n".join(lines)
+
+
+def write_page(results: Path = RESULTS, page: Path = PAGE) -> None:
+    """Gather every JSON record into the Markdown page."""
+    records = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))
+    ]
+    page.write_text(_HEAD + "".join(map(_section, records)), encoding="utf-8")
