@@ -1,0 +1,185 @@
+"""Linear interpolation between two grids whose axes are parallel, slab by slab.
+
+Every grid that preprocessing makes is the source grid permuted, mirrored, cropped and rescaled, so
+the way back is separable: three one-dimensional interpolations, never a whole float volume.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from medmtl.core.geometry import Geometry
+
+__all__ = ["SlabInterpolator", "interpolate_slabs", "nearest", "parallel_axes"]
+
+AXIS_TOLERANCE_VOXEL = 0.01
+"""How far two "parallel" axes may drift apart over their whole length, in voxels."""
+
+_SLAB_VOXELS = 2**21
+_EDGE = 1e-6  # keeps voxel centres exactly on the border of the extent inside, in voxels
+
+
+def parallel_axes(geometry: Geometry, target: Geometry) -> tuple[int, int, int]:
+    """Axis of `geometry` that runs along each axis of `target`.
+
+    Raises:
+        ValueError: If one grid is oblique to the other.
+    """
+    matrix = np.linalg.inv(geometry.affine_lps) @ target.affine_lps
+    axes = tuple(int(axis) for axis in np.abs(matrix[:3, :3]).argmax(axis=0))
+    drift = np.abs(matrix[:3, :3]) * (np.asarray(target.shape) - 1)
+    drift[axes, (0, 1, 2)] = 0.0
+    if sorted(axes) != [0, 1, 2] or drift.max() > AXIS_TOLERANCE_VOXEL:
+        message = (
+            f"The grids are not parallel: axes drift {drift.max():.3g} voxels apart, at most "
+            f"{AXIS_TOLERANCE_VOXEL} is allowed. Resample onto a parallel grid first."
+        )
+        raise ValueError(message)
+    return axes[0], axes[1], axes[2]
+
+
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    """Where the voxels `start`..`stop` of one target axis fall on the array's axis."""
+
+    start: int
+    stop: int
+    lower: NDArray[np.intp]
+    upper: NDArray[np.intp]
+    weight: NDArray[np.float32]
+
+    @classmethod
+    def from_coordinates(cls, coordinates: NDArray[np.float64], size: int) -> _Axis:
+        """Voxels half a voxel beyond the outermost centres still belong to the array's extent."""
+        inside = np.flatnonzero((coordinates >= -0.5 - _EDGE) & (coordinates <= size - 0.5 + _EDGE))
+        start, stop = (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, 0)
+        clamped = np.clip(coordinates[start:stop], 0, size - 1)
+        lower = np.floor(clamped + _EDGE).astype(np.intp)
+        upper = np.minimum(lower + 1, size - 1)
+        weight = np.clip(clamped - lower, 0, 1).astype(np.float32)
+        return cls(start, stop, lower, upper, weight)
+
+    def part(self, start: int, stop: int) -> _Axis:
+        """Only the target voxels from `start` to `stop`."""
+        first, last = max(start, self.start), min(stop, self.stop)
+        keep = slice(first - self.start, max(last, first) - self.start)
+        return _Axis(first, last, self.lower[keep], self.upper[keep], self.weight[keep])
+
+    def interpolate(self, values: NDArray[Any], axis: int) -> NDArray[np.float32]:
+        """Linear interpolation of `values` along `axis`."""
+        low = values.take(self.lower, axis=axis)
+        if not self.weight.any():
+            return np.asarray(low, dtype=np.float32)
+        high = values.take(self.upper, axis=axis).astype(np.float32, copy=False)
+        shape = [1] * values.ndim
+        shape[axis] = -1
+        high -= low
+        high *= self.weight.reshape(shape)
+        high += low
+        return high
+
+
+def _sample_axes(geometry: Geometry, target: Geometry) -> tuple[_Axis, ...]:
+    matrix = np.linalg.inv(geometry.affine_lps) @ target.affine_lps
+    return tuple(
+        _Axis.from_coordinates(
+            matrix[own, axis] * np.arange(target.shape[axis]) + matrix[own, 3], geometry.shape[own]
+        )
+        for axis, own in enumerate(parallel_axes(geometry, target))
+    )
+
+
+class SlabInterpolator:
+    """Takes arrays on one grid to slabs of a parallel grid; prepared once, used for many arrays.
+
+    Args:
+        geometry: Grid of the arrays to come.
+        target: Grid wanted; its third axis is cut into slabs.
+        outside: Value where the target reaches beyond the extent of `geometry`.
+
+    Raises:
+        ValueError: If the grids are oblique to each other.
+    """
+
+    def __init__(self, geometry: Geometry, target: Geometry, *, outside: float = 0.0) -> None:
+        self.geometry = geometry
+        self.target = target
+        self.outside = outside
+        self._order = parallel_axes(geometry, target)
+        self._axes = _sample_axes(geometry, target)
+
+    def planes(self, *, max_voxels: int = _SLAB_VOXELS) -> Iterator[slice]:
+        """Slices along the target's third axis that hold about `max_voxels` voxels each."""
+        i, j, k = self.target.shape
+        step = max(1, max_voxels // (i * j))
+        for start in range(0, k, step):
+            yield slice(start, min(start + step, k))
+
+    def slab(self, array: NDArray[Any], planes: slice) -> NDArray[np.float32]:
+        """Values of `array` (i, j, k) on the target planes, shape (i, j, planes), i fastest."""
+        if tuple(array.shape) != self.geometry.shape:
+            raise ValueError(f"Array {array.shape} is not on the grid {self.geometry.shape}.")
+        i, j, _ = self.target.shape
+        on_i, on_j = self._axes[0], self._axes[1]
+        on_k = self._axes[2].part(planes.start, planes.stop)
+        out_kji = np.full((planes.stop - planes.start, j, i), self.outside, dtype=np.float32)
+        if min(on_i.lower.size, on_j.lower.size, on_k.lower.size) == 0:
+            return out_kji.T
+        values = self._near(array.transpose(self._order).T, on_k)
+        values = on_j.interpolate(on_i.interpolate(values, 2), 1)
+        first = int(min(on_k.lower.min(), on_k.upper.min()))
+        local = _Axis(0, 0, on_k.lower - first, on_k.upper - first, on_k.weight)
+        out_kji[
+            on_k.start - planes.start : on_k.stop - planes.start,
+            on_j.start : on_j.stop,
+            on_i.start : on_i.stop,
+        ] = local.interpolate(values, 0)
+        return out_kji.T
+
+    @staticmethod
+    def _near(values_kji: NDArray[Any], on_k: _Axis) -> NDArray[Any]:
+        return values_kji[on_k.lower.min() : on_k.upper.max() + 1]
+
+
+def interpolate_slabs(
+    array: NDArray[Any], geometry: Geometry, target: Geometry, *, outside: float = 0.0
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Yield `array` (i, j, k) linearly interpolated onto `target`, slab by slab along its k axis.
+
+    Args:
+        array: Values on `geometry`.
+        geometry: Grid of `array`.
+        target: A grid whose axes are parallel to those of `geometry` (permuted, mirrored, scaled).
+        outside: Value where `target` reaches beyond the extent of `geometry`.
+
+    Yields:
+        The planes as a slice of the target's k axis, and their values, shape (i, j, planes).
+
+    Raises:
+        ValueError: If the grids are oblique to each other.
+    """
+    interpolator = SlabInterpolator(geometry, target, outside=outside)
+    for planes in interpolator.planes():
+        yield planes, interpolator.slab(array, planes)
+
+
+def nearest(array: NDArray[Any], geometry: Geometry, target: Geometry) -> NDArray[Any]:
+    """The voxels of `array` (i, j, k) nearest to those of a parallel grid, 0 outside its extent.
+
+    Raises:
+        ValueError: If the grids are oblique to each other.
+    """
+    axes = _sample_axes(geometry, target)
+    out = np.zeros(target.shape[::-1], dtype=array.dtype).T
+    inside = tuple(slice(axis.start, axis.stop) for axis in axes)
+    closest = [np.where(axis.weight > 0.5, axis.upper, axis.lower) for axis in axes]
+    out[inside] = array.transpose(parallel_axes(geometry, target))[np.ix_(*closest)]
+    return out

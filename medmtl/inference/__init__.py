@@ -1,0 +1,1 @@
+"""From studies to predictions: bundles, tiling, the predictor and the batch."""

@@ -1,0 +1,1 @@
+"""Volume <-> network grid. Every spatial step knows its inverse. Knows only `core`."""

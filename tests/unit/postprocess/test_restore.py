@@ -1,0 +1,100 @@
+"""Restored label maps lie on the source grid and are the largest interpolated class."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import map_coordinates
+
+from medmtl.core.geometry import Geometry
+from medmtl.postprocess.restore import label_dtype, restore_labels
+
+
+def test_equals_argmax_of_whole_interpolated_volumes(rng: np.random.Generator) -> None:
+    source = Geometry.from_parts(shape=(12, 10, 6), spacing_mm=(1, 1, 2))
+    network = Geometry.from_parts(shape=(6, 5, 6), spacing_mm=(2, 2, 2), origin_lps=(0.5, 0.5, 0))
+    logits = torch.from_numpy(rng.normal(size=(4, 6, 5, 6)))
+    index = np.argwhere(np.ones(source.shape, dtype=bool)).T
+    points = [(index[0] - 0.5) / 2, (index[1] - 0.5) / 2, index[2]]
+    whole = [map_coordinates(c.numpy().T, points, order=1, mode="nearest") for c in logits]
+    expected = np.argmax(whole, axis=0).reshape(source.shape)
+    found = restore_labels(logits, network, source)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("spacing", [0.8, 1.0, 1.7])
+def test_a_ball_comes_back_as_a_ball(spacing: float) -> None:
+    """Signed distance to a ball as logits: the volume on paper is 4/3 pi r^3."""
+    size = round(40 / spacing)
+    network = Geometry.from_parts(
+        shape=(size, size, size), spacing_mm=(spacing,) * 3, origin_lps=(-20, -20, -20)
+    )
+    k, j, i = np.meshgrid(*[np.arange(size) * spacing - 20] * 3, indexing="ij")
+    distance = 12.0 - np.sqrt(i**2 + j**2 + k**2)
+    source = Geometry.from_parts(
+        shape=(50, 60, 30), spacing_mm=(0.8, 0.7, 1.5), origin_lps=(-20, 21, -22),
+        direction=np.diag([1.0, -1.0, 1.0]),
+    )  # fmt: skip
+    labels = restore_labels(np.stack([-distance, distance]), network, source)
+    volume_mm3 = np.count_nonzero(labels) * source.voxel_mm3
+    assert volume_mm3 == pytest.approx(4 / 3 * np.pi * 12**3, rel=0.02)
+    centre = np.argwhere(labels).mean(axis=0) @ source.affine_lps[:3, :3].T + source.origin_lps
+    np.testing.assert_allclose(centre, 0.0, atol=0.35)
+
+
+def test_outside_of_the_network_grid_is_background() -> None:
+    network = Geometry.from_parts(shape=(4, 4, 4), spacing_mm=(1, 1, 1), origin_lps=(3, 3, 3))
+    source = Geometry.from_parts(shape=(10, 10, 10), spacing_mm=(1, 1, 1))
+    labels = restore_labels(
+        torch.stack([torch.zeros(4, 4, 4), torch.ones(4, 4, 4)]), network, source
+    )
+    assert labels.sum() == 64
+    assert labels[3:7, 3:7, 3:7].all()
+
+
+def test_padding_past_the_grid_is_ignored() -> None:
+    grid = Geometry.from_parts(shape=(3, 2, 1), spacing_mm=(1, 1, 1))
+    logits = torch.zeros(2, 4, 4, 4)
+    logits[1, :1, :2, :3] = 1.0
+    logits[0, 1:] = 9.0
+    assert restore_labels(logits, grid, grid).all()
+
+
+def test_named_labels_and_sixteen_bits() -> None:
+    grid = Geometry.from_parts(shape=(2, 1, 1), spacing_mm=(1, 1, 1))
+    logits = torch.tensor([[0.0, 0.0], [0.0, 1.0]]).reshape(2, 1, 1, 2).bfloat16()
+    labels = restore_labels(logits, grid, grid, labels=(0, 512))
+    assert labels.dtype == np.uint16
+    assert labels[:, 0, 0].tolist() == [0, 512]  # a tie goes to background
+
+
+def test_memory_does_not_grow_with_the_classes(rng: np.random.Generator) -> None:
+    network = Geometry.from_parts(shape=(8, 8, 8), spacing_mm=(16, 16, 16))
+    source = Geometry.from_parts(shape=(128, 128, 128), spacing_mm=(1, 1, 1))
+    peaks = []
+    for classes in (3, 40):
+        logits = rng.normal(size=(classes, 8, 8, 8)).astype(np.float32)
+        tracemalloc.start()
+        restore_labels(logits, network, source)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_logits_smaller_than_the_grid_are_refused() -> None:
+    grid = Geometry.from_parts(shape=(3, 3, 3), spacing_mm=(1, 1, 1))
+    with pytest.raises(ValueError, match="do not cover"):
+        restore_labels(np.zeros((2, 3, 3, 2)), grid, grid)
+    with pytest.raises(ValueError, match="3 labels"):
+        restore_labels(np.zeros((2, 3, 3, 3)), grid, grid, labels=(0, 1, 2))
+
+
+def test_label_dtype() -> None:
+    assert label_dtype(255) is np.uint8
+    assert label_dtype(256) is np.uint16
+    with pytest.raises(ValueError, match="65535"):
+        label_dtype(65536)
