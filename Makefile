@@ -20,11 +20,12 @@ DEV_STAMP := .venv/.dev
 
 env: $(DEV_STAMP)
 
+# Few retries: where the index of constraints/cpu.txt cannot be reached, the others are asked.
 $(TORCH_STAMP): constraints/$(TORCH).txt constraints/torch.txt
 	@test -n "$(PYTHON)" || { echo "medmtl needs Python >= 3.11; set PYTHON=/path/to/python" >&2; exit 2; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
 	rm -f .venv/.torch-*
-	# Few retries: where the index of constraints/cpu.txt cannot be reached, the others are asked.
+	@echo "installing into .venv: torch first ($(TORCH) build), then the rest; a few minutes"
 	$(PIP) install --retries 2 --no-deps --force-reinstall -r constraints/$(TORCH).txt
 	touch $@
 
