@@ -11,6 +11,7 @@ import typer
 from medmtl import MedmtlError
 
 from .console import COULD_NOT_START
+from .manifest import manifest
 
 app = typer.Typer(
     name="medmtl",
@@ -20,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a traceback with locals would show patient identities
     pretty_exceptions_show_locals=False,
 )
+
+app.command()(manifest)
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ def _centre_in_mask(
     cam: Volume, peak: NDArray[np.float64], mask: NDArray[np.bool_], geometry: Geometry
 ) -> bool:
     point_lps = points_to_space(cam.geometry.affine_lps, peak[None])
-    index = np.rint(points_to_space(np.linalg.inv(geometry.affine_lps), point_lps)[0]).astype(int)
+    index = np.rint(_indices(geometry, point_lps)[0]).astype(int)
     if (index < 0).any() or (index >= mask.shape).any():
         return False
     return bool(mask[tuple(index)])
@@ -53,5 +53,11 @@ def _mask_in_cell(
     cam: Volume, peak: NDArray[np.float64], mask: NDArray[np.bool_], geometry: Geometry
 ) -> bool:
     points_lps = points_to_space(geometry.affine_lps, np.argwhere(mask))
-    index = points_to_space(np.linalg.inv(cam.geometry.affine_lps), points_lps)
+    index = _indices(cam.geometry, points_lps)
     return bool((np.abs(index - peak).max(axis=1) <= 0.5).any())
+
+
+def _indices(geometry: Geometry, points_lps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fractional indices of points of shape (N, 3) in mm."""
+    inverse = np.asarray(np.linalg.inv(geometry.affine_lps), dtype=np.float64)
+    return points_to_space(inverse, points_lps)

@@ -1,0 +1,1 @@
+"""Manifests and inputs: from files on a disk to the studies and samples that a program works on."""
