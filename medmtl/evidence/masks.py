@@ -1,0 +1,146 @@
+"""Are the predicted masks believable? Flags after the network, one volume at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import ndimage
+
+from medmtl.core.flags import Flag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from medmtl.core.labels import LabelSchema, SegmentSpec
+    from medmtl.core.prediction import SegmentResult
+
+__all__ = ["MaskRules", "check_masks"]
+
+_AXIS_NAMES = ("column", "row", "slice")
+_PLACES = ("first", "last")
+
+
+class MaskRules(BaseModel):
+    """What counts as implausible; part of the bundle.
+
+    Attributes:
+        border_axes: Array axes (i, j, k) at whose ends an organ must not be cut. A short-axis
+            stack ends inside the atria by design, so there only the in-plane axes (0, 1) count.
+        may_be_cut: Segments that any field of view cuts, such as bones.
+        may_be_pieces: Segments of which several pieces are normal, such as ribs.
+        max_border_section: Largest cross-section at the border, relative to the organ's largest.
+        max_extra_piece: Largest second piece, relative to the whole segment.
+        widen: By how much of itself the range `expected_ml` grows at both ends.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    border_axes: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
+    may_be_cut: tuple[str, ...] = ()
+    may_be_pieces: tuple[str, ...] = ()
+    max_border_section: float = Field(default=0.1, ge=0, le=1)
+    max_extra_piece: float = Field(default=0.1, ge=0, le=1)
+    widen: float = Field(default=0.25, ge=0)
+
+
+def check_masks(
+    schema: LabelSchema,
+    label_map: NDArray[Any],
+    *,
+    segments: Sequence[SegmentResult],
+    rules: MaskRules | None = None,
+) -> tuple[Flag, ...]:
+    """Flags of one volume's masks; lesions are left out, for none or many of them are normal.
+
+    Codes: segment-empty, volume-implausible, segment-cut-off, segment-fragmented.
+
+    Args:
+        schema: Segments of the model.
+        label_map: Shape (i, j, k), on the source grid.
+        segments: Results of this volume only.
+        rules: Limits; the defaults where not given.
+    """
+    rules = rules or MaskRules()
+    results = {segment.name: segment for segment in segments}
+    boxes = ndimage.find_objects(label_map)
+    flags: list[Flag] = []
+    for spec in schema.segments:
+        if spec.is_lesion or spec.name not in results:
+            continue
+        result = results[spec.name]
+        flags += _volume_flags(spec, result, rules)
+        box = boxes[spec.label - 1] if spec.label <= len(boxes) else None
+        if box is not None:
+            mask = label_map[box] == spec.label
+            flags += _border_flags(spec, result.volume, mask, box, label_map.shape, rules)
+            flags += _piece_flags(spec, result.volume, mask, rules)
+    return tuple(flags)
+
+
+def _volume_flags(spec: SegmentSpec, result: SegmentResult, rules: MaskRules) -> Iterator[Flag]:
+    if result.voxels == 0:
+        yield Flag(
+            "segment-empty",
+            "warning",
+            f"Volume {result.volume}: {spec.name} was not found. Findings and measurements that "
+            "need it are unreliable; check that the image shows it.",
+        )
+        return
+    if spec.expected_ml is None:
+        return
+    low, high = spec.expected_ml[0] / (1 + rules.widen), spec.expected_ml[1] * (1 + rules.widen)
+    if not low <= result.volume_ml <= high:
+        yield Flag(
+            "volume-implausible",
+            "warning",
+            f"Volume {result.volume}: {spec.name} has {result.volume_ml:.1f} mL, expected is "
+            f"{low:.1f} to {high:.1f} mL. Check the mask before using the number.",
+        )
+
+
+def _border_flags(
+    spec: SegmentSpec,
+    volume: str,
+    mask: NDArray[np.bool_],
+    box: tuple[slice, slice, slice],
+    shape: tuple[int, ...],
+    rules: MaskRules,
+) -> Iterator[Flag]:
+    if spec.name in rules.may_be_cut:
+        return
+    for axis in rules.border_axes:
+        sections = mask.sum(axis=tuple(other for other in range(3) if other != axis))
+        is_at_border = (box[axis].start == 0, box[axis].stop == shape[axis])
+        for place, touches, end in zip(_PLACES, is_at_border, (0, -1), strict=True):
+            share = float(sections[end] / sections.max())
+            if touches and share > rules.max_border_section:
+                yield Flag(
+                    "segment-cut-off",
+                    "warning",
+                    f"Volume {volume}: {spec.name} is cut off at the {place} {_AXIS_NAMES[axis]} "
+                    f"({100 * share:.0f} % of its largest section lies there). Its volume is too "
+                    "small; use an image that shows all of it.",
+                )
+
+
+def _piece_flags(
+    spec: SegmentSpec, volume: str, mask: NDArray[np.bool_], rules: MaskRules
+) -> Iterator[Flag]:
+    if spec.name in rules.may_be_pieces:
+        return
+    pieces, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    if count < 2:
+        return
+    sizes = np.sort(np.bincount(pieces.ravel())[1:])
+    share = float(sizes[-2] / sizes.sum())
+    if share > rules.max_extra_piece:
+        yield Flag(
+            "segment-fragmented",
+            "warning",
+            f"Volume {volume}: {spec.name} is in {count} pieces, the second holds "
+            f"{100 * share:.0f} % of it. One of them is probably another structure.",
+        )
