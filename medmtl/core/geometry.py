@@ -124,6 +124,13 @@ class Geometry:
         """Volume of one voxel."""
         return float(abs(np.linalg.det(self.affine_lps[:3, :3])))
 
+    def crop(self, box: tuple[slice, slice, slice]) -> Geometry:
+        """The grid of `array[box]`, for a box with a start and a stop on each axis."""
+        to_whole = np.eye(4)
+        to_whole[:3, 3] = [part.start for part in box]
+        i, j, k = (part.stop - part.start for part in box)
+        return Geometry(shape=(i, j, k), affine_lps=self.affine_lps @ to_whole)
+
     def is_close(self, other: Geometry, *, tolerance_voxel: float = 1e-2) -> bool:
         """Whether both grids have the same shape and no corner further apart than the tolerance."""
         if self.shape != other.shape:

@@ -116,6 +116,12 @@ class SlabInterpolator:
         self._order = parallel_axes(geometry, target)
         self._axes = _sample_axes(geometry, target)
 
+    @property
+    def inside(self) -> tuple[slice, slice, slice]:
+        """The box of target voxels within the extent of `geometry`; the rest is `outside`."""
+        i, j, k = (slice(axis.start, axis.stop) for axis in self._axes)
+        return i, j, k
+
     def planes(self, *, max_voxels: int = _SLAB_VOXELS) -> Iterator[slice]:
         """Slices along the target's third axis that hold about `max_voxels` voxels each."""
         i, j, k = self.target.shape

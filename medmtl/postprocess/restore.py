@@ -5,6 +5,7 @@ Axes: C class, K J I network axes (slice axis first).
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,12 +69,56 @@ def restore_labels(
     codes = tuple(range(len(classes))) if labels is None else tuple(labels)
     if len(codes) != len(classes):
         raise ValueError(f"{len(codes)} labels do not name {len(classes)} classes.")
-    interpolator = SlabInterpolator(network_geometry, source_geometry, outside=-np.inf)
     # k slowest, so that one slab is one piece of memory and the file is written in its own order
     label_map = np.full(source_geometry.shape[::-1], codes[0], dtype=label_dtype(max(codes))).T
-    for planes in interpolator.planes():
-        _largest_class(classes, codes, interpolator, planes, out=label_map[:, :, planes])
+    box = _foreground_box(classes)
+    if box is None:
+        return label_map
+    near, grid = [values[box] for values in classes], network_geometry.crop(box)
+    inside = SlabInterpolator(grid, source_geometry).inside
+    if min(part.stop - part.start for part in inside) == 0:
+        return label_map
+    _fill(near, codes, grid, source_geometry.crop(inside), out=label_map[inside])
     return label_map
+
+
+def _foreground_box(classes: Sequence[NDArray[Any]]) -> tuple[slice, slice, slice] | None:
+    """Where background is not the largest class, and one voxel around; None where nowhere.
+
+    Interpolated between voxels where background is largest, background is largest: leaving the
+    rest out changes no voxel.
+    """
+    foreground = np.zeros(classes[0].shape[::-1], dtype=bool).T
+    for values in classes[1:]:
+        np.logical_or(foreground, values > classes[0], out=foreground)
+    index = [np.flatnonzero(foreground.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    if index[0].size == 0:
+        return None
+    sizes: tuple[int, ...] = foreground.shape
+    i, j, k = (
+        slice(max(0, int(at[0]) - 1), min(size, int(at[-1]) + 2))
+        for at, size in zip(index, sizes, strict=True)
+    )
+    return i, j, k
+
+
+def _fill(
+    classes: Sequence[NDArray[Any]],
+    codes: Sequence[int],
+    grid: Geometry,
+    target: Geometry,
+    *,
+    out: NDArray[Any],
+) -> None:
+    """Fill `out` slab by slab, as many slabs at a time as torch has threads."""
+    interpolator = SlabInterpolator(grid, target, outside=-np.inf)
+
+    def fill(planes: slice) -> None:
+        _largest_class(classes, codes, interpolator, planes, out=out[:, :, planes])
+
+    with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
+        for done in [pool.submit(fill, planes) for planes in interpolator.planes()]:
+            done.result()
 
 
 def _largest_class(

@@ -56,7 +56,7 @@ class GridSteps:
     def content_geometry(self) -> Geometry:
         """The network grid without its padding."""
         oriented = self.orient.apply_geometry(self.source)
-        return self.resize.apply_geometry(_crop_geometry(oriented, self.box))
+        return self.resize.apply_geometry(oriented.crop(self.box))
 
     @property
     def geometry(self) -> Geometry:
@@ -112,7 +112,7 @@ def plan_steps(
     )
     if config.crop is not None:
         box = _foreground_box(orient.apply(array), oriented.spacing_mm, config.crop)
-    resize = plan_resize(_crop_geometry(oriented, box), config.spacing_mm)
+    resize = plan_resize(oriented.crop(box), config.spacing_mm)
     i, j, k = (
         ceil(size / step) * step for size, step in zip(resize.new, config.divisor, strict=True)
     )
@@ -130,13 +130,6 @@ def plan_steps(
 
 def _text(spacing_mm: tuple[float | None, ...]) -> str:
     return " x ".join("source" if value is None else f"{value:g}" for value in spacing_mm)
-
-
-def _crop_geometry(geometry: Geometry, box: Box) -> Geometry:
-    to_whole = np.eye(4)
-    to_whole[:3, 3] = [part.start for part in box]
-    i, j, k = (part.stop - part.start for part in box)
-    return Geometry(shape=(i, j, k), affine_lps=geometry.affine_lps @ to_whole)
 
 
 def _foreground_box(
