@@ -12,6 +12,7 @@ from medmtl import MedmtlError
 
 from .console import COULD_NOT_START
 from .manifest import manifest
+from .predict import predict
 
 app = typer.Typer(
     name="medmtl",
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 
 app.command()(manifest)
+app.command()(predict)
 
 
 def main() -> None:

@@ -1,0 +1,228 @@
+"""Many studies through one model: what is done is kept, what goes wrong is said, nothing is half.
+
+The library yields one outcome per case; the program draws the progress.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from medmtl.core.errors import OutputError
+from medmtl.inference.case_store import CaseStore, output_errors, unusable_names
+from medmtl.inference.failure import attempt
+from medmtl.inference.read_ahead import CaseReader, DecidedCase, ReadCase, read_ahead
+from medmtl.inference.resume import model_key
+from medmtl.inference.summary import Summary
+from medmtl.inference.write_case import FORMATS, write_case
+from medmtl.report.table import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from medmtl.core.prediction import ModelIdentity, Prediction
+    from medmtl.core.study import Listing, Study, VolumeRef
+    from medmtl.core.volume import Volume
+
+__all__ = ["FORMATS", "Analyser", "BatchOptions", "CaseOutcome", "run_batch"]
+
+
+class Analyser(Protocol):
+    """A model that answers for one study; loaded once and used for all.
+
+    `settings` holds what makes one result differ from another (device, backend, cam, ...).
+    """
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model answers."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """JSON values; they go into run.json, and a change of them makes cases be computed anew."""
+
+    def select(self, study: Study) -> Sequence[VolumeRef]:
+        """The volumes to read. Called in the reading thread.
+
+        Raises:
+            InputRefusedError: If nothing in the study fits the model.
+        """
+
+    def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+        """The answer for the volumes that `select` named, in that order."""
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How a batch is run.
+
+    Attributes:
+        formats: Of FORMATS; "json" is always written.
+        restart: Compute finished cases anew.
+        summary_every_s: The tables are rebuilt this often while the run goes on.
+    """
+
+    formats: tuple[str, ...] = FORMATS
+    restart: bool = False
+    summary_every_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class CaseOutcome:
+    """What became of one case.
+
+    Attributes:
+        case_id: The case.
+        status: "done" in this run, "resumed" (done before, or by another run) or "failed".
+        seconds: Per stage, for a case done in this run.
+        failure: The reason, for a failed one.
+    """
+
+    case_id: str
+    status: Literal["done", "resumed", "failed"]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    failure: Failure | None = None
+
+
+def run_batch(
+    listing: Listing,
+    analyser: Analyser,
+    *,
+    out: Path,
+    input_path: Path,
+    options: BatchOptions | None = None,
+) -> Iterator[CaseOutcome]:
+    """Analyse every study of a listing into a result folder, in the listing's order.
+
+    Args:
+        listing: What `open_input` found.
+        analyser: The loaded model.
+        out: Result folder; made if need be, resumed if it holds finished cases.
+        input_path: What was listed; the paths in the listing are relative to it.
+        options: Formats and restart.
+
+    Yields:
+        One outcome per study, good and bad alike, as soon as it is decided.
+
+    Raises:
+        OutputError: If the folder cannot be written (any more). Finished cases stay.
+    """
+    options = options or BatchOptions()
+    formats = sorted({*options.formats, "json"})
+    store = CaseStore.open(out)
+    unusable = unusable_names(study.case_id for study in listing.studies)
+    refusals = [Failure.from_refusal(refusal) for refusal in listing.refusals]
+    store.note_refusals(str(input_path.resolve()), [*refusals, *unusable.values()])
+    summary = Summary(store, analyser.identity, dict(analyser.settings), formats)
+    reader = CaseReader.over(
+        [study for place, study in enumerate(listing.studies) if place not in unusable],
+        store=store,
+        input_path=input_path,
+        model_key=model_key(analyser.identity, analyser.settings, formats),
+        select=analyser.select,
+        restart=options.restart,
+    )
+    tally = _Tally()
+    for failure in unusable.values():
+        yield tally.count(CaseOutcome(failure.what, "failed", failure=failure))
+    try:
+        for case in read_ahead(reader):
+            outcome = tally.count(_decide(case, analyser, store, formats))
+            del case  # its images are not kept while the next case is awaited
+            if tally.is_due(options.summary_every_s):
+                summary.write(tally.as_json())
+            yield outcome
+    except OutputError:
+        with suppress(OutputError):  # the tables may still fit where a case did not
+            summary.write(tally.as_json())
+        raise
+    summary.write(tally.as_json())
+
+
+@dataclass(eq=False)
+class _Tally:
+    """What this run has done so far."""
+
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    start_s: float = field(default_factory=time.monotonic)
+    cases: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    summarised_s: float = field(default_factory=time.monotonic)
+
+    def is_due(self, every_s: float) -> bool:
+        """Whether the tables are older than they may be; if so, counts them as made now."""
+        now_s = time.monotonic()
+        if now_s - self.summarised_s < every_s:
+            return False
+        self.summarised_s = now_s
+        return True
+
+    def count(self, outcome: CaseOutcome) -> CaseOutcome:
+        """Add one outcome, and hand it on."""
+        self.cases[outcome.status] += 1
+        for stage, seconds in outcome.seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        return outcome
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "started": self.started,
+            "wall_s": round(time.monotonic() - self.start_s, 3),
+            "cases": {name: self.cases[name] for name in ("done", "resumed", "failed")},
+            "seconds_per_stage": {name: round(value, 3) for name, value in self.seconds.items()},
+        }
+
+
+def _decide(
+    case: ReadCase | DecidedCase, analyser: Analyser, store: CaseStore, formats: Sequence[str]
+) -> CaseOutcome:
+    if isinstance(case, DecidedCase):
+        status: Literal["resumed", "failed"] = "failed" if case.failure else "resumed"
+        return CaseOutcome(case.case_id, status, failure=case.failure)
+    try:
+        result = _compute(case, analyser, store, formats)
+        if isinstance(result, Failure):
+            store.discard(case.study.case_id)
+            store.note_failure(result)
+            return CaseOutcome(case.study.case_id, "failed", failure=result)
+        return CaseOutcome(case.study.case_id, "done", seconds=result)
+    except BaseException:
+        store.discard(case.study.case_id)
+        raise
+    finally:
+        case.lock.release()
+
+
+def _compute(
+    case: ReadCase, analyser: Analyser, store: CaseStore, formats: Sequence[str]
+) -> Mapping[str, float] | Failure:
+    study, volumes = case.study, case.volumes
+    if isinstance(volumes, Failure):
+        return volumes
+    prediction = attempt(study.case_id, "analyse", lambda: analyser.analyse(study, volumes))
+    if isinstance(prediction, Failure):
+        return prediction
+    return attempt(study.case_id, "write", lambda: _write(case, prediction, store, formats))
+
+
+def _write(
+    case: ReadCase, prediction: Prediction, store: CaseStore, formats: Sequence[str]
+) -> Mapping[str, float]:
+    case_id = case.study.case_id
+    with output_errors(f"Case {case_id}"):
+        seconds = write_case(
+            store.partial_folder(case_id),
+            case.study,
+            prediction,
+            formats=formats,
+            resume=case.resume,
+            read_s=case.read_s,
+        )
+        store.publish(case_id)
+    return seconds

@@ -1,0 +1,250 @@
+"""The result folder: cases that appear whole or not at all, and the failures that are known.
+
+    OUT/<case>/                       finished: case.json was written last, the folder moved here
+    OUT/.medmtl/partial/<case>/       being written by whoever holds the lock of the case
+    OUT/.medmtl/replaced/<case>/      the former result, for the moment of its replacement
+    OUT/.medmtl/locks/<case>          held while a case is worked on
+    OUT/.medmtl/failures/<case>.json  a failure is retried by the next run and then goes away
+    OUT/.medmtl/refusals/<input>.json what an input's listing refused
+
+Only the holder of a case's lock touches what belongs to the case, so whatever a dead run left
+behind is removed by the next holder, without any guess about ages or process numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from medmtl.core.errors import OutputError
+from medmtl.inference.lock import FileLock
+from medmtl.report.case_json import as_json_bytes
+from medmtl.report.durable import replace_file, sync_folder
+from medmtl.report.table import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+__all__ = ["CASE_FILE", "CaseStore", "output_errors", "unusable_names"]
+
+CASE_FILE = "case.json"
+_RESERVED_NAMES = frozenset({"cases.csv", "failures.csv", "run.json"})
+_POLL_S = 0.05
+_AREAS = ("partial", "replaced", "locks", "failures", "refusals")
+
+
+def unusable_names(case_ids: Iterable[str]) -> dict[int, Failure]:
+    """Case ids that cannot be folders of their own, by their place in the given order."""
+    seen: set[str] = set()
+    refused: dict[int, Failure] = {}
+    for place, case_id in enumerate(case_ids):
+        if not _is_plain(case_id):
+            refused[place] = _unusable(repr(case_id), "cannot be the name of a result folder")
+        elif case_id in seen:
+            refused[place] = _unusable(case_id, "is the name of an earlier case of this input")
+        seen.add(case_id)
+    return refused
+
+
+def _is_plain(case_id: str) -> bool:
+    is_plain = case_id.isprintable() and not set(case_id) & set('/\\:*?"<>|')
+    return is_plain and not case_id.startswith(".") and case_id not in _RESERVED_NAMES | {""}
+
+
+def _unusable(name: str, reason: str) -> Failure:
+    return Failure(
+        case_id="",
+        what=name,
+        stage="select",
+        code="unusable-case-name",
+        reason=f"unusable-case-name: it {reason}",
+        advice="Rename the input file and run the command again.",
+    )
+
+
+@contextmanager
+def output_errors(what: str) -> Iterator[None]:
+    """Turn an OSError of a write into an OutputError that says what to do.
+
+    Raises:
+        OutputError: In place of any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        message = (
+            f"{what} could not be written: {reason}. Free or change the output folder and start "
+            "again; finished cases are kept and not computed again."
+        )
+        raise OutputError(message) from error
+
+
+@dataclass(frozen=True)
+class CaseStore:
+    """One result folder. `since_ns` is the file system's time when this run began."""
+
+    root: Path
+    since_ns: int
+
+    @classmethod
+    def open(cls, root: Path) -> CaseStore:
+        """Make the folder if need be, prove that it can be written, clear what dead runs left.
+
+        Raises:
+            OutputError: If the folder cannot be made or written.
+        """
+        with output_errors("The output folder"):
+            for area in _AREAS:
+                (root / ".medmtl" / area).mkdir(parents=True, exist_ok=True)
+            started = root / ".medmtl" / "started"
+            started.write_bytes(b"medmtl\n")
+            store = cls(root, started.stat().st_mtime_ns)
+            store._clear_dead()
+        return store
+
+    def area(self, name: str) -> Path:
+        """A folder of the run's own notes."""
+        return self.root / ".medmtl" / name
+
+    def case_folder(self, case_id: str) -> Path:
+        """Where a finished case lies."""
+        return self.root / case_id
+
+    def partial_folder(self, case_id: str) -> Path:
+        """Where the holder of the case's lock writes."""
+        return self.area("partial") / case_id
+
+    def try_claim(self, case_id: str) -> FileLock | None:
+        """Take the case, clearing what a dead run left of it; None where another run has it.
+
+        Raises:
+            OutputError: If the lock cannot be made.
+        """
+        with output_errors("A lock"):
+            lock = FileLock.try_acquire(self.area("locks") / case_id)
+            if lock is not None:
+                self.discard(case_id)
+        return lock
+
+    def discard(self, case_id: str) -> None:
+        """Remove what is not finished of a case."""
+        for area in ("partial", "replaced"):
+            shutil.rmtree(self.area(area) / case_id, ignore_errors=True)
+
+    def _clear_dead(self) -> None:
+        left = {path.name for area in ("partial", "replaced") for path in self.area(area).iterdir()}
+        left |= {path.name for path in self.area("locks").iterdir()}
+        for case_id in left:
+            lock = self.try_claim(case_id)
+            if lock is not None:
+                lock.release()
+
+    def publish(self, case_id: str) -> None:
+        """Move a complete partial folder into place, whole, replacing an older result.
+
+        Raises:
+            OSError: If the folder cannot be moved.
+        """
+        partial, final = self.partial_folder(case_id), self.case_folder(case_id)
+        for folder in (*(p for p in partial.rglob("*") if p.is_dir()), partial):
+            sync_folder(folder)
+        if final.exists():
+            final.rename(self.area("replaced") / case_id)
+        partial.rename(final)
+        sync_folder(self.root)
+        self.discard(case_id)
+        (self.area("failures") / f"{case_id}.json").unlink(missing_ok=True)
+
+    def record(self, case_id: str) -> dict[str, Any] | None:
+        """The case.json of a finished case; None where there is none or it is damaged."""
+        try:
+            record = json.loads((self.case_folder(case_id) / CASE_FILE).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) and record.get("status") == "done" else None
+
+    def is_finished(self, case_id: str, resume: Mapping[str, str], *, restart: bool) -> bool:
+        """Whether the case is there, made from the same input by the same model and settings.
+
+        With `restart`, only what was finished since this run began counts: another run on the
+        same folder has then done it.
+        """
+        record = self.record(case_id)
+        if record is None or record.get("resume") != dict(resume):
+            return False
+        folder = self.case_folder(case_id)
+        try:
+            if restart and (folder / CASE_FILE).stat().st_mtime_ns < self.since_ns:
+                return False
+            files: dict[str, int] = record["files"]
+            return all((folder / name).stat().st_size == size for name, size in files.items())
+        except (OSError, KeyError, AttributeError):
+            return False
+
+    def note_failure(self, failure: Failure) -> None:
+        """Remember a failed case for failures.csv, until a later run succeeds.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        with output_errors("A failure"):
+            path = self.area("failures") / f"{failure.case_id}.json"
+            replace_file(path, as_json_bytes(asdict(failure)))
+
+    def failure(self, case_id: str, *, since_start: bool) -> Failure | None:
+        """The known failure of a case, where asked only one noted since this run began."""
+        path = self.area("failures") / f"{case_id}.json"
+        try:
+            if since_start and path.stat().st_mtime_ns < self.since_ns:
+                return None
+            return Failure(**json.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def note_refusals(self, input_key: str, refusals: Iterable[Failure]) -> None:
+        """Remember what the listing of one input refused, in place of what it refused before.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        name = hashlib.sha256(input_key.encode()).hexdigest()[:16]
+        rows = [asdict(refusal) for refusal in refusals]
+        with output_errors("The refusals"), self.sole_writer():
+            path = self.area("refusals") / f"{name}.json"
+            if rows:
+                replace_file(path, as_json_bytes({"refusals": rows}))
+            else:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def sole_writer(self) -> Iterator[None]:
+        """Wait for the right to write what belongs to the folder and not to one case."""
+        while (lock := FileLock.try_acquire(self.root / ".medmtl" / "tables.lock")) is None:
+            time.sleep(_POLL_S)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def failures(self) -> list[Failure]:
+        """Every failure and refusal known in this folder."""
+        notes = sorted(self.area("failures").glob("*.json"))
+        cases = [self.failure(note.stem, since_start=False) for note in notes]
+        return [failure for failure in cases if failure is not None] + self._refusals()
+
+    def _refusals(self) -> list[Failure]:
+        found: list[Failure] = []
+        for path in self.area("refusals").glob("*.json"):
+            try:
+                found += [Failure(**row) for row in json.loads(path.read_bytes())["refusals"]]
+            except (OSError, ValueError, TypeError, KeyError):
+                continue  # damaged by hand; the next run over that input writes it anew
+        return found

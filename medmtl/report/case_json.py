@@ -1,0 +1,125 @@
+"""case.json, the record of one finished case (CONTRACT, schema_version 1)."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from medmtl.core.prediction import FindingResult, ModelIdentity, Prediction, SegmentResult
+    from medmtl.core.study import Study
+    from medmtl.core.volume import Volume
+
+__all__ = ["SCHEMA_VERSION", "as_json_bytes", "case_record"]
+
+SCHEMA_VERSION = 1
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: unknown is null."""
+    if hasattr(value, "item"):  # a NumPy scalar
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def as_json_bytes(record: Mapping[str, Any]) -> bytes:
+    """The record as UTF-8 JSON with a newline at the end; NaN and infinity become null."""
+    text = json.dumps(_plain(dict(record)), indent=1, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(float(value), digits)
+
+
+def _model(model: ModelIdentity) -> dict[str, Any]:
+    return {"name": model.name, "version": model.version, "sha256": model.sha256}
+
+
+def _source_volume(volume: Volume) -> dict[str, Any]:
+    place = {"id": volume.id, "series_uid": volume.series_uid, "path": volume.path}
+    return {**place, **volume.geometry.as_json()}
+
+
+def _segment(segment: SegmentResult) -> dict[str, Any]:
+    return {
+        "volume": segment.volume,
+        "label": segment.label,
+        "name": segment.name,
+        "volume_ml": _rounded(segment.volume_ml, 4),
+        "voxels": segment.voxels,
+        "mean_intensity": _rounded(segment.mean_intensity, 3),
+    }
+
+
+def _finding(finding: FindingResult, cam_files: Mapping[str, str]) -> dict[str, Any]:
+    energy = {name: _rounded(share, 6) for name, share in finding.cam_energy_in_segments.items()}
+    return {
+        "name": finding.name,
+        "probability": _rounded(finding.probability, 6),
+        "threshold": _rounded(finding.threshold, 6),
+        "decision": bool(finding.decision),
+        "calibrated": bool(finding.calibrated),
+        "cam": dict(cam_files),
+        "evidence": {
+            "cam_energy_in_segments": energy,
+            "measurements": list(finding.measurements),
+        },
+    }
+
+
+def case_record(
+    study: Study,
+    prediction: Prediction,
+    *,
+    cam_files: Mapping[str, Mapping[str, str]],
+    files: Mapping[str, int],
+    resume: Mapping[str, str],
+    timings_s: Mapping[str, float],
+) -> dict[str, Any]:
+    """The content of case.json.
+
+    Args:
+        study: The study that was analysed.
+        prediction: The answer.
+        cam_files: Per finding, the activation map of each volume id, relative to the case folder.
+        files: Size in bytes of every other file of the case, by path relative to its folder.
+        resume: What must be unchanged for the case to count as finished.
+        timings_s: Seconds per stage.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": "done",
+        "notice": prediction.notice,
+        "case_id": study.case_id,
+        "model": _model(prediction.model),
+        "source": {
+            "kind": study.kind,
+            "study_uid": study.study_uid,
+            "volumes": [_source_volume(part.volume) for part in prediction.volumes],
+        },
+        "segments": [_segment(segment) for segment in prediction.segments],
+        "measurements": [
+            {"name": m.name, "value": _rounded(m.value, 4), "unit": m.unit, "from": m.source}
+            for m in prediction.measurements
+        ],
+        "findings": [_finding(f, cam_files.get(f.name, {})) for f in prediction.findings],
+        "quality": {
+            "flags": [
+                {"code": flag.code, "severity": flag.severity, "message": flag.message}
+                for flag in prediction.flags
+            ]
+        },
+        "files": dict(sorted(files.items())),
+        "resume": dict(resume),
+        "timings_s": {name: round(seconds, 3) for name, seconds in timings_s.items()},
+    }

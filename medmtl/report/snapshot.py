@@ -1,0 +1,238 @@
+"""preview.png: the masks on the image and the findings beside it, to see whether it is right.
+
+A stack of thick slices (cardiac short axis) is shown slice by slice, with the other volumes of the
+study below, so that the phases can be compared; an isotropic volume in three planes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from medmtl.report.durable import durable_file
+from medmtl.report.panel import colour_of, draw_panel, font, window_of
+from medmtl.report.planes import Plane, cut
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from medmtl.core.geometry import Geometry
+    from medmtl.core.prediction import Prediction, VolumePrediction
+
+__all__ = ["write_preview"]
+
+_PANEL_PX = 330
+_SIDE_PX = 330
+_COLUMNS = 5
+_GAP_PX = 6
+_MARGIN_MM = 25.0
+_THICK = 2.5  # spacing between slices over spacing inside them
+_MAX_ROWS = 3
+_BACKGROUND = (16, 18, 22)
+_GREY = (165, 170, 178)
+_PRESENT = (240, 228, 66)
+
+
+def write_preview(path: Path, case_id: str, prediction: Prediction, part: VolumePrediction) -> None:
+    """Write the preview of one volume.
+
+    Args:
+        path: PNG file to write.
+        case_id: Name of the case; no identity.
+        prediction: The whole answer; its findings and measurements stand beside the picture.
+        part: The volume to show; the study's other volumes follow where they are stacks too.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    if _is_stack(part.volume.geometry):
+        others = [p for p in prediction.volumes if p is not part and _is_stack(p.volume.geometry)]
+        rows = [_stack_row(shown) for shown in [part, *others][:_MAX_ROWS]]
+    else:
+        rows = [_three_planes(part)]
+    picture = _compose(rows, _side(case_id, prediction, part))
+    with durable_file(path) as stream:
+        picture.save(stream, format="PNG", optimize=False)
+
+
+def _is_stack(geometry: Geometry) -> bool:
+    i_mm, j_mm, k_mm = geometry.spacing_mm
+    return k_mm > _THICK * max(i_mm, j_mm)
+
+
+def _extent(part: VolumePrediction, axis: int) -> tuple[int, int]:
+    """First and last index along an axis that holds a label; the whole axis where none does."""
+    others = tuple(other for other in range(3) if other != axis)
+    found = np.flatnonzero(part.label_map.any(axis=others))
+    if found.size == 0:
+        return 0, part.label_map.shape[axis] - 1
+    return int(found[0]), int(found[-1])
+
+
+def _box_mm(part: VolumePrediction, plane: Plane) -> NDArray[np.float64]:
+    """Rectangle around the masks, with a margin: (left, top, right, bottom) in mm."""
+    edges = []
+    for axis, sign in (plane.right, plane.down):
+        size, spacing = part.volume.geometry.shape[axis], part.volume.geometry.spacing_mm[axis]
+        first, last = _extent(part, axis)
+        low, high = (first, last + 1) if sign > 0 else (size - 1 - last, size - first)
+        low_mm, high_mm = low * spacing - _MARGIN_MM, high * spacing + _MARGIN_MM
+        edges.append((max(0.0, low_mm), min(size * spacing, high_mm)))
+    (left, right), (top, bottom) = edges
+    return np.array([left, top, right, bottom])
+
+
+def _stack_row(part: VolumePrediction) -> Image.Image:
+    """Evenly chosen slices between the first and the last that hold a label."""
+    first, last = _extent(part, 2)
+    count = min(_COLUMNS, last - first + 1)
+    chosen = np.unique(np.linspace(first, last, count).round().astype(int))
+    window, panels = window_of(part), []
+    for index in chosen:
+        plane = cut(part.volume.geometry, normal=2, index=int(index))
+        box = _box_mm(part, plane)
+        scale = _PANEL_PX * 0.75 / max(box[2] - box[0], box[3] - box[1])
+        panel = draw_panel(part, plane, window, box_mm=box, scale=scale)
+        _caption(panel, f"{part.volume.id}  slice {index + 1}/{part.label_map.shape[2]}")
+        panels.append(panel)
+    return _beside(panels)
+
+
+def _three_planes(part: VolumePrediction) -> Image.Image:
+    """Axial, coronal and sagittal through the middle of the masks, whole slices, one scale."""
+    geometry = part.volume.geometry
+    planes = [cut(geometry, normal=axis, index=_busiest(part, axis)) for axis in (2, 1, 0)]
+    planes.sort(key=lambda plane: _PLANE_ORDER[_plane_name(plane)])
+    scale = min(_PANEL_PX * 1.15 / max(plane.size_mm) for plane in planes)
+    window, panels = window_of(part), []
+    for plane in planes:
+        box = np.array([0.0, 0.0, *plane.size_mm])
+        panel = draw_panel(part, plane, window, box_mm=box, scale=scale)
+        _caption(panel, f"{_plane_name(plane)} {plane.index + 1}/{geometry.shape[plane.normal]}")
+        panels.append(panel)
+    return _beside(panels)
+
+
+_PLANE_ORDER = {"axial": 0, "coronal": 1, "sagittal": 2}
+
+
+def _plane_name(plane: Plane) -> str:
+    normal = np.abs(plane.geometry.direction[:, plane.normal])
+    return ("sagittal", "coronal", "axial")[int(normal.argmax())]
+
+
+def _busiest(part: VolumePrediction, axis: int) -> int:
+    """The slice that meets the most segments, and of those the one with the most voxels."""
+    first, last = _extent(part, axis)
+    if not part.label_map.any():
+        return part.volume.geometry.shape[axis] // 2
+
+    def richness(index: int) -> tuple[int, int]:
+        labels = np.take(part.label_map, index, axis=axis)
+        return int(np.unique(labels).size), int(np.count_nonzero(labels))
+
+    step = max(1, (last - first) // 24)
+    return max(range(first, last + 1, step), key=richness)
+
+
+def _caption(panel: Image.Image, text: str) -> None:
+    ImageDraw.Draw(panel).text(
+        (4, 3), text, fill="white", font=font(12), stroke_width=2, stroke_fill="black"
+    )
+
+
+def _beside(panels: list[Image.Image]) -> Image.Image:
+    width = sum(panel.width + _GAP_PX for panel in panels) - _GAP_PX
+    row = Image.new("RGB", (width, max(panel.height for panel in panels)), _BACKGROUND)
+    left = 0
+    for panel in panels:
+        row.paste(panel, (left, (row.height - panel.height) // 2))
+        left += panel.width + _GAP_PX
+    return row
+
+
+def _compose(rows: list[Image.Image], side: Image.Image) -> Image.Image:
+    width = max(row.width for row in rows) + _SIDE_PX + 3 * _GAP_PX
+    height = max(sum(row.height + _GAP_PX for row in rows) + _GAP_PX, side.height)
+    picture = Image.new("RGB", (width, height), _BACKGROUND)
+    top = _GAP_PX
+    for row in rows:
+        picture.paste(row, (_GAP_PX, top))
+        top += row.height + _GAP_PX
+    picture.paste(side, (width - _SIDE_PX, 0))
+    return picture
+
+
+def _side(case_id: str, prediction: Prediction, part: VolumePrediction) -> Image.Image:
+    """Findings with their probabilities, segments with their colours, and what this is not."""
+    shown = [s for s in prediction.segments if s.volume == part.volume.id]
+    lines = len(prediction.findings) * 38 + len(shown) * 20 + len(prediction.measurements) * 17
+    side = Image.new("RGB", (_SIDE_PX, lines + 230), _BACKGROUND)
+    draw = ImageDraw.Draw(side)
+    model = f"{prediction.model.name} {prediction.model.version}"
+    top = _text(draw, 10, _short(case_id, 34), size_px=15)
+    top = _text(draw, top, f"volume {_short(part.volume.id, 26)}   {_short(model, 30)}", grey=True)
+    top = _findings(draw, top + 8, prediction)
+    top += 8
+    for segment in shown:
+        draw.rectangle((8, top + 3, 20, top + 13), fill=colour_of(segment.label))
+        draw.text((28, top), _short(segment.name, 26), fill="white", font=font(13))
+        draw.text((_SIDE_PX - 10, top), f"{segment.volume_ml:.1f} mL", fill="white",
+                  font=font(13), anchor="ra")  # fmt: skip
+        top += 20
+    top = _measurements(draw, top + 8, prediction)
+    for line in ("Research use only.", *_wrapped(prediction.notice, 46)):
+        top = _text(draw, top, line, grey=True)
+    return side.crop((0, 0, _SIDE_PX, top + 8))
+
+
+def _findings(draw: ImageDraw.ImageDraw, top: float, prediction: Prediction) -> float:
+    """A bar per finding, with a tick at its threshold; present ones are bright."""
+    for finding in prediction.findings:
+        colour = _PRESENT if finding.decision else _GREY
+        said = "present" if finding.decision else "absent"
+        draw.text((8, top), _short(finding.name, 30), fill=colour, font=font(13))
+        draw.text((_SIDE_PX - 10, top), f"{said}  {finding.probability:.2f}", fill=colour,
+                  font=font(13), anchor="ra")  # fmt: skip
+        length = _SIDE_PX - 18
+        draw.rectangle((8, top + 19, 8 + length, top + 26), fill=(45, 48, 54))
+        draw.rectangle((8, top + 19, 8 + length * finding.probability, top + 26), fill=colour)
+        tick = 8 + length * finding.threshold
+        draw.line((tick, top + 16, tick, top + 29), fill="white", width=2)
+        top += 38
+    return top
+
+
+def _measurements(draw: ImageDraw.ImageDraw, top: float, prediction: Prediction) -> float:
+    for measurement in prediction.measurements:
+        value = "not known" if measurement.value is None else f"{measurement.value:.4g}"
+        unit = "" if measurement.unit == "1" or measurement.value is None else measurement.unit
+        draw.text((8, top), _short(measurement.name, 34), fill=_GREY, font=font(12))
+        draw.text((_SIDE_PX - 10, top), f"{value} {unit}".strip(), fill=_GREY, font=font(12),
+                  anchor="ra")  # fmt: skip
+        top += 17
+    return top + 8
+
+
+def _text(
+    draw: ImageDraw.ImageDraw, top: float, text: str, *, size_px: int = 12, grey: bool = False
+) -> float:
+    draw.text((8, top), text, fill=_GREY if grey else "white", font=font(size_px))
+    return top + size_px + 6
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _wrapped(text: str, length: int) -> list[str]:
+    lines: list[str] = [""]
+    for word in text.split():
+        if len(lines[-1]) + len(word) + 1 > length and lines[-1]:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines

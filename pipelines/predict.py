@@ -1,0 +1,179 @@
+"""`medmtl predict`: studies in, masks, diagnoses and their evidence out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import (
+    COULD_NOT_START,
+    OK,
+    SOME_FAILED,
+    InputArgument,
+    JsonLogsOption,
+    OutOption,
+    QuietOption,
+    console,
+    set_up_logging,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from medmtl.inference.batch import CaseOutcome
+
+logger = logging.getLogger("medmtl.predict")
+
+_LATER_FORMATS = ("seg", "sr", "pm")
+
+
+def predict(
+    source: InputArgument,
+    out: OutOption,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_PATH",
+            help="Model bundle. Without it, each study goes to the shipped model that fits it.",
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto or torch.")] = "auto",
+    formats: Annotated[
+        str,
+        typer.Option(metavar="LIST", help="Of nifti,json,png, or all. case.json always comes."),
+    ] = "nifti,json,png",
+    cam: Annotated[
+        str,
+        typer.Option(
+            metavar="FINDINGS", help="Activation maps for: all, none, or names joined by commas."
+        ),
+    ] = "all",
+    restart: Annotated[bool, typer.Option("--restart", help="Compute all cases anew.")] = False,
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
+) -> None:
+    """Segment and diagnose every study in INPUT. Finished cases are not computed again."""
+    set_up_logging(quiet=quiet, json_logs=json_logs)
+    chosen = _formats(formats)
+    _one_of("--device", device, ("auto", "cpu", "cuda"))
+    _one_of("--backend", backend, ("auto", "torch"))
+    _check_places(source, out)
+    from medmtl.data.intake import open_input
+    from medmtl.inference.batch import BatchOptions, run_batch
+    from medmtl.inference.predictor import load_predictor
+
+    analyser = load_predictor(model, device=device, backend=backend, cam=cam)
+    listing = open_input(source)
+    _check_listing(listing.studies, listing.refusals, listing.skipped)
+    for refusal in listing.refusals:
+        logger.warning("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)
+    outcomes = run_batch(
+        listing,
+        analyser,
+        out=out,
+        input_path=source,
+        options=BatchOptions(formats=chosen, restart=restart),
+    )
+    failed = len(listing.refusals) + _follow(outcomes, total=len(listing.studies))
+    raise typer.Exit(SOME_FAILED if failed else OK)
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    from medmtl.core.errors import ConfigError
+    from medmtl.inference.write_case import FORMATS
+
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if names == ("all",):
+        return FORMATS
+    for name in names:
+        if name in _LATER_FORMATS:
+            message = f"--formats: {name} is not written by this version; use {','.join(FORMATS)}."
+            raise ConfigError(message)
+        if name not in FORMATS:
+            message = f"--formats: found {name!r}, expected a list of {','.join(FORMATS)}, or all."
+            raise ConfigError(message)
+    return names
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    from medmtl.core.errors import ConfigError
+
+    if value not in allowed:
+        message = f"{option}: found {value!r}, expected one of {', '.join(allowed)}."
+        raise ConfigError(message)
+
+
+def _check_places(source: Path, out: Path) -> None:
+    """Results inside the input would be read as images by the next run."""
+    from medmtl.core.errors import ConfigError
+
+    if not source.exists():
+        message = "INPUT does not exist. Give a DICOM or NIfTI file, a folder, a DICOMDIR or a zip."
+        raise ConfigError(message)
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        message = (
+            "the output folder lies inside INPUT, so the next run would read the results as "
+            "images. Choose one outside of it with -o."
+        )
+        raise ConfigError(message)
+
+
+def _check_listing(*found: tuple[object, ...]) -> None:
+    from medmtl.core.errors import ConfigError
+
+    studies, refusals, skipped = (len(part) for part in found)
+    if studies + refusals == 0:
+        message = (
+            f"nothing to analyse in INPUT: found {skipped} file(s), none of them an image volume. "
+            "`medmtl scan INPUT` says why."
+        )
+        raise ConfigError(message)
+
+
+def _follow(outcomes: Iterator[CaseOutcome], *, total: int) -> int:
+    """Show progress, and return how many cases failed; a stopped run ends the program here."""
+    from medmtl.core.errors import OutputError
+
+    decided: list[CaseOutcome] = []
+    try:
+        for outcome in _shown(outcomes, total=total):
+            decided.append(outcome)
+            if outcome.failure is not None:
+                logger.error("%s failed: %s. %s", outcome.failure.what, outcome.failure.reason,
+                             outcome.failure.advice)  # fmt: skip
+    except OutputError as error:
+        sys.stderr.write(f"medmtl: stopped after {len(decided)} of {total} case(s): {error}\n")
+        raise typer.Exit(SOME_FAILED if decided else COULD_NOT_START) from None
+    return sum(outcome.status == "failed" for outcome in decided)
+
+
+def _shown(outcomes: Iterator[CaseOutcome], *, total: int) -> Iterator[CaseOutcome]:
+    """A bar with the time left on a terminal, else a line per case."""
+    if not console.is_terminal or console.quiet:
+        for number, outcome in enumerate(outcomes, start=1):
+            seconds = outcome.seconds.get("total", 0.0)
+            logger.info("%d/%d %s: %s, %.1f s", number, total, outcome.case_id, outcome.status,
+                        seconds)  # fmt: skip
+            yield outcome
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("studies", total=total)
+        for outcome in outcomes:
+            progress.update(task, advance=1, description=f"{outcome.case_id} {outcome.status}")
+            yield outcome
