@@ -68,7 +68,7 @@ def smooth_noise(geometry: Geometry, *, step_mm: float, rng: np.random.Generator
     bases = []
     for size, spacing in zip(geometry.shape, geometry.spacing_mm, strict=True):
         extent = size * spacing
-        positions: NDArray[np.float64] = (np.arange(size) + 0.5) * spacing - extent / 2
+        positions = (np.arange(size, dtype=np.float64) + 0.5) * spacing - extent / 2
         knots = int(np.ceil((extent / 2 + 8.0) / step_mm))
         basis = _spline_basis(positions, step_mm=step_mm, start_mm=-knots * step_mm)
         full = np.zeros((size, 2 * knots + 3), dtype=np.float32)

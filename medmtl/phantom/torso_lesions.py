@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lesion", "paint_lesions"]
 
-_COARSE_MM = 5.0
+_COARSE_MM = 8.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _deep_place(
 ) -> tuple[tuple[float, float, float], float]:
     """A random voxel centre at least `depth_mm` inside the organ, or else the deepest one."""
     spacing = canvas.geometry.spacing_mm
-    strides = tuple(max(1, int(_COARSE_MM // mm)) for mm in spacing)
+    strides = tuple(max(1, round(_COARSE_MM / mm)) for mm in spacing)
     coarse = organ[:: strides[0], :: strides[1], :: strides[2]]
     sampling = [mm * stride for mm, stride in zip(spacing, strides, strict=True)]
     depth = ndimage.distance_transform_edt(np.pad(coarse, 1), sampling=sampling)[1:-1, 1:-1, 1:-1]
