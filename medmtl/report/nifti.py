@@ -106,5 +106,8 @@ def write_activation_map(path: Path, cam: Volume, geometry: Geometry) -> None:
 
 def _quantised(cam: Volume, geometry: Geometry) -> Iterator[NDArray[np.float32]]:
     for _, slab in interpolate_slabs(cam.array, cam.geometry, geometry, outside=0.0):
-        steps = np.rint(np.clip(slab, 0.0, 1.0) * CAM_STEPS)
-        yield (steps / np.float32(CAM_STEPS)).astype("<f4", copy=False)
+        values = np.clip(slab, 0.0, 1.0)
+        values *= CAM_STEPS
+        np.rint(values, out=values)
+        values /= CAM_STEPS
+        yield values.astype("<f4", copy=False)

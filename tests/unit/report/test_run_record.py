@@ -1,0 +1,26 @@
+"""run.json says with what the results were made, and not where or for whom."""
+
+from __future__ import annotations
+
+import json
+import platform
+
+from medmtl.core.prediction import ModelIdentity
+from medmtl.report.case_json import as_json_bytes
+from medmtl.report.run_record import run_record
+
+
+def test_it_names_model_device_settings_versions_and_counts() -> None:
+    record = run_record(
+        ModelIdentity("m", "2", "ab"),
+        settings={"device": "cpu", "backend": "torch", "cam": "all"},
+        formats=["json"],
+        counts={"cases": 3},
+        this_run={"wall_s": 1.0},
+    )
+    record = json.loads(as_json_bytes(record))
+    assert record["model"]["sha256"] == "ab"
+    assert (record["device"], record["backend"]) == ("cpu", "torch")
+    assert record["counts"] == {"cases": 3}
+    assert record["versions"]["numpy"]
+    assert platform.node() not in json.dumps(record)
