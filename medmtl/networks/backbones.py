@@ -7,16 +7,15 @@ Tensors: B batch, C channel, K J I voxel axes (slice axis first, so that anisotr
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from monai.networks.nets import DynUNet, SegResNetDS, SwinUNETR
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 __all__ = [
     "Backbone",
-    "BackboneConfig",
     "DynUNetBackbone",
     "DynUNetConfig",
     "SegResNetDSBackbone",
@@ -88,11 +87,6 @@ class SwinUNETRConfig(_Frozen):
     def build(self, *, in_channels: int, out_channels: int) -> nn.Module:
         """The network with random weights."""
         return SwinUNETRBackbone(self, in_channels=in_channels, out_channels=out_channels)
-
-
-BackboneConfig = Annotated[
-    DynUNetConfig | SegResNetDSConfig | SwinUNETRConfig, Field(discriminator="name")
-]
 
 
 class DynUNetBackbone(nn.Module):

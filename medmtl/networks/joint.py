@@ -6,25 +6,38 @@ Tensors: B batch, V volume of the study, C class (background first), K J I voxel
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from medmtl.networks.backbones import Backbone, BackboneConfig, DynUNetConfig
+from medmtl.networks.backbones import (
+    Backbone,
+    DynUNetConfig,
+    SegResNetDSConfig,
+    SwinUNETRConfig,
+)
 from medmtl.networks.diagnosis_head import DiagnosisHead, HeadConfig
 from medmtl.networks.measurements import MEASUREMENTS, MeasurementSet
+from medmtl.networks.planar import PlanarDynUNetConfig
 from medmtl.networks.pooling import PooledSums, Pooling
 from medmtl.networks.slice_context import SliceContext
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["COVARIATES", "JointNet", "JointOutput", "NetworkConfig"]
+__all__ = ["COVARIATES", "BackboneConfig", "JointNet", "JointOutput", "NetworkConfig"]
 
 COVARIATES = ("age_years", "sex_male", "height_cm", "weight_kg")
 """Names a head may list; unknown is NaN."""
+
+
+BackboneConfig = Annotated[
+    DynUNetConfig | PlanarDynUNetConfig | SegResNetDSConfig | SwinUNETRConfig,
+    Field(discriminator="name"),
+]
+"""The shared encoder, selected by name."""
 
 
 class NetworkConfig(BaseModel):

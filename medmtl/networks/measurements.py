@@ -199,7 +199,7 @@ class TorsoMeasurements(MeasurementSet):
     """Segment volumes and the cardiothoracic ratio of a torso.
 
     Args:
-        segments: Names in label order. Those that start with `lung`, and `heart`, give the
+        segments: Names in label order. Those of the lungs and the pleura, and `heart`, give the
             cardiothoracic ratio.
     """
 
@@ -216,7 +216,8 @@ class TorsoMeasurements(MeasurementSet):
         del covariates
         volumes_ml = soft_volumes_ml(probabilities[0], spacing_mm[:, 0])
         heart = 1 + self.segments.index("heart")
-        lungs = [1 + n for n, name in enumerate(self.segments) if name.startswith("lung")]
+        inside = ("lung", "pleural")
+        lungs = [1 + n for n, name in enumerate(self.segments) if name.startswith(inside)]
         width = spacing_mm[:, 0, 2]
         heart_mm = soft_width(probabilities[0][:, heart]) * width
         lungs_mm = soft_width(probabilities[0][:, lungs].sum(dim=1)) * width

@@ -1,0 +1,299 @@
+"""Model bundles: a folder of `bundle.toml`, `weights.safetensors`, `card.md`, `metrics.json`.
+
+No pickle and no code. `bundle.toml` holds the SHA-256 of the other files; the model's identity is
+the SHA-256 of `bundle.toml`, so that it covers weights, thresholds and calibration alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, ValidationError
+
+from medmtl.core.errors import BundleError
+from medmtl.core.labels import Code, FindingSpec, LabelSchema, SegmentSpec
+from medmtl.core.prediction import ModelIdentity
+from medmtl.evidence.contradictions import MeasurementRule
+from medmtl.evidence.input_ranges import InputRanges
+from medmtl.networks.joint import JointNet, NetworkConfig
+from medmtl.transforms.settings import PreprocessingConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+__all__ = [
+    "Bundle",
+    "BundleSettings",
+    "FindingSettings",
+    "InputSettings",
+    "SegmentSettings",
+    "find_bundle",
+    "load_bundle",
+    "shipped_bundles",
+    "verify_bundle",
+    "write_bundle",
+]
+
+_SETTINGS, _WEIGHTS = "bundle.toml", "weights.safetensors"
+_HASHED = (_WEIGHTS, "card.md", "metrics.json")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CodeSettings(_Strict):
+    """A coded concept."""
+
+    value: str
+    meaning: str
+    scheme: str = "SCT"
+
+
+class SegmentSettings(_Strict):
+    """One structure; see core.labels.SegmentSpec."""
+
+    label: Annotated[int, Field(ge=1, le=65535)]
+    name: str
+    code: CodeSettings | None = None
+    is_lesion: bool = False
+    expected_ml: tuple[FiniteFloat, FiniteFloat] | None = None
+    min_component_ml: Annotated[float, Field(ge=0)] = 0.0
+    keep_largest: bool = False
+
+
+class FindingSettings(_Strict):
+    """One diagnosis label with its calibration.
+
+    The calibrated probability is sigmoid(scale * logit + offset) (Platt scaling; temperature
+    scaling where the offset is zero).
+    """
+
+    name: str
+    code: CodeSettings | None = None
+    segments: tuple[str, ...] = ()
+    requires_segment: str | None = None
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    scale: PositiveFloat = 1.0
+    offset: FiniteFloat = 0.0
+    calibrated: bool = False
+
+
+class InputSettings(_Strict):
+    """What a study must hold.
+
+    Attributes:
+        modality: DICOM modality.
+        kind: "single" takes one volume; "phase_pair" takes end diastole and end systole, chosen
+            from a cine by the volume of `phase_segment`.
+        phase_segment: Segment whose volume is largest at end diastole and smallest at end systole.
+        min_slices: Fewest slices of a volume.
+    """
+
+    modality: str
+    kind: Literal["single", "phase_pair"] = "single"
+    phase_segment: str | None = None
+    min_slices: Annotated[int, Field(ge=1)] = 1
+
+
+class CamSettings(_Strict):
+    """Which activation maps are computed, and how much must lie inside the organ."""
+
+    method: Literal["gradcam", "gradcam++", "layercam"] = "layercam"
+    levels: tuple[int, ...] = (-2,)
+    min_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+
+class BundleSettings(_Strict):
+    """`bundle.toml`."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    version: str
+    licence: str
+    intended_use: str
+    limits: str
+    notice: str
+    findings_exclusive: bool = False
+    sha256: dict[str, str] = Field(default_factory=dict)
+    input: InputSettings
+    preprocessing: PreprocessingConfig
+    network: NetworkConfig
+    ranges: InputRanges | None = None
+    cam: CamSettings = Field(default_factory=CamSettings)
+    segments: tuple[SegmentSettings, ...] = ()
+    findings: tuple[FindingSettings, ...] = ()
+    rules: tuple[MeasurementRule, ...] = ()
+
+    def label_schema(self) -> LabelSchema:
+        """The segments and findings as core nouns."""
+        return LabelSchema(
+            segments=tuple(
+                SegmentSpec(s.label, s.name, _code(s.code), s.is_lesion, s.expected_ml)
+                for s in self.segments
+            ),
+            findings=tuple(
+                FindingSpec(f.name, _code(f.code), f.segments, f.requires_segment)
+                for f in self.findings
+            ),
+            findings_exclusive=self.findings_exclusive,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A loaded bundle: checked settings, identity and the network in evaluation mode."""
+
+    settings: BundleSettings
+    identity: ModelIdentity
+    net: JointNet
+    folder: Path
+
+
+def _code(code: CodeSettings | None) -> Code | None:
+    return Code(code.value, code.meaning, code.scheme) if code else None
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """Bundles that travel with the package, by name."""
+    root = Path(str(files("medmtl"))) / "bundles"
+    return {path.parent.name: path.parent for path in sorted(root.glob(f"*/{_SETTINGS}"))}
+
+
+def find_bundle(model: str | Path) -> Path:
+    """The folder of a shipped bundle's name or of a path.
+
+    Raises:
+        BundleError: If there is neither.
+    """
+    shipped = shipped_bundles()
+    if str(model) in shipped:
+        return shipped[str(model)]
+    folder = Path(model)
+    if (folder / _SETTINGS).is_file():
+        return folder
+    raise BundleError(
+        f"Model {str(model)!r}: found no such bundle, expected a folder with {_SETTINGS} or one of "
+        f"{', '.join(shipped) or 'no shipped bundles'}. See `medmtl models list`."
+    )
+
+
+def read_settings(folder: Path) -> tuple[BundleSettings, ModelIdentity]:
+    """The settings and identity of a bundle, without its weights.
+
+    Raises:
+        BundleError: If `bundle.toml` is missing or wrong.
+    """
+    path = folder / _SETTINGS
+    try:
+        content = path.read_bytes()
+        settings = BundleSettings.model_validate(tomllib.loads(content.decode("utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        message = f"Bundle {folder.name}: {_SETTINGS} cannot be read ({type(error).__name__})."
+        raise BundleError(f"{message} Install the bundle again.") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
+        )
+        raise BundleError(f"Bundle {folder.name}: {_SETTINGS}: {problems}.") from error
+    digest = hashlib.sha256(content).hexdigest()
+    return settings, ModelIdentity(settings.name, settings.version, digest)
+
+
+def verify_bundle(folder: Path) -> BundleSettings:
+    """Recompute every checksum of a bundle.
+
+    Raises:
+        BundleError: Naming the first file that is missing or altered.
+    """
+    settings, _ = read_settings(folder)
+    for name in _HASHED:
+        _checked_bytes(folder, name, settings)
+    return settings
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Load a bundle; the weights are hashed from the very bytes that are then used.
+
+    Raises:
+        BundleError: If a file is missing or altered, or the weights do not fit the network.
+    """
+    from safetensors.torch import load
+
+    settings, identity = read_settings(folder)
+    weights = load(_checked_bytes(folder, _WEIGHTS, settings))
+    net = JointNet(settings.network)
+    try:
+        net.load_state_dict({name: _full(value) for name, value in weights.items()})
+    except RuntimeError as error:
+        raise BundleError(
+            f"Bundle {folder.name}: the weights do not fit the network that {_SETTINGS} describes. "
+            "Install the bundle again."
+        ) from error
+    return Bundle(settings, identity, net.eval(), folder)
+
+
+def _full(value: Tensor) -> Tensor:
+    """Half precision on disk, single precision in use."""
+    return value.float() if value.dtype.is_floating_point else value
+
+
+def _checked_bytes(folder: Path, name: str, settings: BundleSettings) -> bytes:
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        message = f"Bundle {folder.name}: {name} cannot be read ({type(error).__name__})."
+        raise BundleError(f"{message} Install the bundle again.") from error
+    found, expected = hashlib.sha256(content).hexdigest(), settings.sha256.get(name)
+    if found != expected:
+        raise BundleError(
+            f"Bundle {folder.name}: {name} has SHA-256 {found[:12]}.., expected "
+            f"{(expected or 'none')[:12]}... The file was altered or damaged; install it again."
+        )
+    return content
+
+
+def write_bundle(
+    folder: Path,
+    settings: BundleSettings,
+    weights: Mapping[str, Tensor],
+    *,
+    card: str,
+    metrics_json: str,
+) -> BundleSettings:
+    """Write a bundle; floating weights are stored in half precision.
+
+    Returns:
+        The settings with the checksums filled in.
+    """
+    import tomli_w
+    from safetensors.torch import save
+
+    contents = {
+        _WEIGHTS: save({name: _half(value) for name, value in weights.items()}),
+        "card.md": card.encode("utf-8"),
+        "metrics.json": metrics_json.encode("utf-8"),
+    }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    complete = settings.model_copy(update={"sha256": digests})
+    document = complete.model_dump(mode="json", exclude_none=True)
+    contents[_SETTINGS] = tomli_w.dumps(document).encode("utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return complete
+
+
+def _half(value: Tensor) -> Tensor:
+    """Large tensors in half precision; statistics and biases stay as they are."""
+    value = value.detach().cpu().contiguous()
+    is_large = value.dtype.is_floating_point and value.numel() >= 4096
+    return value.half() if is_large else value

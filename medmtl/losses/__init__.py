@@ -1,0 +1,1 @@
+"""One loss per task; what is unlabelled gives no gradient."""

@@ -1,0 +1,1 @@
+"""Training: a loop on one screen and what the recipes share."""

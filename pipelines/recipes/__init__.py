@@ -1,0 +1,1 @@
+"""Recipes: whole programs, read top to bottom, that made the shipped models."""
