@@ -11,6 +11,7 @@ import typer
 from medmtl import MedmtlError
 
 from .console import COULD_NOT_START
+from .evaluate import evaluate
 from .manifest import manifest
 from .predict import predict
 
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
+app.command()(evaluate)
 app.command()(manifest)
 app.command()(predict)
 
@@ -31,8 +33,9 @@ def main() -> None:
     """Run one command; a known error is one line on stderr and exit status 2."""
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.simplefilter("ignore")  # library warnings quote header values
+    data_root = os.environ.get("MEDMTL_DATA_ROOT")
     try:
-        app()
+        app(default_map={"evaluate": {"data_root": data_root}} if data_root else {})
     except MedmtlError as error:
         sys.stderr.write(f"medmtl: {error}\n")
         sys.exit(COULD_NOT_START)

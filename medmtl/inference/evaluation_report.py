@@ -1,0 +1,144 @@
+"""metrics.json and cases.csv of an evaluation."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+from medmtl.inference.case_store import output_errors
+from medmtl.metrics.classification import ECE_BINS
+from medmtl.metrics.intervals import RESAMPLES, SEED
+from medmtl.metrics.scores import CaseScore
+from medmtl.metrics.summary import summarise
+from medmtl.report.durable import replace_file
+from medmtl.report.table import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from medmtl.core.labels import LabelSchema
+    from medmtl.core.prediction import ModelIdentity
+    from medmtl.data.cases import Manifest
+
+    Result = CaseScore | Failure
+
+__all__ = ["cases_table", "metrics_record", "write_report"]
+
+SCHEMA_VERSION = 1
+CASES_FILE = "cases.csv"
+
+
+def metrics_record(
+    results: Sequence[Result],
+    *,
+    model: ModelIdentity,
+    manifest: Manifest,
+    manifest_sha256: str,
+    split: str,
+    tolerance_mm: float,
+) -> dict[str, Any]:
+    """The content of metrics.json.
+
+    Args:
+        results: One score or failure per case; failures are counted and enter no number.
+        model: Who answered.
+        manifest: Whose truth it was measured against.
+        manifest_sha256: Of its files.
+        split: Which cases.
+        tolerance_mm: Of the normalised surface Dice.
+    """
+    scores = [result for result in results if isinstance(result, CaseScore)]
+    schema = manifest.schema
+    answered = {finding.name for score in scores for finding in score.findings}
+    findings = [name for name in schema.finding_names if name in answered]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": {"name": model.name, "version": model.version, "sha256": model.sha256},
+        "manifest": {"name": manifest.name, "sha256": manifest_sha256},
+        "split": split,
+        "n_cases": len(scores),
+        "n_patients": len({score.patient_id for score in scores}),
+        "n_failed": len(results) - len(scores),
+        **summarise(
+            scores,
+            findings=findings,
+            is_exclusive=schema.findings_exclusive and len(findings) == len(schema.findings),
+        ),
+        "per_case": CASES_FILE,
+        "not_evaluated": _not_evaluated(scores, schema, findings),
+        "rules": _rules(tolerance_mm),
+    }
+
+
+def _not_evaluated(
+    scores: Sequence[CaseScore], schema: LabelSchema, findings: Sequence[str]
+) -> dict[str, Any]:
+    """What the manifest knows and no number stands for."""
+    measured = {row.segment for score in scores for row in score.segments}
+    return {
+        "segments": [name for name in schema.segment_names if name not in measured],
+        "findings": [name for name in schema.finding_names if name not in findings],
+        "volumes_not_analysed": sum(len(score.not_analysed) for score in scores),
+    }
+
+
+def _rules(tolerance_mm: float) -> dict[str, Any]:
+    return {
+        "both_masks_empty": "no Dice, HD95 or NSD",
+        "one_mask_empty": "Dice 0, NSD 0, no HD95, counted as missed",
+        "unknown_truth": "enters no number",
+        "nsd_tolerance_mm": tolerance_mm,
+        "ece_bins_of_equal_width": ECE_BINS,
+        "ci95": f"percentile bootstrap over patients, {RESAMPLES} resamples, seed {SEED}",
+    }
+
+
+def cases_table(results: Sequence[Result]) -> bytes:
+    """cases.csv: one row per case; what does not exist is an empty cell."""
+    rows = [_row(result) for result in results]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    fixed = ["case_id", "patient_id", "status", "reason", "not_analysed"]
+    columns = [*fixed, *(name for name in columns if name not in fixed)]
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue().encode()
+
+
+def _row(result: Result) -> dict[str, Any]:
+    if isinstance(result, Failure):
+        reason = f"{result.stage}: {result.reason}"
+        return {"case_id": result.case_id, "status": "failed", "reason": reason}
+    row: dict[str, Any] = {
+        "case_id": result.case_id,
+        "patient_id": result.patient_id,
+        "status": "done",
+        "not_analysed": ";".join(result.not_analysed),
+    }
+    for segment in result.segments:
+        for name in ("dice", "hd95_mm", "nsd", "truth_ml", "predicted_ml"):
+            row[f"{name}_{segment.volume_id}_{segment.segment}"] = getattr(segment, name)
+    for finding in result.findings:
+        row[f"truth_{finding.name}"] = None if finding.truth is None else int(finding.truth)
+        row[f"probability_{finding.name}"] = finding.probability
+        row[f"decision_{finding.name}"] = int(finding.decision)
+        row[f"pointing_game_{finding.name}"] = finding.pointing_game
+        row[f"energy_in_segments_{finding.name}"] = finding.energy_in_segments
+    return row
+
+
+def write_report(out: Path, record: dict[str, Any], results: Sequence[Result]) -> None:
+    """Write cases.csv, then metrics.json.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+    """
+    with output_errors("Evaluation"):
+        out.mkdir(parents=True, exist_ok=True)
+        replace_file(out / CASES_FILE, cases_table(results))
+        text = json.dumps(record, indent=1, allow_nan=False)
+        replace_file(out / "metrics.json", text.encode() + b"\n")

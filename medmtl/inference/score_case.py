@@ -1,0 +1,198 @@
+"""One prediction against the truth of its case."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medmtl.core.errors import ConfigError, InputRefusedError
+from medmtl.metrics.localisation import is_peak_inside
+from medmtl.metrics.scores import CaseScore, FindingScore, SegmentScore, score_segment
+from medmtl.metrics.surface import TOLERANCE_MM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from medmtl.core.geometry import Geometry
+    from medmtl.core.labels import LabelSchema
+    from medmtl.core.prediction import FindingResult, Prediction, VolumePrediction
+    from medmtl.core.volume import Volume
+    from medmtl.data.cases import Case
+
+__all__ = ["check_truth", "score_case"]
+
+
+def check_truth(truth: Volume, image: Geometry, *, schema: LabelSchema, source: str) -> None:
+    """Refuse a label map that does not lie on its image's grid or holds labels of no segment.
+
+    Args:
+        truth: Label map.
+        image: Grid of the image.
+        schema: What its values mean.
+        source: File relative to the data root, for the message.
+
+    Raises:
+        InputRefusedError: Naming what was found and what was expected.
+    """
+    if not truth.geometry.is_close(image):
+        raise InputRefusedError(
+            source,
+            stage="evaluate",
+            code="mask-on-another-grid",
+            found=f"a mask of {truth.geometry.as_json()}",
+            expected=f"the grid of its image, {image.as_json()}, at the same place in space",
+            advice="Resample the mask onto the image with nearest neighbour, or correct the row.",
+        )
+    allowed = {0, *(segment.label for segment in schema.segments)}
+    unknown = sorted({float(value) for value in np.unique(truth.array)} - allowed)
+    if unknown:
+        raise InputRefusedError(
+            source,
+            stage="evaluate",
+            code="unknown-label",
+            found=f"the values {', '.join(f'{value:g}' for value in unknown[:5])}",
+            expected=f"only {sorted(allowed)}, as in manifest.toml",
+            advice="Add the segment to manifest.toml or correct the mask.",
+        )
+
+
+def score_case(
+    case: Case,
+    prediction: Prediction,
+    truths: Mapping[str, Volume],
+    *,
+    schema: LabelSchema,
+    tolerance_mm: float = TOLERANCE_MM,
+) -> CaseScore:
+    """Measure everything whose truth is known; segments and findings are matched by name.
+
+    Args:
+        case: Its findings and which segments were annotated.
+        prediction: What the model answered.
+        truths: True label map per volume id, for the volumes that have one.
+        schema: Of the manifest; its labels are those of the true label maps.
+        tolerance_mm: Of the normalised surface Dice.
+
+    Raises:
+        ConfigError: If model and manifest have no segment and no finding in common, or an answer
+            is not on the grid of its truth.
+    """
+    _check_common_names(prediction, schema)
+    answered = {volume.volume.id: volume for volume in prediction.volumes}
+    segments: list[SegmentScore] = []
+    for row in case.volumes:
+        if row.volume_id in truths and row.volume_id in answered:
+            segments += _score_volume(
+                prediction,
+                answered[row.volume_id],
+                truths[row.volume_id],
+                labels=_labels(schema, row.annotated_segments),
+                tolerance_mm=tolerance_mm,
+            )
+    return CaseScore(
+        case_id=case.case_id,
+        patient_id=case.patient_id,
+        segments=tuple(segments),
+        findings=tuple(_score_findings(case, prediction, truths, schema)),
+        not_analysed=tuple(sorted(truths.keys() - answered.keys())),
+    )
+
+
+def _check_common_names(prediction: Prediction, schema: LabelSchema) -> None:
+    segments = {segment.name for segment in prediction.segments}
+    findings = {finding.name for finding in prediction.findings}
+    if segments & set(schema.segment_names) or findings & set(schema.finding_names):
+        return
+    message = (
+        f"model {prediction.model.name} and the manifest have no name in common: the model answers "
+        f"{sorted(segments | findings)}, the manifest knows "
+        f"{sorted({*schema.segment_names, *schema.finding_names})}."
+    )
+    raise ConfigError(message)
+
+
+def _labels(schema: LabelSchema, names: tuple[str, ...]) -> dict[str, int]:
+    """Label of each of these segments in the true label map."""
+    return {segment.name: segment.label for segment in schema.segments if segment.name in names}
+
+
+def _score_volume(
+    prediction: Prediction,
+    answer: VolumePrediction,
+    truth: Volume,
+    *,
+    labels: Mapping[str, int],
+    tolerance_mm: float,
+) -> Iterator[SegmentScore]:
+    volume_id = answer.volume.id
+    if answer.label_map.shape != truth.array.shape or not answer.volume.geometry.is_close(
+        truth.geometry
+    ):
+        message = (
+            f"volume {volume_id}: the predicted label map {answer.label_map.shape} is not on the "
+            f"grid of the source image {truth.array.shape}."
+        )
+        raise ConfigError(message)
+    own = {s.name: s.label for s in prediction.segments if s.volume == volume_id}
+    for name, label in labels.items():
+        if name in own:
+            yield score_segment(
+                answer.label_map == own[name],
+                truth.array == label,
+                geometry=truth.geometry,
+                volume_id=volume_id,
+                segment=name,
+                tolerance_mm=tolerance_mm,
+            )
+
+
+def _score_findings(
+    case: Case, prediction: Prediction, truths: Mapping[str, Volume], schema: LabelSchema
+) -> Iterator[FindingScore]:
+    relevant = {finding.name: finding.segments for finding in schema.findings}
+    for answer in prediction.findings:
+        if answer.name not in relevant:
+            continue
+        truth = case.findings.get(answer.name)
+        segments = relevant[answer.name]
+        has_evidence = bool(truth) and bool(segments) and bool(answer.cams)
+        yield FindingScore(
+            name=answer.name,
+            truth=truth,
+            probability=answer.probability,
+            decision=answer.decision,
+            pointing_game=_pointing(case, answer, truths, _labels(schema, segments))
+            if has_evidence
+            else None,
+            energy_in_segments=_energy(answer, segments) if has_evidence else None,
+        )
+
+
+def _pointing(
+    case: Case, answer: FindingResult, truths: Mapping[str, Volume], labels: Mapping[str, int]
+) -> float | None:
+    """Share of the volumes whose map peaks in the segments where evidence is expected."""
+    hits = []
+    for row in case.volumes:
+        if row.volume_id not in truths or row.volume_id not in answer.cams:
+            continue
+        if not set(labels) <= set(row.annotated_segments):
+            continue  # the peak may lie in a segment that nobody looked for
+        mask = _any_of(truths[row.volume_id], labels)
+        geometry = truths[row.volume_id].geometry
+        hits.append(is_peak_inside(answer.cams[row.volume_id], mask, geometry=geometry))
+    known = [hit for hit in hits if hit is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _any_of(truth: Volume, labels: Mapping[str, int]) -> NDArray[np.bool_]:
+    return np.asarray(np.isin(truth.array, list(labels.values())))
+
+
+def _energy(answer: FindingResult, segments: tuple[str, ...]) -> float | None:
+    shares = [answer.cam_energy_in_segments.get(name) for name in segments]
+    known = [share for share in shares if share is not None]
+    return float(sum(known)) if known else None

@@ -1,0 +1,61 @@
+"""Scores of finished cases on the disk, so that a killed evaluation goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from medmtl.inference.case_store import output_errors
+from medmtl.metrics.scores import CaseScore, FindingScore, SegmentScore
+from medmtl.report.durable import replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from medmtl.data.cases import Case
+
+__all__ = ["load_score", "save_score", "score_key"]
+
+
+def score_key(case: Case, data_root: Path, *, model_key: str, settings: Sequence[Any]) -> str:
+    """SHA-256 over all that a score depends on: model, row, files' sizes and times, settings."""
+    paths = [path for row in case.volumes for path in (row.image, row.segmentation) if path]
+    files = []
+    for path in paths:
+        status = (data_root / path).stat()
+        files.append([path, status.st_size, status.st_mtime_ns])
+    text = json.dumps([model_key, asdict(case), files, list(settings)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_score(folder: Path, case_id: str, *, key: str) -> CaseScore | None:
+    """The score of an earlier run; None where there is none, or it answers another question."""
+    try:
+        record = json.loads((folder / f"{case_id}.json").read_text(encoding="utf-8"))
+        if record["key"] != key:
+            return None
+        score = record["score"]
+        return CaseScore(
+            case_id=score["case_id"],
+            patient_id=score["patient_id"],
+            segments=tuple(SegmentScore(**row) for row in score["segments"]),
+            findings=tuple(FindingScore(**row) for row in score["findings"]),
+            not_analysed=tuple(score["not_analysed"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def save_score(folder: Path, score: CaseScore, *, key: str) -> None:
+    """Write one score in one step.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+    """
+    with output_errors(f"Score of case {score.case_id}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        content = json.dumps({"key": key, "score": asdict(score)}).encode()
+        replace_file(folder / f"{score.case_id}.json", content)

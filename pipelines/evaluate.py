@@ -1,0 +1,117 @@
+"""`medmtl evaluate`: a model against the truth of a manifest, with intervals over patients."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import (
+    OK,
+    SOME_FAILED,
+    JsonLogsOption,
+    OutOption,
+    QuietOption,
+    console,
+    set_up_logging,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from medmtl.data.manifest import Case
+    from medmtl.metrics.scores import CaseScore
+    from medmtl.report.table import Failure
+
+logger = logging.getLogger("medmtl.evaluate")
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Option(metavar="NAME_OR_PATH", help="Model bundle.", show_default=False)
+    ],
+    manifest: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Folder of manifest.toml and cases.csv."),
+    ],
+    out: OutOption,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which cases. Default: test if there is one, else all."),
+    ] = None,
+    data_root: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Where the manifest's paths start. [env: MEDMTL_DATA_ROOT]"
+        ),
+    ] = Path(),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    cam: Annotated[str, typer.Option(help="all, or none to leave evidence out (faster).")] = "all",
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
+) -> None:
+    """Measure a model on the cases of a manifest. Cases measured before are not computed again."""
+    set_up_logging(quiet=quiet, json_logs=json_logs)
+    from medmtl.data.manifest import manifest_sha256, read_manifest
+    from medmtl.inference.evaluate import Evaluation, choose_split
+    from medmtl.inference.evaluation_report import metrics_record, write_report
+    from medmtl.inference.predictor import load_predictor
+    from medmtl.nifti.read import read_nifti
+
+    known = read_manifest(manifest)
+    name, cases = choose_split(known, split)
+    _check_root(cases, data_root)
+    analyser = load_predictor(model, device=device, cam=cam)
+    evaluation = Evaluation(
+        analyser=analyser,
+        manifest=known,
+        data_root=data_root,
+        read=read_nifti,
+        records=out / ".medmtl" / "scores",
+    )
+    results = _follow(evaluation.run(cases), total=len(cases))
+    record = metrics_record(
+        results,
+        model=analyser.identity,
+        manifest=known,
+        manifest_sha256=manifest_sha256(manifest),
+        split=name,
+        tolerance_mm=evaluation.tolerance_mm,
+    )
+    write_report(out, record, results)
+    console.print_json(data={key: record[key] for key in ("split", "n_cases", "n_failed")})
+    raise typer.Exit(SOME_FAILED if record["n_failed"] else OK)
+
+
+def _check_root(cases: Sequence[Case], data_root: Path) -> None:
+    """A wrong data root is one error, not one failure per case."""
+    from medmtl.core.errors import ConfigError
+
+    images = [row.image for case in cases for row in case.volumes]
+    if not any((data_root / image).is_file() for image in images):
+        message = (
+            f"none of the {len(images)} images of the manifest, such as {images[0]}, lies below "
+            "the data root. Give the folder that its paths start from with --data-root."
+        )
+        raise ConfigError(message)
+
+
+def _follow(results: Iterator[CaseScore | Failure], *, total: int) -> list[CaseScore | Failure]:
+    """Collect the results, with a bar on a terminal and a line per case elsewhere."""
+    from rich.progress import Progress
+
+    from medmtl.report.table import Failure
+
+    collected: list[CaseScore | Failure] = []
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("cases", total=total)
+        for number, result in enumerate(results, start=1):
+            collected.append(result)
+            progress.advance(task)
+            if isinstance(result, Failure):
+                logger.error("%s failed: %s. %s", result.what, result.reason, result.advice)
+            elif not console.is_terminal:
+                logger.info("%d/%d %s: done", number, total, result.case_id)
+    return collected
