@@ -45,7 +45,11 @@ def test_only_medmtl_lands_in_site_packages(wheel: Path) -> None:
 
 def test_programs_and_models_travel(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    programs = {f"medmtl/_pipelines/{path.name}" for path in (ROOT / "pipelines").glob("*.py")}
+    programs = {
+        f"medmtl/_pipelines/{path.relative_to(ROOT / 'pipelines').as_posix()}"
+        for path in (ROOT / "pipelines").rglob("*")
+        if path.suffix in {".py", ".toml"}
+    }
     bundles = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "medmtl" / "bundles").glob("*/*")
