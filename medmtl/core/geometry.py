@@ -21,6 +21,9 @@ __all__ = ["LPS_TO_RAS", "Geometry", "axis_code", "closest_axes", "points_to_spa
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Multiply an LPS affine from the left to obtain the RAS one, and the other way round."""
 
+SLICE_SPACING_RATIO = 1.5
+"""An axis this much thicker than both others is the slice axis."""
+
 _CODES = (("L", "R"), ("P", "A"), ("S", "I"))
 
 
@@ -123,6 +126,13 @@ class Geometry:
     def voxel_mm3(self) -> float:
         """Volume of one voxel."""
         return float(abs(np.linalg.det(self.affine_lps[:3, :3])))
+
+    @property
+    def slice_axis(self) -> int:
+        """The thickest axis where it is clearly thicker than both others, else the third."""
+        thickest = int(np.argmax(self.spacing_mm))
+        others = max(mm for axis, mm in enumerate(self.spacing_mm) if axis != thickest)
+        return thickest if self.spacing_mm[thickest] >= SLICE_SPACING_RATIO * others else 2
 
     def crop(self, box: tuple[slice, slice, slice]) -> Geometry:
         """The grid of `array[box]`, for a box with a start and a stop on each axis."""

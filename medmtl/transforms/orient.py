@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AxisPlan", "display_plan", "lps_plan", "plan_axes"]
 
-SLICE_SPACING_RATIO = 1.5
-"""The thickest axis is the slice axis when it is this much thicker than both others."""
-
 _LEFT, _POSTERIOR, _SUPERIOR = range(3)
 
 
@@ -67,7 +64,7 @@ def display_plan(geometry: Geometry) -> AxisPlan:
     posterior or inferior. So mirrored or transposed storage of one acquisition looks the same,
     while an oblique stack (short-axis cine MR) keeps its own planes.
     """
-    k = _slice_axis(geometry.spacing_mm)
+    k = geometry.slice_axis
     first, second = (axis for axis in range(3) if axis != k)
     direction = geometry.direction
     i, j = (first, second) if _is_horizontal(direction, first, second) else (second, first)
@@ -79,12 +76,6 @@ def display_plan(geometry: Geometry) -> AxisPlan:
 def _plan(order: tuple[int, ...], is_flipped: tuple[bool, ...]) -> AxisPlan:
     (a, b, c), (x, y, z) = order, is_flipped
     return AxisPlan(order=(a, b, c), is_flipped=(x, y, z))
-
-
-def _slice_axis(spacing_mm: tuple[float, float, float]) -> int:
-    thickest = int(np.argmax(spacing_mm))
-    others = max(spacing for axis, spacing in enumerate(spacing_mm) if axis != thickest)
-    return thickest if spacing_mm[thickest] >= SLICE_SPACING_RATIO * others else 2
 
 
 def _is_horizontal(direction: NDArray[np.float64], first: int, second: int) -> bool:

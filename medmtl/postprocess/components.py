@@ -1,0 +1,73 @@
+"""Connected pieces of a label map: keep what can be an organ, remove small islands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
+from scipy import ndimage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from medmtl.core.geometry import Geometry
+    from medmtl.core.labels import LabelSchema, SegmentSpec
+
+__all__ = ["ComponentRules", "clean_components"]
+
+_TOUCHING = np.ones((3, 3, 3), dtype=bool)
+
+
+class ComponentRules(BaseModel):
+    """Which pieces stay; part of the bundle.
+
+    Attributes:
+        keep_largest: Segments of which only the largest piece stays.
+        min_share: Pieces of other organs below this share of the organ's largest piece go.
+            Paired organs under one label (lungs, kidneys) need it well below 1.
+        min_lesion_ml: Pieces of lesions below this volume go.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keep_largest: tuple[str, ...] = ()
+    min_share: float = Field(default=0.0, ge=0, le=1)
+    min_lesion_ml: NonNegativeFloat = 0.0
+
+
+def clean_components(
+    label_map: NDArray[Any], geometry: Geometry, schema: LabelSchema, *, rules: ComponentRules
+) -> NDArray[Any]:
+    """A copy of the label map without the pieces that the rules reject; they become background.
+
+    Voxels that share a corner are connected.
+
+    Args:
+        label_map: Shape (i, j, k), unsigned integers.
+        geometry: Its grid.
+        schema: Segments of the model.
+        rules: What stays.
+    """
+    cleaned = label_map.copy(order="K")
+    boxes = ndimage.find_objects(label_map)
+    for spec in schema.segments:
+        box = boxes[spec.label - 1] if spec.label <= len(boxes) else None
+        if box is None:
+            continue
+        pieces, count = ndimage.label(label_map[box] == spec.label, structure=_TOUCHING)
+        sizes_ml = np.bincount(pieces.ravel(), minlength=count + 1) * geometry.voxel_mm3 / 1000
+        is_rejected = _rejected(spec, sizes_ml[1:], rules)
+        if is_rejected.any():
+            cleaned[box][np.concatenate([[False], is_rejected])[pieces]] = 0
+    return cleaned
+
+
+def _rejected(
+    spec: SegmentSpec, sizes_ml: NDArray[np.float64], rules: ComponentRules
+) -> NDArray[np.bool_]:
+    if spec.is_lesion:
+        return np.asarray(sizes_ml < rules.min_lesion_ml)
+    if spec.name in rules.keep_largest:
+        return np.asarray(np.arange(sizes_ml.size) != sizes_ml.argmax())
+    return np.asarray(sizes_ml < rules.min_share * sizes_ml.max())
