@@ -113,11 +113,8 @@ def test_agreeing_levels_have_the_same_mean_and_product() -> None:
 
 def test_cells_of_a_coarse_map_tile_the_network_grid() -> None:
     angle = 0.3
-    direction = [
-        [math.cos(angle), -math.sin(angle), 0],
-        [math.sin(angle), math.cos(angle), 0],
-        [0, 0, -1],
-    ]
+    cos, sin = math.cos(angle), math.sin(angle)
+    direction = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, -1]])
     network = Geometry.from_parts(
         shape=(32, 16, 6), spacing_mm=(1.5, 1.0, 8.0), origin_lps=(3, -2, 5), direction=direction
     )

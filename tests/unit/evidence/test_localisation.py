@@ -52,7 +52,7 @@ def test_the_share_does_not_depend_on_the_order_of_the_source_axes(
 ) -> None:
     grid = cam_geometry(SOURCE, (2, 2, 4))
     label_map, affine = halves(), SOURCE.affine_lps.copy()
-    for axis in np.flatnonzero(flips):
+    for axis in np.flatnonzero(flips).tolist():
         label_map = np.flip(label_map, axis)
         affine[:3, 3] += affine[:3, axis] * (label_map.shape[axis] - 1)
         affine[:3, axis] *= -1
@@ -66,7 +66,7 @@ def test_the_share_does_not_depend_on_the_order_of_the_source_axes(
 
 
 def test_an_oblique_grid_is_refused() -> None:
-    turn = [[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]]
+    turn = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])
     oblique = Geometry.from_parts(shape=(8, 4, 4), spacing_mm=(1, 1, 2), direction=turn)
     with pytest.raises(ValueError, match="not parallel"):
         segment_fractions(halves(), SOURCE, oblique, labels=LABELS)
