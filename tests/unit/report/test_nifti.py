@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from medmtl.core.geometry import LPS_TO_RAS, Geometry
 from medmtl.core.volume import Volume
@@ -39,7 +41,7 @@ def test_a_label_map_comes_back_with_values_grid_and_type(
     tmp_path: Path, rng: np.random.Generator, name: str, dtype: type
 ) -> None:
     grid = GRIDS[name]
-    label_map = rng.integers(0, np.iinfo(dtype).max, grid.shape).astype(dtype)
+    label_map: NDArray[Any] = rng.integers(0, np.iinfo(dtype).max, grid.shape).astype(dtype)
     path = tmp_path / "segmentation.nii.gz"
     write_label_map(path, label_map, grid)
 

@@ -1,0 +1,313 @@
+"""A batch: whole cases, one bad case alone, resume, and a constant number of cases in memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import threading
+import weakref
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medmtl.core.errors import InputRefusedError, OutputError
+from medmtl.core.study import Listing, Refusal, Study, VolumeRef
+from medmtl.inference.batch import BatchOptions, CaseOutcome, run_batch
+from tests.threshold_batch import ThresholdAnalyser, list_studies, write_studies
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medmtl.core.prediction import Prediction
+    from medmtl.core.volume import Volume
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    write_studies(tmp_path / "in", 4)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def _run(
+    source: Path, out: Path, analyser: ThresholdAnalyser | None = None, **options: Any
+) -> dict[str, CaseOutcome]:
+    outcomes = run_batch(
+        list_studies(source),
+        analyser or ThresholdAnalyser(),
+        out=out,
+        input_path=source,
+        options=BatchOptions(**options),
+    )
+    return {outcome.case_id: outcome for outcome in outcomes}
+
+
+def _statuses(outcomes: dict[str, CaseOutcome]) -> list[str]:
+    return [outcome.status for outcome in outcomes.values()]
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_study_becomes_a_whole_folder(source: Path, out: Path) -> None:
+    outcomes = _run(source, out)
+    assert _statuses(outcomes) == ["done"] * 4
+    for case_id in outcomes:
+        record = json.loads((out / case_id / "case.json").read_text())
+        assert record["status"] == "done"
+        files = {p.name for p in (out / case_id / "image").iterdir()}
+        assert files == {"segmentation.nii.gz", "cam_large_block.nii.gz", "preview.png"}
+        assert set(record["timings_s"]) == {
+            "read", "preprocess", "network", "postprocess", "write", "total",
+        }  # fmt: skip
+    assert [row["case_id"] for row in _table(out / "cases.csv")] == sorted(outcomes)
+    assert _table(out / "failures.csv") == []
+    run = json.loads((out / "run.json").read_text())
+    assert run["counts"] == {"cases": 4, "failed": 0, "failures": 0}
+    assert run["this_run"]["cases"] == {"done": 4, "resumed": 0, "failed": 0}
+
+
+def test_the_mask_lies_on_the_source_grid(source: Path, out: Path) -> None:
+    _run(source, out)
+    image = nib.load(source / "case03.nii")
+    mask = nib.load(out / "case03" / "image" / "segmentation.nii.gz")
+    np.testing.assert_allclose(mask.affine, image.affine)
+    np.testing.assert_array_equal(np.asarray(mask.dataobj), np.asarray(image.dataobj) > 100)
+
+
+def test_only_the_formats_asked_for_are_written_and_case_json_always(
+    source: Path, out: Path
+) -> None:
+    _run(source, out, formats=("png",))
+    assert {p.name for p in (out / "case00").rglob("*")} == {"image", "case.json", "preview.png"}
+
+
+def test_a_finished_case_is_not_computed_again(source: Path, out: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    _run(source, out, ThresholdAnalyser(log=log))
+    before = {p: p.read_bytes() for p in out.glob("case*/**/*") if p.is_file()}
+    assert _statuses(_run(source, out, ThresholdAnalyser(log=log))) == ["resumed"] * 4
+    assert len(log.read_text().split()) == 4
+    assert before == {p: p.read_bytes() for p in out.glob("case*/**/*") if p.is_file()}
+
+
+def test_another_setting_computes_anew_and_replaces(source: Path, out: Path) -> None:
+    _run(source, out)
+    assert _statuses(_run(source, out, ThresholdAnalyser(threshold=500))) == ["done"] * 4
+    assert json.loads((out / "case00/case.json").read_text())["segments"][0]["voxels"] == 0
+
+
+def test_restart_computes_everything_anew(source: Path, out: Path) -> None:
+    _run(source, out)
+    assert _statuses(_run(source, out, restart=True)) == ["done"] * 4
+
+
+@pytest.mark.parametrize("damage", ["input", "record", "file", "cut"])
+def test_only_what_is_damaged_or_changed_is_computed_again(
+    source: Path, out: Path, damage: str
+) -> None:
+    _run(source, out)
+    case = out / "case02"
+    if damage == "input":
+        os.utime(source / "case02.nii", ns=(1, 1))
+    elif damage == "record":
+        (case / "case.json").write_text('{"status": "done"')
+    elif damage == "file":
+        (case / "image" / "preview.png").unlink()
+    else:
+        (case / "image" / "segmentation.nii.gz").write_bytes(b"cut")
+    outcomes = _run(source, out)
+    assert [name for name, o in outcomes.items() if o.status == "done"] == ["case02"]
+    assert (case / "image" / "preview.png").stat().st_size > 100
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named like torch's, which this layer must know without importing torch."""
+
+
+BAD = {
+    "case00": (MemoryError(), "out-of-memory"),
+    "case01": (RuntimeError("PatientName is DOE^JOHN"), "unexpected-error"),
+    "case02": (
+        InputRefusedError(
+            "image", stage="preprocess", code="too-small", found="2 slices", expected="4",
+            advice="Export more.",
+        ),
+        "too-small",
+    ),
+    "case03": (OutOfMemoryError("CUDA"), "out-of-memory"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case_id", BAD)
+def test_one_bad_case_is_named_and_never_stops_the_others(
+    source: Path, out: Path, case_id: str
+) -> None:
+    error, code = BAD[case_id]
+    outcomes = _run(source, out, ThresholdAnalyser(broken={case_id: error}))
+    assert outcomes.pop(case_id).status == "failed"
+    assert _statuses(outcomes) == ["done"] * 3
+    assert not (out / case_id).exists()
+    (row,) = _table(out / "failures.csv")
+    assert (row["case_id"], row["code"]) == (case_id, code)
+    assert all(row[column] for column in ("what", "stage", "reason", "advice"))
+    statuses = {r["case_id"]: r["status"] for r in _table(out / "cases.csv")}
+    assert [name for name, status in statuses.items() if status == "failed"] == [case_id]
+
+
+def test_what_an_unexpected_error_says_is_never_written(
+    source: Path, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _run(source, out, ThresholdAnalyser(broken={"case01": BAD["case01"][0]}))
+    assert "DOE" not in caplog.text
+    for path in out.rglob("*"):
+        assert not path.is_file() or b"DOE" not in path.read_bytes(), path
+
+
+def test_a_failed_case_is_tried_again_and_its_row_goes_when_it_succeeds(
+    source: Path, out: Path
+) -> None:
+    broken = ThresholdAnalyser(broken={"case01": MemoryError()})
+    for _ in range(2):
+        assert _run(source, out, broken)["case01"].status == "failed"
+    assert len(_table(out / "failures.csv")) == 1
+    assert _run(source, out)["case01"].status == "done"
+    assert _table(out / "failures.csv") == []
+
+
+def test_a_volume_that_cannot_be_decoded_fails_its_case_only(source: Path, out: Path) -> None:
+    (source / "case02.nii").write_bytes((source / "case02.nii").read_bytes()[:400])
+    outcomes = _run(source, out)
+    assert [o.status for o in outcomes.values()] == ["done", "done", "failed", "done"]
+    assert _table(out / "failures.csv")[0]["stage"] == "read"
+
+
+def test_a_study_that_fits_no_model_says_why(source: Path, out: Path) -> None:
+    (source / "case01.nii").rename(source / "unfit.nii")
+    failure = _run(source, out)["unfit"].failure
+    assert failure is not None
+    assert failure.reason == "wrong-modality: found XR, expected CT"
+
+
+def test_refusals_of_the_listing_are_in_the_table_until_the_input_is_mended(
+    source: Path, out: Path
+) -> None:
+    (source / "junk.nii").write_bytes(b"junk")
+    for _ in range(2):
+        _run(source, out)
+        assert [row["what"] for row in _table(out / "failures.csv")] == ["junk.nii"]
+    (source / "junk.nii").unlink()
+    _run(source, out)
+    assert _table(out / "failures.csv") == []
+
+
+def test_the_refusals_of_another_input_stay(source: Path, out: Path, tmp_path: Path) -> None:
+    (source / "junk.nii").write_bytes(b"junk")
+    _run(source, out)
+    write_studies(tmp_path / "other", 1)
+    _run(tmp_path / "other", out)
+    assert len(_table(out / "failures.csv")) == 1
+
+
+@pytest.mark.parametrize("name", ["../evil", "run.json", ".medmtl", "", "a\nb", "a/b", "case01"])
+def test_a_name_that_is_no_folder_of_its_own_is_refused(source: Path, out: Path, name: str) -> None:
+    listing = list_studies(source)
+    studies = (*listing.studies, replace(listing.studies[0], case_id=name))
+    outcomes = list(
+        run_batch(
+            Listing(studies), ThresholdAnalyser(), out=out, input_path=source,
+        )
+    )  # fmt: skip
+    assert sorted(o.status for o in outcomes) == ["done"] * 4 + ["failed"]
+    assert {p.name for p in out.iterdir()} == {
+        ".medmtl", "cases.csv", "failures.csv", "run.json", *(f"case0{n}" for n in range(4)),
+    }  # fmt: skip
+    assert sorted(p.name for p in out.parent.iterdir()) == ["in", "out"]
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="could not be written: Not a directory"):
+        _run(source, tmp_path / "file" / "out")
+
+
+def test_stopping_early_leaves_no_lock_and_no_part(source: Path, out: Path) -> None:
+    outcomes = run_batch(list_studies(source), ThresholdAnalyser(), out=out, input_path=source)
+    next(iter(outcomes))
+    outcomes.close()  # type: ignore[attr-defined]
+    assert list((out / ".medmtl" / "locks").iterdir()) == []
+    assert list((out / ".medmtl" / "partial").iterdir()) == []
+    assert _statuses(_run(source, out)) == ["resumed", "done", "done", "done"]
+
+
+def test_what_a_dead_run_left_half_done_is_cleared(source: Path, out: Path) -> None:
+    for area in ("partial", "replaced"):
+        (out / ".medmtl" / area / "gone" / "image").mkdir(parents=True)
+    _run(source, out)
+    for area in ("partial", "replaced", "locks"):
+        assert list((out / ".medmtl" / area).iterdir()) == []
+
+
+class _Watched(ThresholdAnalyser):
+    """Counts the volumes alive while the network works, and meets the reader half way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: weakref.WeakSet[Volume] = weakref.WeakSet()
+        self.most_alive = 0
+        self.reads: list[str] = []
+        self.next_read = threading.Semaphore(0)
+
+    def select(self, study: Study) -> Sequence[VolumeRef]:
+        (ref,) = study.volumes
+
+        def read() -> Volume:
+            volume = ref.read()
+            self.alive.add(volume)
+            self.reads.append(study.case_id)
+            self.next_read.release()
+            return volume
+
+        return (replace(ref, read=read),)
+
+    def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+        self.next_read.acquire()  # its own read
+        is_last = study.case_id == "case09"
+        # The next case is read while this one is at work, or this waits in vain.
+        assert is_last or self.next_read.acquire(timeout=10)
+        if not is_last:
+            self.next_read.release()
+        self.most_alive = max(self.most_alive, len(self.alive))
+        return super().analyse(study, volumes)
+
+
+def test_the_next_study_is_read_meanwhile_and_no_more_than_two_are_kept(
+    tmp_path: Path, out: Path
+) -> None:
+    write_studies(tmp_path / "ten", 10)
+    analyser = _Watched()
+    assert _statuses(_run(tmp_path / "ten", out, analyser)) == ["done"] * 10
+    assert analyser.most_alive <= 2
+    assert len(analyser.alive) == 0
+    assert analyser.reads == [f"case{n:02d}" for n in range(10)]
+
+
+def test_a_refusal_outside_of_any_study_alone_is_a_result(source: Path, out: Path) -> None:
+    refusal = Refusal("series 1a2b", "sort", "missing-slices", "a gap", "none", "Export again.")
+    outcomes = list(
+        run_batch(Listing((), (refusal,)), ThresholdAnalyser(), out=out, input_path=source)
+    )
+    assert outcomes == []
+    assert _table(out / "failures.csv")[0]["what"] == "series 1a2b"
+    assert _table(out / "cases.csv") == []
