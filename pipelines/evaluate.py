@@ -43,9 +43,7 @@ def evaluate(
     ] = None,
     data_root: Annotated[
         Path,
-        typer.Option(
-            metavar="DIR", help="Where the manifest's paths start. [env: MEDMTL_DATA_ROOT]"
-        ),
+        typer.Option(metavar="DIR", help="Where its paths start; else MEDMTL_DATA_ROOT."),
     ] = Path(),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     cam: Annotated[str, typer.Option(help="all, or none to leave evidence out (faster).")] = "all",
@@ -55,14 +53,16 @@ def evaluate(
     """Measure a model on the cases of a manifest. Cases measured before are not computed again."""
     set_up_logging(quiet=quiet, json_logs=json_logs)
     from medmtl.data.manifest import manifest_sha256, read_manifest
-    from medmtl.inference.evaluate import Evaluation, choose_split
-    from medmtl.inference.evaluation_report import metrics_record, write_report
-    from medmtl.inference.predictor import load_predictor
-    from medmtl.nifti.read import read_nifti
+    from medmtl.data.splits import choose_split
 
     known = read_manifest(manifest)
     name, cases = choose_split(known, split)
     _check_root(cases, data_root)
+    from medmtl.inference.evaluate import Evaluation
+    from medmtl.inference.evaluation_report import metrics_record, write_report
+    from medmtl.inference.predictor import load_predictor
+    from medmtl.nifti.read import read_nifti
+
     analyser = load_predictor(model, device=device, cam=cam)
     evaluation = Evaluation(
         analyser=analyser,

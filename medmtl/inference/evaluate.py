@@ -31,28 +31,7 @@ if TYPE_CHECKING:
     ReadVolume = Callable[[Path], Volume]
     """Reads one volume from a file; raises InputRefusedError where it is not safe."""
 
-__all__ = ["Evaluation", "choose_split"]
-
-
-def choose_split(manifest: Manifest, split: str | None) -> tuple[str, tuple[Case, ...]]:
-    """The cases to evaluate: of the split asked for, else of `test`, else all.
-
-    Returns:
-        The name for metrics.json ("all" where nothing was chosen) and the cases.
-
-    Raises:
-        ConfigError: If the split does not occur.
-    """
-    if split is None:
-        if "test" in manifest.splits:
-            return "test", manifest.in_split("test")
-        return "all", manifest.cases
-    cases = manifest.in_split(split)
-    if not cases:
-        known = ", ".join(name or "(none)" for name in manifest.splits)
-        message = f"--split: found {split!r}, but manifest {manifest.name} has only: {known}."
-        raise ConfigError(message)
-    return split, cases
+__all__ = ["Evaluation"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,8 @@ from medmtl.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from medmtl.inference.evaluate import Evaluation, choose_split
+from medmtl.data.splits import choose_split
+from medmtl.inference.evaluate import Evaluation
 from medmtl.inference.evaluation_report import metrics_record, write_report
 from medmtl.metrics.scores import CaseScore
 from medmtl.report.table import Failure

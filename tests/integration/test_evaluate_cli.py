@@ -1,0 +1,83 @@
+"""`medmtl manifest` and `medmtl evaluate` from the outside: exit status and one clear line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def medmtl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if name != "MEDMTL_DATA_ROOT"}
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines", *arguments],
+        cwd=REPOSITORY, env={**clean, **environment}, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def acdc(tmp_path: Path) -> Path:
+    """The ACDC layout with one patient whose images are a few bytes."""
+    folder = tmp_path / "acdc" / "training" / "patient001"
+    folder.mkdir(parents=True)
+    (folder / "Info.cfg").write_text("ED: 1\nES: 9\nGroup: DCM\nHeight: 170\nWeight: 70\n")
+    for frame in ("01", "09"):
+        (folder / f"patient001_frame{frame}.nii.gz").write_bytes(frame.encode())
+        (folder / f"patient001_frame{frame}_gt.nii.gz").write_bytes(b"mask")
+    return tmp_path / "acdc"
+
+
+def test_a_manifest_of_a_good_copy_is_written(acdc: Path, tmp_path: Path) -> None:
+    out = tmp_path / "manifest"
+    done = medmtl("manifest", "acdc", "--root", str(acdc), "-o", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "1 cases (1 train)" in done.stderr
+    assert (out / "cases.csv").read_text().count("patient001_frame") == 4
+
+
+def test_a_patient_that_cannot_be_used_is_named(acdc: Path, tmp_path: Path) -> None:
+    (acdc / "training" / "patient002").mkdir()
+    out = tmp_path / "manifest"
+    done = medmtl("manifest", "acdc", "--root", str(acdc), "-o", str(out))
+    assert done.returncode == 1
+    assert "patient002" in done.stderr
+    assert (out / "cases.csv").is_file()
+
+
+def test_no_data_set_at_the_root_cannot_start(tmp_path: Path) -> None:
+    done = medmtl("manifest", "acdc", "--root", str(tmp_path), "-o", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert "training/patient001/Info.cfg" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_manifest_cannot_start(tmp_path: Path) -> None:
+    (tmp_path / "manifest.toml").write_text("name = 3\n")
+    done = medmtl(
+        "evaluate", "--model", "m", "--manifest", str(tmp_path), "-o", str(tmp_path / "out")
+    )
+    assert done.returncode == 2
+    assert "licence: Field required" in done.stderr
+    assert "cases.csv: file not found" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_data_root_is_one_error_and_the_environment_names_the_right_one(
+    acdc: Path, tmp_path: Path
+) -> None:
+    manifest, out = str(tmp_path / "manifest"), str(tmp_path / "out")
+    medmtl("manifest", "acdc", "--root", str(acdc), "-o", manifest)
+    arguments = ("evaluate", "--model", "no-such-model", "--manifest", manifest, "-o", out)
+    lost = medmtl(*arguments)
+    assert lost.returncode == 2
+    assert "--data-root" in lost.stderr
+    found = medmtl(*arguments, MEDMTL_DATA_ROOT=str(acdc))
+    assert found.returncode == 2
+    assert "--data-root" not in found.stderr
+    assert "no-such-model" in found.stderr
