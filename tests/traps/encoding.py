@@ -151,7 +151,7 @@ def jpeg_lossless_frame(frame_ji: NDArray[np.uint16], scratch: Path) -> bytes:
     if dataset.file_meta.TransferSyntaxUID != JPEGLosslessSV1:
         message = f"GDCM wrote {dataset.file_meta.TransferSyntaxUID.name}"
         raise ValueError(message)
-    return next(generate_frames(dataset.PixelData, number_of_frames=1))
+    return bytes(next(generate_frames(dataset.PixelData, number_of_frames=1)))
 
 
 def jpeg_lossless(folder: Path) -> Expectation:

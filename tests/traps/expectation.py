@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from medmtl.core.errors import InputRefusedError
-from medmtl.core.study import Refusal
+from medmtl.core.study import Refusal, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +58,7 @@ class Image:
         padding: True where any value not above the smallest real one is right.
         time_ms: Expected phase time; None where not checked.
         tolerance: Largest difference of values.
+        grid_tolerance_voxel: Largest distance of a voxel centre from its true place.
     """
 
     array: NDArray[Any]
@@ -65,6 +66,7 @@ class Image:
     padding: NDArray[np.bool_] | None = None
     time_ms: float | None = None
     tolerance: float = 1e-3
+    grid_tolerance_voxel: float = GRID_TOLERANCE_VOXEL
 
     def mismatch(self, volume: Volume) -> str:
         """Empty when each voxel centre lies on a true one, once, with its value."""
@@ -73,7 +75,7 @@ class Image:
         index = to_index(self.affine_lps, voxel_centres_lps(volume))
         nearest = np.rint(index).astype(int)
         off = float(np.abs(index - nearest).max())
-        if off > GRID_TOLERANCE_VOXEL:
+        if off > self.grid_tolerance_voxel:
             return f"voxel centres are {off:.3f} voxel off"
         if (nearest < 0).any() or (nearest >= self.array.shape).any():
             return "voxel centres outside the true grid"
@@ -196,11 +198,12 @@ class Reading:
     refs: list[VolumeRef] = field(default_factory=list)
     volumes: list[Volume] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
 
 
 def read_all(listing: Listing) -> Reading:
     """Decode every volume of a listing; a refused read joins the refusals."""
-    reading = Reading(refusals=list(listing.refusals))
+    reading = Reading(refusals=list(listing.refusals), skipped=list(listing.skipped))
     for study in listing.studies:
         for ref in study.volumes:
             try:

@@ -11,7 +11,6 @@ import numpy as np
 from tests.traps.expectation import Expectation, Image, reads
 from tests.traps.series import (
     AXIAL,
-    ORIGIN,
     SAGITTAL,
     Series,
     assign,
@@ -162,7 +161,7 @@ def acquisition_time_per_slice(folder: Path) -> Expectation:
 def two_acquisitions_half_a_slice_apart(folder: Path) -> Expectation:
     """Second acquisition shifted by 1 mm: merged they look like uneven spacing."""
     first = make_series().set(AcquisitionNumber=1)
-    second = make_series(origin=np.add(ORIGIN, (0, 0, 1.0)), seed=1, first_instance=101)
+    second = make_series(origin=(-11.0, -22.0, 34.0), seed=1, first_instance=101)
     second.set(AcquisitionNumber=2)
     write(folder, merged(first, second))
     return reads(first.image, second.image, may_refuse=True)
@@ -304,9 +303,7 @@ def two_modalities(folder: Path) -> Expectation:
 
 def two_matrix_sizes(folder: Path) -> Expectation:
     whole = make_series(shape=(8, 7, 8))
-    other = make_series(
-        shape=(6, 5, 2), origin=np.add(ORIGIN, (0, 0, 20.0)), seed=1, first_instance=101
-    )
+    other = make_series(shape=(6, 5, 2), origin=(-11.0, -22.0, 53.0), seed=1, first_instance=101)
     write(folder, whole.datasets + other.datasets)
     return reads(whole.image, other.image, may_refuse=True)
 
