@@ -11,9 +11,11 @@ import typer
 from medmtl import MedmtlError
 
 from .console import COULD_NOT_START
+from .convert import convert
 from .evaluate import evaluate
 from .manifest import manifest
 from .predict import predict
+from .scan import scan
 
 app = typer.Typer(
     name="medmtl",
@@ -24,9 +26,11 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
+app.command()(convert)
 app.command()(evaluate)
 app.command()(manifest)
 app.command()(predict)
+app.command()(scan)
 
 
 def main() -> None:

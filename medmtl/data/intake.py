@@ -1,0 +1,65 @@
+"""Any input, DICOM or NIfTI, as one listing of studies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from medmtl.core.errors import InputRefusedError, MedmtlError
+from medmtl.core.study import Listing, Refusal
+from medmtl.dicom import ReadLimits, collect_sources, list_dicom
+from medmtl.nifti.names import is_nifti_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from medmtl.dicom import Sources
+
+__all__ = ["open_input"]
+
+
+def open_input(path: Path, *, limits: ReadLimits = ReadLimits()) -> Listing:
+    """Look at the headers of an input and list what can be analysed; no pixels are read.
+
+    Args:
+        path: DICOM file, folder, DICOMDIR or zip; NIfTI file or folder of NIfTI files. A folder or
+            zip may hold both.
+        limits: What reading may cost.
+
+    Returns:
+        Studies in a stable order; `VolumeRef.read` decodes one volume.
+
+    Raises:
+        MedmtlError: If the path does not exist or holds no image and nothing that was refused.
+    """
+    try:
+        sources = collect_sources(path, limits=limits)
+    except InputRefusedError as error:
+        return Listing(refusals=(Refusal.from_error(error),))
+    listing = _list(sources, limits)
+    if not listing.studies and not listing.refusals:
+        message = (
+            f"Input {path.name!r} holds no image volume ({len(listing.skipped)} other entries). "
+            "Give a DICOM file, folder, DICOMDIR or zip, or NIfTI files."
+        )
+        raise MedmtlError(message)
+    return listing
+
+
+def _list(sources: Sources, limits: ReadLimits) -> Listing:
+    dicom_files = [file for file in sources.files if not is_nifti_name(file.name)]
+    nifti_files = [(file.path, file.name) for file in sources.files if is_nifti_name(file.name)]
+    dicom = list_dicom(dicom_files, limits=limits, keep_alive=sources.keep_alive)
+    nifti = Listing()
+    if nifti_files:
+        from medmtl.nifti.listing import (
+            list_nifti,
+        )  # nibabel takes longer to import than 5,000 headers
+
+        nifti = list_nifti(
+            nifti_files, max_bytes=limits.max_pixel_bytes, keep_alive=sources.keep_alive
+        )
+    return Listing(
+        studies=dicom.studies + nifti.studies,
+        refusals=dicom.refusals + nifti.refusals,
+        skipped=sources.skipped + dicom.skipped + nifti.skipped,
+    )

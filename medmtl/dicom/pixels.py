@@ -1,0 +1,186 @@
+"""Stored values of one frame, checked against the header; runs inside the worker process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
+from pydicom.pixels import get_decoder
+
+from medmtl.dicom.codestream import CodestreamError, check_frame
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydicom.dataset import FileDataset
+
+__all__ = ["PixelError", "PixelFormat", "stored_values"]
+
+NATIVE = {
+    "1.2.840.10008.1.2": "<",
+    "1.2.840.10008.1.2.1": "<",
+    "1.2.840.10008.1.2.1.99": "<",
+    "1.2.840.10008.1.2.2": ">",
+}
+ENCAPSULATED = frozenset(
+    {"1.2.840.10008.1.2.5"}
+    | {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203)}
+)
+
+
+class PixelError(ValueError):
+    """Pixel data that contradict their header.
+
+    Attributes:
+        code: Short kebab-case reason.
+        expected: What would have been accepted.
+    """
+
+    def __init__(self, code: str, found: str, expected: str) -> None:
+        self.code = code
+        self.expected = expected
+        super().__init__(found)
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """What the header says of the pixels of one frame."""
+
+    rows: int
+    columns: int
+    allocated: int
+    stored: int
+    high_bit: int
+    signed: bool
+    frames: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """Size of one uncompressed frame."""
+        return self.rows * self.columns * self.allocated // 8
+
+    @classmethod
+    def of(cls, dataset: FileDataset) -> PixelFormat:
+        """Read the image pixel attributes (PS3.3 C.7.6.3)."""
+        return cls(
+            rows=int(dataset.Rows),
+            columns=int(dataset.Columns),
+            allocated=int(dataset.BitsAllocated),
+            stored=int(dataset.BitsStored),
+            high_bit=int(dataset.HighBit),
+            signed=bool(dataset.PixelRepresentation),
+            frames=int(dataset.get("NumberOfFrames", None) or 1),
+        )
+
+
+def _native(data: bytes, form: PixelFormat, *, order: str, index: int) -> NDArray[Any]:
+    expected = form.frame_bytes * form.frames
+    if len(data) not in (expected, expected + expected % 2):
+        code = "truncated" if len(data) < expected else "pixel-data-length"
+        raise PixelError(code, f"{len(data)} bytes of pixel data", f"{expected} bytes")
+    if order == ">" and form.allocated == 8:
+        # PS3.5 A.3: big endian OW words hold two 8-bit pixels, swapped.
+        data = np.frombuffer(data, ">u2").astype("<u2").tobytes()
+    dtype = np.dtype(f"{order}u{form.allocated // 8}")
+    count = form.rows * form.columns
+    values = np.frombuffer(data, dtype, count=count, offset=index * form.frame_bytes)
+    return values.reshape(form.rows, form.columns)
+
+
+def _frame_bytes(data: bytes, form: PixelFormat, *, index: int) -> bytes:
+    """One compressed frame; refuses data that do not end properly or hold other frames."""
+    if not data.rstrip(b"\x00").endswith(b"\xfe\xff\xdd\xe0") and not _items_fill(data):
+        raise PixelError("truncated", "compressed data that end too early", "whole frames")
+    if not parse_basic_offsets(data) and form.frames == 1:
+        fragments = [bytes(fragment) for fragment in generate_fragments(data)]
+        return b"".join(fragments[1:])
+    return bytes(get_frame(data, index, number_of_frames=form.frames))
+
+
+def _items_fill(data: bytes) -> bool:
+    """Whether the items follow each other up to the very end (PS3.5 A.4)."""
+    place = 0
+    while place + 8 <= len(data):
+        tag, length = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
+        if tag == b"\xfe\xff\xdd\xe0":
+            return True
+        if tag != b"\xfe\xff\x00\xe0" or length == 0xFFFFFFFF:
+            return False
+        place += 8 + length
+    return place == len(data)
+
+
+def _encapsulated(
+    dataset: FileDataset, form: PixelFormat, *, syntax: str, index: int
+) -> tuple[NDArray[Any], int]:
+    """Decoded frame and the number of bits that its values use."""
+    frame = _frame_bytes(bytes(dataset.PixelData), form, index=index)
+    try:
+        precision = check_frame(
+            frame,
+            syntax=syntax,
+            rows=form.rows,
+            columns=form.columns,
+            allocated=form.allocated,
+        )
+    except CodestreamError as error:
+        raise PixelError(
+            "compressed-data", str(error), f"{form.rows} x {form.columns}, {form.stored} bits"
+        ) from error
+    decoded, _ = get_decoder(syntax).as_array(dataset, index=index, raw=True)
+    if decoded.shape != (form.rows, form.columns):
+        raise PixelError(
+            "decoded-shape", f"shape {decoded.shape}", f"({form.rows}, {form.columns})"
+        )
+    return decoded, form.allocated if precision is None else precision
+
+
+def _without_garbage(values: NDArray[Any], form: PixelFormat) -> NDArray[Any]:
+    """Keep the stored bits (PS3.5 8.1.1) and extend the sign."""
+    wide = values.astype(np.int64) & ((1 << form.allocated) - 1)
+    wide = (wide >> (form.high_bit + 1 - form.stored)) & ((1 << form.stored) - 1)
+    if form.signed:
+        wide -= (wide >> (form.stored - 1)) << form.stored
+    return wide.astype(np.dtype(f"<{'i' if form.signed else 'u'}{form.allocated // 8}"))
+
+
+def _check_format(form: PixelFormat) -> None:
+    fits = form.stored - 1 <= form.high_bit < form.allocated and form.stored >= 1
+    if form.allocated not in (8, 16, 32) or not fits:
+        found = f"{form.allocated} bits allocated, {form.stored} stored, high bit {form.high_bit}"
+        raise PixelError("bit-depth", found, "8, 16 or 32 bits allocated that hold the stored bits")
+
+
+def stored_values(dataset: FileDataset, *, index: int) -> NDArray[Any]:
+    """Stored values of one frame, before any rescale.
+
+    Args:
+        dataset: A whole data set with pixel data.
+        index: Frame number, from 0.
+
+    Returns:
+        Shape (rows, columns), little endian signed or unsigned integers.
+
+    Raises:
+        PixelError: If the data contradict the header.
+    """
+    form = PixelFormat.of(dataset)
+    _check_format(form)
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) or "1.2.840.10008.1.2"
+    if syntax in NATIVE:
+        if dataset["PixelData"].is_undefined_length:
+            raise PixelError("transfer-syntax", "compressed data", "uncompressed data")
+        order = "<" if dataset.original_encoding[1] else ">"
+        values = _native(dataset.PixelData, form, order=order, index=index)
+        return _without_garbage(values, form)
+    if syntax not in ENCAPSULATED:
+        raise PixelError("transfer-syntax", "a transfer syntax without decoder", "a known one")
+    if not dataset["PixelData"].is_undefined_length:
+        raise PixelError("transfer-syntax", "uncompressed data", "compressed data")
+    if form.high_bit != form.stored - 1:
+        raise PixelError("bit-depth", f"high bit {form.high_bit}", f"{form.stored - 1}")
+    values, precision = _encapsulated(dataset, form, syntax=syntax, index=index)
+    if form.signed and precision < form.stored:
+        raise PixelError("bit-depth", f"{precision} bits in the stream", f"{form.stored} bits")
+    return _without_garbage(values, form)

@@ -1,0 +1,161 @@
+"""The parent's end of the worker process: ask, wait with a time limit, survive its death."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from medmtl.dicom.limits import ReadLimits
+
+__all__ = ["Worker", "WorkerError"]
+
+_START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+    "import warnings; warnings.simplefilter('ignore'); "
+    "from medmtl.dicom.worker import main; main()"
+)
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+_MAX_LINE = 256 * 1024 * 1024
+
+
+class WorkerError(Exception):
+    """The worker could not do what was asked.
+
+    Attributes:
+        code: Short kebab-case reason; "not-dicom" where the file is no DICOM file.
+        found: What was found.
+        expected: What would have been accepted.
+    """
+
+    def __init__(self, code: str, found: str, expected: str) -> None:
+        self.code = code
+        self.found = found
+        self.expected = expected
+        super().__init__(f"{code}: {found}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    process.wait()
+
+
+class Worker:
+    """One worker process, started when first needed and again after it died. Thread-safe."""
+
+    def __init__(self, limits: ReadLimits) -> None:
+        self.limits = limits
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._finalizer: weakref.finalize[Any, Any] | None = None
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+    def header(self, path: Path) -> dict[str, Any]:
+        """Values of a header by the full reader."""
+        answer, _ = self._ask({"op": "header", "path": str(path)})
+        return dict(answer["values"])
+
+    def dicomdir(self, path: Path) -> list[list[str]]:
+        """Path components of each file that a DICOMDIR lists."""
+        answer, _ = self._ask({"op": "dicomdir", "path": str(path)})
+        return [list(parts) for parts in answer["files"]]
+
+    def decode(self, path: Path, *, frame: int, rows: int, columns: int, lut: bool) -> NDArray[Any]:
+        """Stored values of one frame, shape (rows, columns), through the modality LUT if asked.
+
+        Raises:
+            WorkerError: If the pixels cannot be decoded within the limits.
+        """
+        request = {
+            "op": "decode", "path": str(path), "frame": frame, "shape": [rows, columns], "lut": lut,
+        }  # fmt: skip
+        answer, payload = self._ask(request, largest=rows * columns * 4)
+        values = np.frombuffer(payload, np.dtype(answer["dtype"]))
+        return values.reshape(rows, columns)
+
+    def _ask(self, request: dict[str, Any], *, largest: int = 0) -> tuple[dict[str, Any], bytes]:
+        request["limit"] = self.limits.max_pixel_bytes
+        with self._lock:
+            process = self._started()
+            timer = threading.Timer(self.limits.max_seconds, process.kill)
+            timer.start()
+            try:
+                answer, payload = self._exchange(process, request, largest)
+            except (OSError, ValueError) as error:
+                timed_out = not timer.is_alive()
+                self._end()
+                raise _death(timed_out, self.limits.max_seconds) from error
+            finally:
+                timer.cancel()
+        if "error" in answer:
+            raise _problem(answer, self.limits)
+        return answer, payload
+
+    def _exchange(
+        self, process: subprocess.Popen[bytes], request: dict[str, Any], largest: int
+    ) -> tuple[dict[str, Any], bytes]:
+        if process.stdin is None or process.stdout is None:
+            raise OSError
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline(_MAX_LINE))
+        size = int(answer.get("bytes", 0))
+        if size > largest:
+            raise ValueError
+        payload = process.stdout.read(size) if size else b""
+        if len(payload) != size:
+            raise ValueError
+        return answer, payload
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            path = [entry for entry in sys.path if entry] + [_PACKAGE_ROOT]
+            budget = str(self.limits.max_worker_bytes)
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-P", "-c", _START, json.dumps(path), budget],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # library messages may quote header values
+            )
+            self._finalizer = weakref.finalize(self, _stop, self._process)
+        return self._process
+
+    def _end(self) -> None:
+        if self._finalizer is not None:
+            self._finalizer()
+        self._process = self._finalizer = None
+
+
+def _death(timed_out: bool, seconds: float) -> WorkerError:
+    if timed_out:
+        return WorkerError("too-slow", f"more than {seconds:g} s", f"at most {seconds:g} s")
+    return WorkerError("decoder-crash", "data that crash the decoder", "intact data")
+
+
+def _problem(answer: dict[str, Any], limits: ReadLimits) -> WorkerError:
+    code = str(answer["error"])
+    if code == "memory":
+        gib = limits.max_worker_bytes / 1024**3
+        return WorkerError("too-large", f"more than {gib:g} GiB in the decoder", f"{gib:g} GiB")
+    if code == "unreadable":
+        return WorkerError(code, f"damaged data ({answer['kind']})", "intact data")
+    return WorkerError(code, str(answer.get("found", "")), str(answer.get("expected", "")))

@@ -1,0 +1,149 @@
+"""NIfTI files into cases with readable volumes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from medmtl.core.errors import InputRefusedError
+from medmtl.core.study import Listing, Refusal, Skipped, Study, VolumeRef
+from medmtl.nifti.header import Header, read_header
+from medmtl.nifti.names import SUFFIX
+from medmtl.nifti.voxels import read_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from medmtl.core.volume import Volume
+
+__all__ = ["list_nifti"]
+
+_LABEL_MAP = re.compile(r"_(gt|seg|mask|labels?|segmentation)\Z", re.IGNORECASE)
+_PHASE = re.compile(r"(?P<case>.+)_(?P<phase>ed|es)\Z", re.IGNORECASE)
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_PHASE_RANK = {"ed": 0, "es": 1}
+
+
+def _stem(name: str) -> str:
+    return SUFFIX.sub("", PurePosixPath(name).name)
+
+
+def _safe(text: str) -> str:
+    """A folder name: letters, digits, dots, dashes; never empty, never a parent folder."""
+    return _UNSAFE.sub("-", text).strip(".-")[:100] or "image"
+
+
+class _Read:
+    """Reads one volume of one file when called."""
+
+    def __init__(self, path: Path, index: int | None, ref: VolumeRef, keep_alive: Any) -> None:
+        self.path = path
+        self.index = index
+        self.ref = ref
+        self.keep_alive = keep_alive
+
+    def __call__(self) -> Volume:
+        return read_volume(self.path, index=self.index, ref=self.ref)
+
+
+def _not_yet() -> Volume:
+    raise NotImplementedError
+
+
+def _ref(name: str, volume_id: str, header: Header, *, phase: int | None) -> VolumeRef:
+    time_ms = header.step_ms * phase if header.step_ms and phase is not None else None
+    return VolumeRef(
+        id=volume_id,
+        read=_not_yet,
+        geometry=header.geometry,
+        modality="",
+        series_key=_stem(name) if header.count > 1 else "",
+        time_ms=time_ms if header.count > 1 else None,
+        phase=phase if header.count > 1 else None,
+        source_files=(name,),
+        flags=header.flags,
+    )
+
+
+def _volumes(path: Path, name: str, volume_id: str, header: Header, alive: Any) -> list[VolumeRef]:
+    if header.count == 1:
+        ref = _ref(name, volume_id, header, phase=None)
+        return [replace(ref, read=_Read(path, None, ref, alive))]
+    refs = []
+    for index in range(header.count):
+        prefix = "" if volume_id == "image" else f"{volume_id}-"
+        ref = _ref(name, f"{prefix}t{index:03d}", header, phase=index)
+        refs.append(replace(ref, read=_Read(path, index, ref, alive)))
+    return refs
+
+
+def _case_and_volume(name: str) -> tuple[str, str]:
+    """Case and volume id of a file: `p1_ed.nii.gz` is volume "ed" of case "p1"."""
+    match = _PHASE.match(_stem(name))
+    if match:
+        return match["case"], match["phase"].lower()
+    return _stem(name), "image"
+
+
+def list_nifti(
+    files: Iterable[tuple[Path, str]], *, max_bytes: int, keep_alive: Any = None
+) -> Listing:
+    """Find the cases in NIfTI files.
+
+    Args:
+        files: Path and name relative to the input of each file.
+        max_bytes: Largest size of one volume in memory.
+        keep_alive: Kept as long as any volume can still be read.
+
+    Returns:
+        Cases in the order of their names, refusals, and label maps as skipped.
+    """
+    cases: dict[tuple[str, str], list[VolumeRef]] = {}
+    refusals: list[Refusal] = []
+    skipped: list[Skipped] = []
+    for path, name in files:
+        try:
+            header = read_header(path, name, max_bytes=max_bytes)
+        except InputRefusedError as error:
+            refusals.append(Refusal.from_error(error))
+            continue
+        if header.is_integer and _LABEL_MAP.search(_stem(name)):
+            skipped.append(Skipped(name, "label-map", "integer image named like a label map"))
+            continue
+        case, volume_id = _case_and_volume(name)
+        key = (str(PurePosixPath(name).parent), case)
+        cases.setdefault(key, []).extend(_volumes(path, name, volume_id, header, keep_alive))
+    return Listing(_studies(cases), tuple(refusals), tuple(skipped))
+
+
+def _studies(cases: dict[tuple[str, str], list[VolumeRef]]) -> tuple[Study, ...]:
+    """One study per case; the folder joins the name where two cases share it."""
+    counts = Counter(_safe(case) for _, case in cases)
+    names: Counter[str] = Counter()
+    studies = []
+    for (folder, case), refs in sorted(cases.items()):
+        name = _safe(case) if counts[_safe(case)] == 1 else _safe(f"{folder}-{case}")
+        names[name] += 1
+        if names[name] > 1:
+            name = f"{name}-{names[name]}"
+        ordered = sorted(refs, key=lambda ref: (_PHASE_RANK.get(ref.id, 2), ref.id))
+        studies.append(Study(name, "nifti", "", tuple(_distinct(ordered))))
+    return tuple(studies)
+
+
+def _distinct(refs: list[VolumeRef]) -> list[VolumeRef]:
+    """Volume ids of one case that are unique (`p1.nii` beside `p1.nii.gz`)."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for ref in refs:
+        seen[ref.id] += 1
+        if seen[ref.id] == 1 or not isinstance(ref.read, _Read):
+            unique.append(ref)
+            continue
+        renamed = replace(ref, id=f"{ref.id}-{seen[ref.id]}")
+        read = ref.read
+        unique.append(replace(renamed, read=_Read(read.path, read.index, renamed, read.keep_alive)))
+    return unique

@@ -1,0 +1,115 @@
+"""`medmtl convert`: every accepted volume as it was read, in native units, as NIfTI."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .console import (
+    OK,
+    SOME_FAILED,
+    InputArgument,
+    JsonLogsOption,
+    OutOption,
+    QuietOption,
+    console,
+    set_up_logging,
+)
+
+if TYPE_CHECKING:
+    from medmtl.core.study import Study, VolumeRef
+    from medmtl.core.volume import Volume
+
+
+def _write_nifti(path: Path, volume: Volume) -> None:
+    """Write a volume aside and move it into place; integers stay integers.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    import nibabel as nib
+    import numpy as np
+
+    from medmtl.core.errors import OutputError
+
+    image = nib.Nifti1Image(np.asarray(volume.array), volume.geometry.affine_ras)
+    image.set_sform(volume.geometry.affine_ras, code=1)
+    image.set_qform(volume.geometry.affine_ras, code=1)
+    image.header.set_xyzt_units("mm")
+    aside: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=".medmtl-", suffix=".nii.gz", delete=False
+        ) as file:
+            aside = Path(file.name)
+        nib.save(image, aside)
+        aside.chmod(0o644)
+        aside.replace(path)
+    except OSError as error:
+        if aside is not None:
+            aside.unlink(missing_ok=True)
+        message = f"Could not write {path.name}: {error.strerror}. Check the folder and free space."
+        raise OutputError(message) from error
+
+
+def _record(file: str, study: Study, ref: VolumeRef, volume: Volume) -> dict[str, Any]:
+    return {
+        "file": file,
+        "case_id": study.case_id,
+        "id": ref.id,
+        "study_uid": study.study_uid,
+        "series_uid": ref.series_uid,
+        "modality": ref.modality,
+        **volume.geometry.as_json(),
+        "phase": ref.phase,
+        "time_ms": ref.time_ms,
+        "source_files": list(ref.source_files),
+        "flags": [vars(flag) for flag in volume.flags],
+    }
+
+
+def convert(
+    source: InputArgument,
+    out: OutOption,
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
+) -> None:
+    """Write every accepted volume as it was read, with a record of refusals."""
+    set_up_logging(quiet=quiet, json_logs=json_logs)
+    from medmtl.core.errors import InputRefusedError
+    from medmtl.core.study import Refusal
+    from medmtl.data.intake import open_input
+
+    from .write_json import write_json
+
+    listing = open_input(source)
+    volumes: list[dict[str, Any]] = []
+    refusals = list(listing.refusals)
+    for study in listing.studies:
+        for ref in study.volumes:
+            name = f"{study.case_id}_{ref.id}.nii.gz"
+            try:
+                volume = ref.read()
+            except InputRefusedError as error:
+                refusals.append(
+                    Refusal.from_error(error, study_uid=study.study_uid, series_uid=ref.series_uid)
+                )
+                continue
+            _write_nifti(out / name, volume)
+            volumes.append(_record(name, study, ref, volume))
+    record = {
+        "volumes": volumes,
+        "refusals": [vars(refusal) for refusal in refusals],
+        "skipped": [vars(entry) for entry in listing.skipped],
+    }
+    write_json(out / "convert.json", record)
+    for refusal in refusals:
+        found = f"found {refusal.found}, expected {refusal.expected}"
+        line = f"refused {refusal.source}: {refusal.code}: {found}. {refusal.advice}"
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(f"{len(volumes)} volumes written, {len(refusals)} refused", markup=False)
+    raise typer.Exit(SOME_FAILED if refusals else OK)
