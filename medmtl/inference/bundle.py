@@ -20,7 +20,9 @@ from medmtl.core.labels import Code, FindingSpec, LabelSchema, SegmentSpec
 from medmtl.core.prediction import ModelIdentity
 from medmtl.evidence.contradictions import MeasurementRule
 from medmtl.evidence.input_ranges import InputRanges
+from medmtl.evidence.masks import MaskRules
 from medmtl.networks.joint import JointNet, NetworkConfig
+from medmtl.postprocess.components import ComponentRules
 from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
@@ -65,8 +67,6 @@ class SegmentSettings(_Strict):
     code: CodeSettings | None = None
     is_lesion: bool = False
     expected_ml: tuple[FiniteFloat, FiniteFloat] | None = None
-    min_component_ml: Annotated[float, Field(ge=0)] = 0.0
-    keep_largest: bool = False
 
 
 class FindingSettings(_Strict):
@@ -131,6 +131,8 @@ class BundleSettings(_Strict):
     segments: tuple[SegmentSettings, ...] = ()
     findings: tuple[FindingSettings, ...] = ()
     rules: tuple[MeasurementRule, ...] = ()
+    components: ComponentRules = Field(default_factory=ComponentRules)
+    mask_rules: MaskRules = Field(default_factory=MaskRules)
 
     def label_schema(self) -> LabelSchema:
         """The segments and findings as core nouns."""

@@ -1,0 +1,409 @@
+"""A bundle that answers for studies: volumes in, one Prediction out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from medmtl.core.errors import ConfigError, InputRefusedError
+from medmtl.core.flags import Flag
+from medmtl.core.prediction import (
+    FindingResult,
+    Measurement,
+    ModelIdentity,
+    Prediction,
+    VolumePrediction,
+)
+from medmtl.evidence.cam import cam_volume
+from medmtl.evidence.contradictions import (
+    check_activation,
+    check_contradictions,
+    check_measurements,
+)
+from medmtl.evidence.localisation import energy_in_segments, segment_fractions
+from medmtl.evidence.masks import check_masks
+from medmtl.evidence.quality import check_input
+from medmtl.inference.bundle import find_bundle, load_bundle, shipped_bundles
+from medmtl.inference.joint_pass import JointPass, joint_pass
+from medmtl.inference.phases import choose_phases
+from medmtl.inference.select_input import select_volumes
+from medmtl.postprocess.cardiac import cardiac_measurements
+from medmtl.postprocess.components import clean_components
+from medmtl.postprocess.decide import decide
+from medmtl.postprocess.measure import measure_segments
+from medmtl.postprocess.restore import restore_labels
+from medmtl.postprocess.torso import torso_measurements
+from medmtl.transforms.preprocessing import NetworkInput, Preprocessing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from medmtl.core.study import Study, VolumeRef
+    from medmtl.core.volume import Volume
+    from medmtl.inference.bundle import Bundle
+
+__all__ = ["AutoPredictor", "Predictor", "choose_device", "load_predictor"]
+
+SOURCE_MEASUREMENTS = {"cardiac": cardiac_measurements, "torso": torso_measurements}
+"""Measurements on the source grid, by the name of the head's measurement set."""
+
+
+class Predictor:
+    """One bundle, loaded once, used for many studies.
+
+    Args:
+        bundle: The loaded bundle; its network is moved to `device`.
+        device: Where the network runs.
+        cam: Findings for which activation maps are computed.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: torch.device, cam: Sequence[str]) -> None:
+        self.bundle = bundle
+        self.device = device
+        self.schema = bundle.settings.label_schema()
+        self.preprocessing = Preprocessing(bundle.settings.preprocessing)
+        self.net = bundle.net.to(device)
+        self.net.requires_grad_(requires_grad=False)
+        self.cam = tuple(name for name in self.schema.finding_names if name in cam)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model answers."""
+        return self.bundle.identity
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What makes one result differ from another."""
+        return {"device": self.device.type, "backend": "torch", "cam": list(self.cam)}
+
+    def select(self, study: Study) -> Sequence[VolumeRef]:
+        """The volumes to read, by the rule of `select_input`."""
+        return select_volumes(study, self.bundle.settings)
+
+    def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+        """Masks, diagnoses and evidence for the volumes that `select` named, in that order."""
+        clock = _Clock()
+        volumes, phase_flags, phase_facts = self._choose(volumes)
+        clock.stop("network")
+        flags = [*_other_volumes(study, volumes), *phase_flags]
+        ranges = self.bundle.settings.ranges
+        for volume in volumes:
+            flags += [*volume.flags, *(check_input(volume, ranges) if ranges else ())]
+        inputs = [self.preprocessing.apply(volume) for volume in volumes]
+        clock.stop("preprocess")
+        names = self.schema.finding_names
+        answer = joint_pass(
+            self.net,
+            inputs,
+            covariates=study.covariates,
+            cam_findings=[names.index(name) for name in self.cam],
+            cam=self.bundle.settings.cam,
+            device=self.device,
+        )
+        clock.stop("network")
+        prediction = self._report(study, volumes, inputs, answer, flags, phase_facts)
+        clock.stop("postprocess")
+        return replace(prediction, timings_s=clock.seconds)
+
+    def _choose(
+        self, volumes: Sequence[Volume]
+    ) -> tuple[tuple[Volume, ...], list[Flag], list[Measurement]]:
+        """Name the volumes as the network does; of a cine, end diastole and end systole."""
+        wanted = self.bundle.settings.input
+        slots = self.net.config.volumes
+        if wanted.kind == "single" or [v.id.rsplit("_", 1)[-1] for v in volumes] == list(slots):
+            return _renamed(volumes, slots), [], []
+        class_index = self.net.config.segments.index(wanted.phase_segment or "") + 1
+        ed, es, curve_ml = choose_phases(
+            self.net, self.preprocessing, volumes, class_index=class_index, device=self.device
+        )
+        facts = [
+            Measurement("ed_phase", float(ed), "1", f"cine of {len(volumes)} phases"),
+            Measurement("es_phase", float(es), "1", f"cine of {len(volumes)} phases"),
+        ]
+        flags = []
+        if curve_ml[es] > 0.9 * curve_ml[ed]:
+            flags.append(
+                Flag(
+                    "phases-alike",
+                    "warning",
+                    f"The {wanted.phase_segment} changes only from {curve_ml[ed]:.0f} to "
+                    f"{curve_ml[es]:.0f} mL over the cycle; the phases may be incomplete.",
+                )
+            )
+        return _renamed([volumes[ed], volumes[es]], slots), flags, facts
+
+    def _report(
+        self,
+        study: Study,
+        volumes: Sequence[Volume],
+        inputs: Sequence[NetworkInput],
+        answer: JointPass,
+        flags: list[Flag],
+        phase_facts: list[Measurement],
+    ) -> Prediction:
+        settings = self.bundle.settings
+        masks = tuple(
+            VolumePrediction(volume, self._label_map(volume, prepared, logits))
+            for volume, prepared, logits in zip(volumes, inputs, answer.logits, strict=True)
+        )
+        segments = []
+        for mask in masks:
+            measured = measure_segments(mask.volume, mask.label_map, self.schema)
+            segments += measured
+            flags += check_masks(
+                self.schema, mask.label_map, segments=measured, rules=settings.mask_rules
+            )
+        measurements = [*phase_facts, *self._measurements(study, masks, answer)]
+        findings = self._findings(masks, inputs, answer)
+        flags += check_contradictions(
+            self.schema,
+            segments=segments,
+            findings=findings,
+            min_lesion_ml=max(0.1, settings.components.min_lesion_ml),
+        )
+        flags += check_measurements(settings.rules, measurements=measurements, findings=findings)
+        with_maps = [finding for finding in findings if finding.cams and finding.decision]
+        flags += check_activation(self.schema, findings=with_maps, min_share=settings.cam.min_share)
+        if self.cam and answer.finding_logits is not None and not answer.cams:
+            flags.append(
+                Flag("activation-not-computed", "info", "The volume is too large for maps.")
+            )
+        return Prediction(
+            model=self.identity,
+            volumes=masks,
+            segments=tuple(segments),
+            measurements=tuple(measurements),
+            findings=tuple(findings),
+            flags=tuple(dict.fromkeys(flags)),
+            timings_s={},
+            notice=settings.notice,
+        )
+
+    def _label_map(self, volume: Volume, prepared: NetworkInput, logits: torch.Tensor) -> Any:
+        labels = [0, *(segment.label for segment in self.schema.segments)]
+        restored = restore_labels(logits, prepared.content_geometry, volume.geometry, labels=labels)
+        rules = self.bundle.settings.components
+        return clean_components(restored, volume.geometry, self.schema, rules=rules)
+
+    def _measurements(
+        self, study: Study, masks: Sequence[VolumePrediction], answer: JointPass
+    ) -> list[Measurement]:
+        """On the source grid, and the very numbers that the diagnosis head read."""
+        head, measure = self.net.config.head, self.net.measure
+        if head is None or head.measurements is None or measure is None:
+            return []
+        on_source = SOURCE_MEASUREMENTS[head.measurements](
+            {mask.volume.id: mask for mask in masks}, self.schema, covariates=study.covariates
+        )
+        values = answer.measurements.tolist()
+        read = [
+            Measurement(
+                _input_name(name), None if math.isnan(value) else value, unit, "network input"
+            )
+            for name, unit, value in zip(measure.names, measure.units, values, strict=True)
+        ]
+        return [*on_source, *read]
+
+    def _findings(
+        self,
+        masks: Sequence[VolumePrediction],
+        inputs: Sequence[NetworkInput],
+        answer: JointPass,
+    ) -> list[FindingResult]:
+        if answer.finding_logits is None:
+            return []
+        settings = self.bundle.settings.findings
+        logits = answer.finding_logits.tolist()
+        probabilities = {
+            spec.name: _sigmoid(spec.scale * logit + spec.offset)
+            for spec, logit in zip(settings, logits, strict=True)
+        }
+        thresholds = {spec.name: spec.threshold for spec in settings}
+        decisions = decide(self.schema, probabilities, thresholds)
+        used = tuple(_input_name(name) for name in self.net.measurement_names)
+        fractions: dict[str, Any] = {}
+        results = []
+        for index, spec in enumerate(settings):
+            maps = self._maps(answer.cams.get(index, []), inputs, masks)
+            for mask, cam in zip(masks, maps, strict=False):
+                if mask.volume.id not in fractions:
+                    fractions[mask.volume.id] = segment_fractions(
+                        mask.label_map,
+                        mask.volume.geometry,
+                        cam.geometry,
+                        labels=[segment.label for segment in self.schema.segments],
+                    )
+            energy = {}
+            if maps:
+                energy = energy_in_segments(maps, list(fractions.values()), schema=self.schema)
+            results.append(
+                FindingResult(
+                    name=spec.name,
+                    probability=probabilities[spec.name],
+                    threshold=spec.threshold,
+                    decision=decisions[spec.name],
+                    calibrated=spec.calibrated,
+                    cams={cam.id: cam for cam in maps},
+                    cam_energy_in_segments=energy,
+                    measurements=used,
+                )
+            )
+        return results
+
+    @staticmethod
+    def _maps(
+        maps: Sequence[torch.Tensor],
+        inputs: Sequence[NetworkInput],
+        masks: Sequence[VolumePrediction],
+    ) -> list[Volume]:
+        return [
+            cam_volume(cam, prepared.geometry, volume_id=mask.volume.id)
+            for cam, prepared, mask in zip(maps, inputs, masks, strict=False)
+        ]
+
+
+class AutoPredictor:
+    """Gives each study to the first shipped bundle whose input it fits."""
+
+    def __init__(self, predictors: Sequence[Predictor]) -> None:
+        self.predictors = tuple(predictors)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """All shipped models together."""
+        digests = "".join(predictor.identity.sha256 for predictor in self.predictors)
+        return ModelIdentity("auto", "1", hashlib.sha256(digests.encode()).hexdigest())
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Those of every model."""
+        return {p.identity.name: dict(p.settings) for p in self.predictors}
+
+    def _fitting(self, study: Study) -> tuple[Predictor, Sequence[VolumeRef]]:
+        problems = []
+        for predictor in self.predictors:
+            try:
+                return predictor, predictor.select(study)
+            except InputRefusedError as error:
+                problems.append(error)
+        first = problems[0]
+        raise InputRefusedError(
+            first.source,
+            stage=first.stage,
+            code=first.code,
+            found=first.found,
+            expected=", or ".join(problem.expected for problem in problems),
+            advice=first.advice,
+        )
+
+    def select(self, study: Study) -> Sequence[VolumeRef]:
+        """The volumes of the fitting model."""
+        return self._fitting(study)[1]
+
+    def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+        """The answer of the fitting model."""
+        return self._fitting(study)[0].analyse(study, volumes)
+
+
+def load_predictor(
+    model: str | Path | None = None,
+    *,
+    device: str = "auto",
+    backend: str = "auto",
+    cam: str = "all",
+) -> Predictor | AutoPredictor:
+    """Load a model once.
+
+    Args:
+        model: Name of a shipped bundle or its folder; None lets each study find its own.
+        device: "auto", "cpu" or "cuda".
+        backend: "auto" or "torch".
+        cam: "all", "none", or finding names joined by commas.
+
+    Raises:
+        BundleError: If the bundle is missing or altered.
+        ConfigError: If device, backend or a finding's name is unknown.
+    """
+    if backend not in ("auto", "torch"):
+        raise ConfigError(f"Backend {backend!r}: expected auto or torch.")
+    chosen = choose_device(device)
+    if model is not None:
+        return _load_one(find_bundle(model), chosen, cam)
+    return AutoPredictor([_load_one(folder, chosen, cam) for folder in shipped_bundles().values()])
+
+
+def _load_one(folder: Path, device: torch.device, cam: str) -> Predictor:
+    bundle = load_bundle(folder)
+    return Predictor(bundle, device=device, cam=_cam_findings(cam, bundle))
+
+
+def _cam_findings(cam: str, bundle: Bundle) -> tuple[str, ...]:
+    names = [finding.name for finding in bundle.settings.findings]
+    if cam in ("all", "none"):
+        return tuple(names) if cam == "all" else ()
+    wanted = [part.strip() for part in cam.split(",") if part.strip()]
+    unknown = sorted(set(wanted) - set(names))
+    if unknown:
+        raise ConfigError(
+            f"--cam: unknown findings {', '.join(unknown)}; model {bundle.identity.name} has "
+            f"{', '.join(names)}, or say all or none."
+        )
+    return tuple(wanted)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; "auto" prefers CUDA.
+
+    Raises:
+        ConfigError: If the name is unknown or there is no CUDA device.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"Device {name!r}: expected auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "Device cuda: no CUDA device was found. Use --device cpu, or install the CUDA build "
+            "of torch (docs/install.md)."
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _renamed(volumes: Sequence[Volume], slots: Sequence[str]) -> tuple[Volume, ...]:
+    """Volumes under the names by which the network knows them."""
+    return tuple(replace(volume, id=slot) for volume, slot in zip(volumes, slots, strict=True))
+
+
+def _other_volumes(study: Study, volumes: Sequence[Volume]) -> list[Flag]:
+    read = {volume.series_uid for volume in volumes}
+    others = {ref.series_uid for ref in study.volumes} - read
+    if not others:
+        return []
+    message = f"{len(others)} other series of the study were not analysed: this model reads one."
+    return [Flag("other-series-not-analysed", "info", message)]
+
+
+def _input_name(name: str) -> str:
+    return f"network_{name}"
+
+
+def _sigmoid(value: float) -> float:
+    return float(torch.sigmoid(torch.tensor(value, dtype=torch.float64)))
+
+
+class _Clock:
+    """Seconds per stage, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stop(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now

@@ -1,0 +1,90 @@
+"""Which volumes of a study a model reads, by a written rule.
+
+single: of the volumes of the model's modality, the one with the most voxels (ties: the id).
+phase_pair: volumes named `ed` and `es`; else all phases of the cine series with the most slices
+(ties: most phases, then the id); else exactly two volumes of the modality on one grid.
+NIfTI says no modality and is taken to be the model's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from medmtl.core.errors import InputRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medmtl.core.study import Study, VolumeRef
+    from medmtl.inference.bundle import BundleSettings
+
+__all__ = ["select_volumes"]
+
+MIN_PHASES = 4
+"""A series with fewer phases is no cine."""
+
+
+def select_volumes(study: Study, settings: BundleSettings) -> tuple[VolumeRef, ...]:
+    """The volumes to read, in the order the model wants them; a cine gives all its phases.
+
+    Raises:
+        InputRefusedError: If nothing in the study fits.
+    """
+    wanted = settings.input
+    fitting = [
+        ref
+        for ref in study.volumes
+        if ref.modality in ("", wanted.modality) and ref.geometry.shape[2] >= wanted.min_slices
+    ]
+    chosen = _single(fitting) if wanted.kind == "single" else _phase_pair(fitting)
+    if not chosen:
+        raise _refusal(study, settings)
+    return tuple(chosen)
+
+
+def _single(refs: Sequence[VolumeRef]) -> list[VolumeRef]:
+    still = [ref for ref in refs if ref.phase is None] or list(refs)
+    return sorted(still, key=lambda ref: (-math.prod(ref.geometry.shape), ref.id))[:1]
+
+
+def _phase_pair(refs: Sequence[VolumeRef]) -> list[VolumeRef]:
+    named = {ref.id.rsplit("_", 1)[-1].lower(): ref for ref in refs}
+    if "ed" in named and "es" in named:
+        return [named["ed"], named["es"]]
+    in_series = sorted((ref for ref in refs if ref.phase is not None), key=_series)
+    cines = [list(phases) for _, phases in groupby(in_series, key=_series)]
+    cines = [phases for phases in cines if len(phases) >= MIN_PHASES]
+    if cines:
+        best = min(cines, key=lambda c: (-c[0].geometry.shape[2], -len(c), c[0].series_key))
+        return sorted(best, key=lambda ref: ref.phase or 0)
+    if len(refs) == 2 and refs[0].geometry.is_close(refs[1].geometry, tolerance_voxel=0.1):
+        return list(refs)
+    return []
+
+
+def _series(ref: VolumeRef) -> str:
+    return ref.series_key
+
+
+def _refusal(study: Study, settings: BundleSettings) -> InputRefusedError:
+    counts = Counter(
+        f"{ref.modality or 'image'} of {ref.geometry.shape[2]} slices" for ref in study.volumes
+    )
+    found = ", ".join(f"{count} x {text}" for text, count in sorted(counts.items()))
+    wanted = settings.input
+    what = {
+        "single": f"one {wanted.modality} volume",
+        "phase_pair": f"a {wanted.modality} cine of at least {MIN_PHASES} phases, or volumes named "
+        "ed and es",
+    }[wanted.kind]
+    return InputRefusedError(
+        f"case {study.case_id}",
+        stage="select",
+        code="no-fitting-volume",
+        found=found or "no readable volume",
+        expected=f"{what} with at least {wanted.min_slices} slices for model {settings.name}",
+        advice="Choose another model with --model, or export the fitting series.",
+    )

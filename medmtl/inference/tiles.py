@@ -1,0 +1,80 @@
+"""Overlapping tiles of a large network grid, with Gaussian importance.
+
+Each voxel's weights over all tiles, divided by their sum, add up to one, so logits and pooled
+features are weighted means that do not depend on the order of the tiles.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+__all__ = ["Tile", "plan_tiles"]
+
+OVERLAP = 0.25
+"""Least share of a tile that it has in common with its neighbour."""
+SIGMA = 0.25
+"""Width of the Gaussian importance, relative to half the tile."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """One tile: where it lies in (1, C, K, J, I), and the importance (K, J, I) of its voxels."""
+
+    where: tuple[slice, ...]
+    weight: Tensor
+
+
+def plan_tiles(
+    shape: tuple[int, ...], divisor: tuple[int, int, int], max_voxels: int
+) -> tuple[list[Tile], Tensor]:
+    """Tiles that cover the grid, and the summed importance (K, J, I) of all of them.
+
+    Args:
+        shape: (K, J, I), each a multiple of `divisor`.
+        divisor: Tile sizes are multiples of this.
+        max_voxels: Largest tile.
+
+    Raises:
+        ValueError: If the shape is no multiple of the divisor.
+    """
+    if any(size % step for size, step in zip(shape, divisor, strict=True)):
+        raise ValueError(f"Grid {shape} must be a multiple of {divisor}.")
+    size = list(shape)
+    while math.prod(size) > max_voxels:
+        splittable = [axis for axis in range(3) if size[axis] > divisor[axis]]
+        if not splittable:
+            break
+        axis = max(splittable, key=lambda a: size[a])
+        half = math.ceil(size[axis] / 2 / divisor[axis]) * divisor[axis]
+        size[axis] = half if half < size[axis] else divisor[axis]
+    weight = _importance(size)
+    tiles = [
+        Tile((slice(None), slice(None), *(slice(a, a + n) for a, n in zip(at, size, strict=True))),
+             weight)
+        for at in product(*(_starts(whole, part) for whole, part in zip(shape, size, strict=True)))
+    ]  # fmt: skip
+    coverage = torch.zeros(*shape)
+    for tile in tiles:
+        coverage[tile.where[2:]] += tile.weight
+    return tiles, coverage
+
+
+def _starts(whole: int, part: int) -> list[int]:
+    if part >= whole:
+        return [0]
+    count = math.ceil((whole - part) / (part * (1 - OVERLAP))) + 1
+    return [round(n * (whole - part) / (count - 1)) for n in range(count)]
+
+
+def _importance(size: list[int]) -> Tensor:
+    profiles = []
+    for n in size:
+        offset = (torch.arange(n) - (n - 1) / 2) / (n / 2)
+        profiles.append(torch.exp(-0.5 * (offset / (2 * SIGMA)) ** 2).clamp_min(1e-3))
+    k, j, i = profiles
+    return k[:, None, None] * j[None, :, None] * i[None, None, :]
