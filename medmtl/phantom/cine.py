@@ -94,7 +94,7 @@ def _geometry(shape: HeartShape, rng: np.random.Generator) -> tuple[Geometry, fl
     step = float(rng.choice([1.3, 1.4, 1.5, 1.5625]))
     spacing = float(rng.choice([8.0, 9.0, 10.0]))
     thickness = spacing - float(rng.choice([0.0, 1.0, 2.0]))
-    first = float(rng.uniform(-9, 2))
+    first = float(rng.uniform(-3, 6))
     slices = int(np.ceil((shape.length_mm + shape.plan.wall_mm + 2 - first) / spacing)) + 1
     direction = _orientation(rng)
     middle = np.array([_COLUMNS / 2 * step, _ROWS / 2 * step, slices / 2 * spacing])
@@ -186,30 +186,31 @@ def _paint_above_base(
     setting: _Setting, image: Array, chambers: Chambers, *, x: Array, y: Array
 ) -> Array:
     """Atria and great vessels: bright, with a thin wall."""
-    tissue, radius = setting.tissue, np.float32(setting.shape.radius_mm)
+    tissue, wobbles = setting.tissue, setting.scene.wobbles
+    radius = np.float32(setting.shape.radius_mm)
     width = np.float32(setting.shape.rv_width_mm[0])
     above = chambers.depth < 0
-    left_atrium = np.hypot(x - 2, (y - 6) / 0.9) - radius * 1.05
+    left_atrium = np.hypot((x + 4) / 1.15, (y - 12) / 0.8) - radius * 0.95
     right_atrium = np.hypot(x + radius + 0.5 * width, y - 12) - 0.55 * width
     outflow = np.hypot(x + radius + 0.25 * width, y + 0.8 * radius) - 15
     aorta = np.hypot(x + 0.75 * radius, y + 0.1 * radius) - 13
     around = np.minimum(np.minimum(left_atrium, right_atrium), np.minimum(outflow, aorta))
-    image[above & (around < 7)] = np.float32(tissue.fat * 0.8)
+    image[above & (around < 6) & (wobbles[2] > -0.3)] = np.float32(tissue.fat * 0.7)
     for distance, blood in (
         (left_atrium, 0.85),
         (right_atrium, 0.85 * tissue.rv_blood),
         (outflow, tissue.rv_blood),
         (aorta, 0.95),
     ):
-        image[above & (distance < 2.2)] = np.float32(tissue.myocardium)
+        image[above & (distance < 1.1)] = np.float32(0.6)
         image[above & (distance < 0)] = np.float32(blood)
     return image
 
 
 def _acquire(setting: _Setting, image: Array, rng: np.random.Generator) -> NDArray[np.uint16]:
     """In-plane resolution, coil shading and Rician noise."""
-    blurred = ndimage.gaussian_filter(image, (0.75, 0.75, 0)) * setting.gain
-    spread = np.float32(0.028 * float(np.median(setting.gain)))
+    blurred = ndimage.gaussian_filter(image, (0.6, 0.6, 0)) * setting.gain
+    spread = np.float32(0.017 * float(np.median(setting.gain)))
     real, imaginary = (
         ndimage.gaussian_filter(rng.standard_normal(image.shape, dtype=np.float32), (0.5, 0.5, 0))
         * (spread * np.float32(1.8))

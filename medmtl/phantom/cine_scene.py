@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import spatial
 
 from medmtl.phantom.fields import smooth_noise
 
@@ -58,7 +59,7 @@ def draw_tissue(rng: np.random.Generator) -> Tissue:
         myocardium=float(rng.uniform(0.32, 0.46)),
         fat=float(rng.uniform(0.85, 1.35)),
         muscle=float(rng.uniform(0.26, 0.40)),
-        lung=float(rng.uniform(0.05, 0.10)),
+        lung=float(rng.uniform(0.08, 0.16)),
         liver=float(rng.uniform(0.38, 0.55)),
     )
 
@@ -87,8 +88,8 @@ def paint_scene(
         rng: Where shapes are drawn from.
     """
     coarse, middle, fine = (smooth_noise(geometry, step_mm=s, rng=rng) for s in (60.0, 30.0, 15.0))
-    half_u, half_v = rng.uniform(105, 125), rng.uniform(125, 160)
-    centre_u, centre_v = half_u - left_mm - rng.uniform(5, 10), rng.uniform(-5, 30)
+    half_u, half_v = rng.uniform(84, 104), rng.uniform(150, 185)
+    centre_u, centre_v = half_u - left_mm - rng.uniform(5, 10), half_v - rng.uniform(85, 120)
     power = np.float32(2.4)
     level = np.abs((u - centre_u) / half_u) ** power + np.abs((v - centre_v) / half_v) ** power
     level = np.maximum(level ** (1 / power), np.float32(1e-3))
@@ -104,11 +105,11 @@ def paint_scene(
     cavity = outside < 0
     lung = np.float32(tissue.lung) * (1 + 0.25 * fine)
     image[cavity] = lung[cavity]
-    vessel = cavity & (np.hypot(middle, fine - 0.3) < 0.16)
-    image[vessel] = np.float32(0.55 * tissue.rv_blood)
-    dome = below_mm + 0.0030 * (u + 25) ** 2 - 0.22 * (w - 40) + 4 * coarse - v
+    vessel = cavity & (np.hypot(middle, fine - 0.3) < 0.22)
+    image[vessel] = np.float32(0.65 * tissue.rv_blood)
+    dome = below_mm + 0.0016 * (u + 25) ** 2 + 0.12 * u - 0.25 * (w - 40) + 4 * coarse - v
     _paint_belly(image, cavity & (dome < 0), u, v, dome, tissue, (coarse, middle, fine), rng)
-    fat_pad = 1.1 * middle + np.clip((v - 10) / 30, -1, 1) - u / 60 - 0.4
+    fat_pad = 1.1 * middle + 0.5 * np.clip((v - 10) / 30, -1, 1) - u / 60 - 0.6
     return Scene(image, fat_pad.astype(np.float32), (coarse, middle, fine))
 
 
@@ -125,6 +126,27 @@ def _paint_wall(
     image[rib & (np.abs(outside - 5) < 2.2) & (along < 0.14)] = 0.45
 
 
+def _bowel(
+    belly: NDArray[np.bool_],
+    u: Array,
+    v: Array,
+    tissue: Tissue,
+    wobbles: tuple[Array, Array, Array],
+    rng: np.random.Generator,
+) -> Array:
+    """Loops of bowel: cells of one brightness each around random centres, fat between them."""
+    coarse, middle, fine = wobbles
+    centres = rng.uniform((-110, 20), (130, 220), (70, 2))
+    where = np.stack(
+        [(u + 5 * middle + 6 * coarse)[belly], (v + 5 * fine + 6 * middle)[belly]], axis=1
+    )
+    distance, nearest = spatial.cKDTree(centres).query(where, k=2)
+    brightness = rng.uniform(0.10, 0.62, len(centres))
+    image = brightness[nearest[:, 0]] * (1 + 0.12 * fine[belly])
+    image[distance[:, 1] - distance[:, 0] < 2.5] = tissue.fat * 0.75
+    return np.asarray(image, dtype=np.float32)
+
+
 def _paint_belly(
     image: Array,
     belly: NDArray[np.bool_],
@@ -137,20 +159,17 @@ def _paint_belly(
 ) -> None:
     """Liver on the left of the image, stomach and bowel on the right, aorta behind."""
     coarse, middle, fine = wobbles
-    image[belly] = (np.float32(tissue.muscle) * (1.1 + 0.15 * fine))[belly]
-    fat = belly & (middle + 0.4 * fine > 0.75)
-    image[fat] = np.float32(tissue.fat * 0.85)
-    liver = belly & (u + 8 * coarse < rng.uniform(5, 40)) & (dome < -3)
+    image[belly] = _bowel(belly, u, v, tissue, wobbles, rng)
+    liver = belly & (u + 0.5 * (v - 60) + 14 * coarse < rng.uniform(-15, 35)) & (dome < -3)
     image[liver] = (np.float32(tissue.liver) * (1 + 0.05 * fine))[liver]
-    vessel = liver & (np.hypot(middle, fine) < 0.2)
-    image[vessel] = np.float32(tissue.liver * 1.45)
+    vessel = liver & (np.hypot(middle, fine) < 0.14)
+    image[vessel] = np.float32(tissue.liver * 1.3)
     centre_u, centre_v = rng.uniform(48, 70), rng.uniform(62, 80)
     stomach = np.hypot((u - centre_u) / rng.uniform(26, 36), (v - centre_v) / 22) + 0.12 * middle
     image[belly & (stomach < 1)] = np.float32(tissue.muscle * 1.2)
     image[belly & (stomach < 0.85)] = np.float32(rng.choice([0.04, 0.75]))
-    aorta = np.hypot(u - rng.uniform(20, 40), v - rng.uniform(58, 70))
+    aorta = np.hypot(u - rng.uniform(20, 40), v - rng.uniform(66, 84))
     aorta = np.broadcast_to(aorta, image.shape)
-    image[aorta < 13] = np.float32(tissue.muscle)
-    image[aorta < 11] = np.float32(0.95)
+    image[aorta < 9 + middle] = np.float32(0.8)
     edge = (np.abs(dome + 1.5) < 1.2) & (dome < 0) & belly
     image[edge] = np.float32(tissue.muscle * 0.7)
