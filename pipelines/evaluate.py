@@ -61,14 +61,12 @@ def evaluate(
     from medmtl.inference.evaluate import Evaluation
     from medmtl.inference.evaluation_report import metrics_record, write_report
     from medmtl.inference.predictor import load_predictor
-    from medmtl.nifti.read import read_nifti
 
     analyser = load_predictor(model, device=device, cam=cam)
     evaluation = Evaluation(
         analyser=analyser,
         manifest=known,
         data_root=data_root,
-        read=read_nifti,
         records=out / ".medmtl" / "scores",
     )
     results = _follow(evaluation.run(cases), total=len(cases))

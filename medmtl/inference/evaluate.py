@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from medmtl.core.errors import ConfigError
 from medmtl.core.study import Study, VolumeRef
 from medmtl.data.manifest import check_files
+from medmtl.data.volume_file import read_volume_file
 from medmtl.inference.failure import attempt
 from medmtl.inference.resume import model_key
 from medmtl.inference.score_case import check_truth, score_case
@@ -19,7 +20,7 @@ from medmtl.inference.score_record import load_score, save_score, score_key
 from medmtl.metrics.surface import TOLERANCE_MM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from medmtl.core.volume import Volume
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from medmtl.metrics.scores import CaseScore
     from medmtl.report.table import Failure
 
-    ReadVolume = Callable[[Path], Volume]
-    """Reads one volume from a file; raises InputRefusedError where it is not safe."""
 
 __all__ = ["Evaluation"]
 
@@ -42,7 +41,6 @@ class Evaluation:
         analyser: The loaded model.
         manifest: Whose label schema gives the truth its meaning.
         data_root: Folder that the manifest's paths start from.
-        read: Reads one volume, image or label map.
         records: Folder of the scores of finished cases; None to keep none.
         tolerance_mm: Of the normalised surface Dice.
     """
@@ -50,7 +48,6 @@ class Evaluation:
     analyser: Analyser
     manifest: Manifest
     data_root: Path
-    read: ReadVolume
     records: Path | None = None
     tolerance_mm: float = TOLERANCE_MM
 
@@ -97,7 +94,7 @@ class Evaluation:
         """Images by volume id, named and typed as the manifest says."""
         return {
             row.volume_id: replace(
-                self.read(self.data_root / row.image),
+                read_volume_file(self.data_root, row.image),
                 id=row.volume_id,
                 modality=self.manifest.modality,
                 path=row.image,
@@ -109,7 +106,7 @@ class Evaluation:
         truths = {}
         for row in case.volumes:
             if row.segmentation is not None:
-                truth = self.read(self.data_root / row.segmentation)
+                truth = read_volume_file(self.data_root, row.segmentation)
                 check_truth(
                     truth,
                     images[row.volume_id].geometry,

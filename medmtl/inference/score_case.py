@@ -81,7 +81,7 @@ def score_case(
             is not on the grid of its truth.
     """
     _check_common_names(prediction, schema)
-    answered = {volume.volume.id: volume for volume in prediction.volumes}
+    answered = _answers_by_row(case, prediction)
     segments: list[SegmentScore] = []
     for row in case.volumes:
         if row.volume_id in truths and row.volume_id in answered:
@@ -89,16 +89,24 @@ def score_case(
                 prediction,
                 answered[row.volume_id],
                 truths[row.volume_id],
+                volume_id=row.volume_id,
                 labels=_labels(schema, row.annotated_segments),
                 tolerance_mm=tolerance_mm,
             )
+    own_ids = {volume_id: answer.volume.id for volume_id, answer in answered.items()}
     return CaseScore(
         case_id=case.case_id,
         patient_id=case.patient_id,
         segments=tuple(segments),
-        findings=tuple(_score_findings(case, prediction, truths, schema)),
+        findings=tuple(_score_findings(case, prediction, truths, schema, own_ids)),
         not_analysed=tuple(sorted(truths.keys() - answered.keys())),
     )
+
+
+def _answers_by_row(case: Case, prediction: Prediction) -> dict[str, VolumePrediction]:
+    """Answers by the manifest's volume id; a model may call a volume by a name of its own."""
+    ids = {row.image: row.volume_id for row in case.volumes}
+    return {ids.get(v.volume.path, v.volume.id): v for v in prediction.volumes}
 
 
 def _check_common_names(prediction: Prediction, schema: LabelSchema) -> None:
@@ -124,10 +132,10 @@ def _score_volume(
     answer: VolumePrediction,
     truth: Volume,
     *,
+    volume_id: str,
     labels: Mapping[str, int],
     tolerance_mm: float,
 ) -> Iterator[SegmentScore]:
-    volume_id = answer.volume.id
     if answer.label_map.shape != truth.array.shape or not answer.volume.geometry.is_close(
         truth.geometry
     ):
@@ -136,7 +144,7 @@ def _score_volume(
             f"grid of the source image {truth.array.shape}."
         )
         raise ConfigError(message)
-    own = {s.name: s.label for s in prediction.segments if s.volume == volume_id}
+    own = {s.name: s.label for s in prediction.segments if s.volume == answer.volume.id}
     for name, label in labels.items():
         if name in own:
             yield score_segment(
@@ -150,7 +158,11 @@ def _score_volume(
 
 
 def _score_findings(
-    case: Case, prediction: Prediction, truths: Mapping[str, Volume], schema: LabelSchema
+    case: Case,
+    prediction: Prediction,
+    truths: Mapping[str, Volume],
+    schema: LabelSchema,
+    own_ids: Mapping[str, str],
 ) -> Iterator[FindingScore]:
     relevant = {finding.name: finding.segments for finding in schema.findings}
     for answer in prediction.findings:
@@ -158,13 +170,14 @@ def _score_findings(
             continue
         truth = case.findings.get(answer.name)
         segments = relevant[answer.name]
-        has_evidence = bool(truth) and bool(segments) and bool(answer.cams)
+        cams = {i: answer.cams[own] for i, own in own_ids.items() if own in answer.cams}
+        has_evidence = bool(truth) and bool(segments) and bool(cams)
         yield FindingScore(
             name=answer.name,
             truth=truth,
             probability=answer.probability,
             decision=answer.decision,
-            pointing_game=_pointing(case, answer, truths, _labels(schema, segments))
+            pointing_game=_pointing(case, cams, truths, _labels(schema, segments))
             if has_evidence
             else None,
             energy_in_segments=_energy(answer, segments) if has_evidence else None,
@@ -172,18 +185,21 @@ def _score_findings(
 
 
 def _pointing(
-    case: Case, answer: FindingResult, truths: Mapping[str, Volume], labels: Mapping[str, int]
+    case: Case,
+    cams: Mapping[str, Volume],
+    truths: Mapping[str, Volume],
+    labels: Mapping[str, int],
 ) -> float | None:
     """Share of the volumes whose map peaks in the segments where evidence is expected."""
     hits = []
     for row in case.volumes:
-        if row.volume_id not in truths or row.volume_id not in answer.cams:
+        if row.volume_id not in truths or row.volume_id not in cams:
             continue
         if not set(labels) <= set(row.annotated_segments):
             continue  # the peak may lie in a segment that nobody looked for
         mask = _any_of(truths[row.volume_id], labels)
         geometry = truths[row.volume_id].geometry
-        hits.append(is_peak_inside(answer.cams[row.volume_id], mask, geometry=geometry))
+        hits.append(is_peak_inside(cams[row.volume_id], mask, geometry=geometry))
     known = [hit for hit in hits if hit is not None]
     return float(np.mean(known)) if known else None
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from medmtl.core.errors import ConfigError, InputRefusedError
-from medmtl.core.geometry import LPS_TO_RAS, Geometry
+from medmtl.core.errors import ConfigError
+from medmtl.core.geometry import Geometry
 from medmtl.core.labels import FindingSpec, LabelSchema, SegmentSpec
 from medmtl.core.prediction import (
     FindingResult,
@@ -48,12 +48,6 @@ SCHEMA = LabelSchema(
 GRID = Geometry.from_parts(shape=(16, 16, 6), spacing_mm=(1.5, 1.5, 8), origin_lps=(-10, 5, 20))
 
 
-def read(path: Path) -> Volume:
-    image = nibabel.load(path)
-    geometry = Geometry(shape=image.shape, affine_lps=LPS_TO_RAS @ image.affine)
-    return Volume(array=np.asarray(image.dataobj), geometry=geometry)
-
-
 def write(path: Path, array: NDArray[Any], geometry: Geometry = GRID) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(nibabel.Nifti1Image(array, geometry.affine_ras), path)
@@ -69,10 +63,11 @@ def label_map(*, with_lesion: bool) -> NDArray[np.uint8]:
 
 @dataclass
 class Oracle:
-    """Sees the truth in the image's intensities; `shift` moves its masks, `skips` a volume."""
+    """Sees the truth in the image's intensities; `shift` moves its masks, `skips` names one to ignore."""
 
     shift: int = 0
     skips: str = ""
+    renames: bool = False
     analysed: list[str] = field(default_factory=list)
     labels_out: tuple[int, int] = (7, 5)
 
@@ -89,6 +84,8 @@ class Oracle:
 
     def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
         self.analysed.append(study.case_id)
+        if self.renames:
+            volumes = [replace(volume, id=f"input_{n}") for n, volume in enumerate(volumes)]
         masks = {volume.id: self._masks(volume) for volume in volumes}
         cams = {volume.id: volume.with_array((volume.array == 2) * 1.0) for volume in volumes}
         is_ill = any((volume.array == 2).any() for volume in volumes)
@@ -136,9 +133,7 @@ def make_dataset(root: Path, *, cases: int = 6) -> Manifest:
 def run(
     manifest: Manifest, root: Path, oracle: Oracle, *, records: Path | None = None
 ) -> tuple[dict[str, Any], list[CaseScore | Failure]]:
-    evaluation = Evaluation(
-        analyser=oracle, manifest=manifest, data_root=root, read=read, records=records
-    )
+    evaluation = Evaluation(analyser=oracle, manifest=manifest, data_root=root, records=records)
     results = list(evaluation.run(manifest.cases))
     record = metrics_record(
         results, model=oracle.identity, manifest=manifest, manifest_sha256="1" * 64,
@@ -166,6 +161,11 @@ def test_an_oracle_is_perfect_whatever_labels_it_uses(root: Path) -> None:
         0.8
     )
     assert (record["n_cases"], record["n_failed"]) == (6, 0)
+
+
+def test_a_model_may_call_the_volumes_by_names_of_its_own(root: Path) -> None:
+    manifest = make_dataset(root)
+    assert run(manifest, root, Oracle(renames=True))[0] == run(manifest, root, Oracle())[0]
 
 
 def test_masks_moved_by_half_the_organ_have_dice_one_half(root: Path) -> None:
@@ -290,16 +290,13 @@ def test_the_split_is_test_unless_said_otherwise(root: Path, tmp_path: Path) -> 
 
 
 def test_a_refused_image_is_one_failed_case(root: Path) -> None:
-    manifest = make_dataset(root, cases=2)
-
-    def strict(path: Path) -> Volume:
-        if path.name == "es.nii.gz" and path.parent.name == "0":
-            raise InputRefusedError("0/es.nii.gz", stage="read", code="bad", found="x",
-                                    expected="y", advice="z")  # fmt: skip
-        return read(path)
-
-    evaluation = Evaluation(analyser=Oracle(), manifest=manifest, data_root=root, read=strict)
-    results = list(evaluation.run(manifest.cases))
+    manifest = make_dataset(root, cases=3)
+    write(root / "0" / "es.nii.gz", np.full(GRID.shape, np.nan, dtype=np.float32))
+    write(root / "1" / "es.nii.gz", np.zeros((*GRID.shape, 3), dtype=np.float32))
+    _, results = run(manifest, root, Oracle())
     assert isinstance(results[0], Failure)
-    assert results[0].code == "bad"
-    assert isinstance(results[1], CaseScore)
+    assert isinstance(results[1], Failure)
+    assert isinstance(results[2], CaseScore)
+    assert results[0].code == "not-finite"
+    assert results[1].code == "several-volumes"
+    assert results[1].what == "1/es.nii.gz"

@@ -1,0 +1,63 @@
+"""One image or label map of a manifest, read from its file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from medmtl.core.errors import InputRefusedError
+from medmtl.core.study import VolumeRef
+from medmtl.dicom.limits import ReadLimits
+from medmtl.nifti.header import read_header
+from medmtl.nifti.voxels import read_volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from medmtl.core.volume import Volume
+
+__all__ = ["read_volume_file"]
+
+_LIMITS = ReadLimits()
+
+
+def read_volume_file(data_root: Path, name: str, *, limits: ReadLimits = _LIMITS) -> Volume:
+    """Read the one volume of a NIfTI file.
+
+    Args:
+        data_root: Folder that `name` starts from.
+        name: Path with forward slashes, also in refusals.
+        limits: What reading may cost.
+
+    Raises:
+        InputRefusedError: If the file is damaged or holds several volumes.
+    """
+    path = data_root / name
+    header = read_header(path, name, max_bytes=limits.max_pixel_bytes)
+    if header.count != 1:
+        raise InputRefusedError(
+            name,
+            stage="read",
+            code="several-volumes",
+            found=f"{header.count} volumes in one file",
+            expected="one volume, as one row of a manifest names one",
+            advice="Split the file into one file per volume and give each its row.",
+        )
+    ref = VolumeRef(
+        id="image",
+        read=_unused,
+        geometry=header.geometry,
+        modality="",
+        source_files=(name,),
+        flags=header.flags,
+    )
+    return read_volume(path, index=None, ref=ref)
+
+
+def _unused() -> Volume:
+    """`read_volume` reads the file itself and asks the reference only for what it says.
+
+    Raises:
+        RuntimeError: Always.
+    """
+    message = "this reference only describes a volume"
+    raise RuntimeError(message)
