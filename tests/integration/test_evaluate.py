@@ -63,7 +63,7 @@ def label_map(*, with_lesion: bool) -> NDArray[np.uint8]:
 
 @dataclass
 class Oracle:
-    """Sees the truth in the image's intensities; `shift` moves its masks, `skips` names one to ignore."""
+    """Sees the truth in the image; `shift` moves its masks, `skips` names a volume to ignore."""
 
     shift: int = 0
     skips: str = ""
