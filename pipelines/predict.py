@@ -69,7 +69,6 @@ def predict(
 
     analyser = load_predictor(model, device=device, backend=backend, cam=cam)
     listing = open_input(source)
-    _check_listing(listing.studies, listing.refusals, listing.skipped)
     for refusal in listing.refusals:
         logger.warning("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)
     outcomes = run_batch(
@@ -119,18 +118,6 @@ def _check_places(source: Path, out: Path) -> None:
         message = (
             "the output folder lies inside INPUT, so the next run would read the results as "
             "images. Choose one outside of it with -o."
-        )
-        raise ConfigError(message)
-
-
-def _check_listing(*found: tuple[object, ...]) -> None:
-    from medmtl.core.errors import ConfigError
-
-    studies, refusals, skipped = (len(part) for part in found)
-    if studies + refusals == 0:
-        message = (
-            f"nothing to analyse in INPUT: found {skipped} file(s), none of them an image volume. "
-            "`medmtl scan INPUT` says why."
         )
         raise ConfigError(message)
 
