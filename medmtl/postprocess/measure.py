@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from medmtl.core.labels import LabelSchema
     from medmtl.core.volume import Volume
 
-__all__ = ["SegmentShape", "describe_segment", "measure_segments"]
+__all__ = ["SegmentShape", "describe_segment", "measure_segments", "segment_boxes"]
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ def describe_segment(
     label_map: NDArray[Any], geometry: Geometry, *, label: int
 ) -> SegmentShape | None:
     """Centroid, contact with the border and pieces of one segment; None where it is empty."""
-    boxes = ndimage.find_objects(label_map, max_label=label)
-    box = boxes[label - 1] if len(boxes) >= label else None
+    box = segment_boxes(label_map).get(label)
     if box is None:
         return None
     mask = label_map[box] == label
@@ -88,6 +87,15 @@ def describe_segment(
     return SegmentShape((float(x), float(y), float(z)), (i, j, k), int(pieces))
 
 
+def segment_boxes(label_map: NDArray[Any]) -> dict[int, tuple[slice, slice, slice]]:
+    """Bounding box (i, j, k) of each label that occurs."""
+    if label_map.flags.f_contiguous:  # ten times as fast in the order of the memory
+        boxes = ndimage.find_objects(label_map.T)
+        return {n: box[::-1] for n, box in enumerate(boxes, start=1) if box is not None}
+    boxes = ndimage.find_objects(label_map)
+    return {n: box for n, box in enumerate(boxes, start=1) if box is not None}
+
+
 def _count(
     array: NDArray[Any], label_map: NDArray[Any], *, size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -98,6 +106,7 @@ def _count(
         labels = label_map[:, :, k]
         inside = labels > 0
         if inside.any():
-            voxels += np.bincount(labels[inside], minlength=size)
-            sums += np.bincount(labels[inside], weights=array[:, :, k][inside], minlength=size)
+            found = labels[inside]
+            voxels += np.bincount(found, minlength=size)
+            sums += np.bincount(found, weights=array[:, :, k][inside], minlength=size)
     return voxels, sums

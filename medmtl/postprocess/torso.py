@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from medmtl.core.geometry import closest_axes
 from medmtl.core.prediction import Covariates, Measurement
+from medmtl.postprocess.measure import measure_segments, segment_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from medmtl.core.labels import LabelSchema
     from medmtl.core.prediction import VolumePrediction
 
-__all__ = ["torso_measurements", "transverse_width_mm"]
+__all__ = ["torso_measurements"]
 
 MIN_THORAX_MM = 50.0
 """A narrower pair of lungs is no thorax to compare a heart with."""
@@ -46,15 +45,9 @@ def torso_measurements(
         return ()
     name, prediction = next(iter(volumes.items()))
     label_map, geometry = prediction.label_map, prediction.volume.geometry
-    voxels = np.bincount(label_map.ravel(order="K"), minlength=65536)
     rows = [
-        Measurement(
-            f"{spec.name}_volume",
-            float(voxels[spec.label]) * geometry.voxel_mm3 / 1000,
-            "mL",
-            f"{name}:{spec.name}",
-        )
-        for spec in schema.segments
+        Measurement(f"{part.name}_volume", part.volume_ml, "mL", f"{name}:{part.name}")
+        for part in measure_segments(prediction.volume, label_map, schema)
     ]
     ratio = _cardiothoracic_ratio(label_map, geometry, schema)
     return (*rows, Measurement("cardiothoracic_ratio", ratio, "1", f"{name}:heart, {name}:lung"))
@@ -66,24 +59,21 @@ def _cardiothoracic_ratio(
     labels = {spec.name: spec.label for spec in schema.segments}
     lungs = [label for name, label in labels.items() if name.startswith("lung")]
     others = [labels[name] for name in ("heart", "pleural_effusion") if name in labels]
-    heart_mm = transverse_width_mm(label_map, geometry, [labels.get("heart", 0)])
-    lungs_mm = transverse_width_mm(label_map, geometry, lungs)
-    thorax_mm = transverse_width_mm(label_map, geometry, lungs + others)
+    boxes = segment_boxes(label_map)
+    heart_mm = _width_mm(boxes, geometry, [labels.get("heart", 0)])
+    lungs_mm = _width_mm(boxes, geometry, lungs)
+    thorax_mm = _width_mm(boxes, geometry, lungs + others)
     return heart_mm / thorax_mm if heart_mm and lungs_mm >= MIN_THORAX_MM else None
 
 
-def transverse_width_mm(
-    label_map: NDArray[Any], geometry: Geometry, labels: Sequence[int]
+def _width_mm(
+    boxes: Mapping[int, tuple[slice, slice, slice]], geometry: Geometry, labels: Sequence[int]
 ) -> float:
-    """Extent from right to left of the union of segments, along the closest array axis; 0 if empty.
-
-    Label 0 is background and has no width.
-    """
+    """Extent from right to left of a union of segments, along the closest array axis; 0 if none."""
     patient_axes, _ = closest_axes(geometry.affine_lps)
     axis = patient_axes.index(0)
-    wanted = [label for label in labels if label > 0]
-    planes = np.moveaxis(label_map, axis, 0)
-    present = np.flatnonzero([bool(np.isin(plane, wanted).any()) for plane in planes])
-    if present.size == 0:
+    spans = [boxes[label][axis] for label in labels if label in boxes]
+    if not spans:
         return 0.0
-    return float(present[-1] - present[0] + 1) * geometry.spacing_mm[axis]
+    voxels = max(span.stop for span in spans) - min(span.start for span in spans)
+    return float(voxels) * geometry.spacing_mm[axis]

@@ -49,6 +49,13 @@ def test_only_the_largest_heart_stays() -> None:
     assert (cleaned[10:12, 0:2, 0:2] == 0).all()
 
 
+def test_the_order_in_memory_does_not_matter() -> None:
+    rules = {"keep_largest": ("heart",), "min_share": 0.1, "min_lesion_ml": 2.0}
+    other = clean(np.asfortranarray(scene()), **rules)
+    assert other.flags.f_contiguous
+    np.testing.assert_array_equal(other, clean(scene(), **rules))
+
+
 def test_both_lungs_stay_and_the_island_goes() -> None:
     cleaned = clean(scene(), min_share=0.1)
     assert np.count_nonzero(cleaned == 2) == 112

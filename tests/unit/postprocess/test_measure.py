@@ -55,6 +55,7 @@ def test_place_border_and_pieces() -> None:
     volume, labels = cube_volume()
     shape = describe_segment(labels, volume.geometry, label=2)
     assert shape is not None
+    assert describe_segment(np.asfortranarray(labels), volume.geometry, label=2) == shape
     assert shape.centroid_lps == pytest.approx((-10 + 14.5, -2 * 7, 100 + 4.5 * 5))
     assert shape.touches_border == (False, False, False)
     assert shape.pieces == 1
