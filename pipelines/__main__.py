@@ -14,6 +14,7 @@ from .console import COULD_NOT_START
 from .convert import convert
 from .evaluate import evaluate
 from .manifest import manifest
+from .phantom import phantom
 from .predict import predict
 from .scan import scan
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(convert)
 app.command()(evaluate)
 app.command()(manifest)
+app.command()(phantom)
 app.command()(predict)
 app.command()(scan)
 

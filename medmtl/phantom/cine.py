@@ -62,10 +62,15 @@ class CinePhantom:
 
 @dataclass(frozen=True, eq=False)
 class _Setting:
-    """Everything that does not change over the beat."""
+    """Everything that does not change over the beat.
+
+    `x`, `y`, `w` and `scene` cover only `box`, the part of the image that the heart can reach.
+    """
 
     shape: HeartShape
     geometry: Geometry
+    box: tuple[slice, slice]
+    surroundings: Array
     scene: Scene
     tissue: Tissue
     x: Array
@@ -132,9 +137,25 @@ def _setting(shape: HeartShape, *, seed: int) -> _Setting:
     bias = smooth_noise(geometry, step_mm=110.0, rng=rng)
     # Surface coils lie in front: the image fades to the back.
     gain = np.exp(0.10 * bias - (0.0022 * u + 0.0016 * v)) * rng.uniform(150, 320)
-    full = np.broadcast_arrays(x, y, w)
-    x, y, w = (np.ascontiguousarray(part, dtype=np.float32) for part in full)
-    return _Setting(shape, geometry, scene, tissue, x, y, w, thickness, gain.astype(np.float32))
+    box = _reachable(x, y, shape)
+    x, y, w = (
+        np.ascontiguousarray(part[box], dtype=np.float32) for part in np.broadcast_arrays(x, y, w)
+    )
+    near = Scene(scene.image[box], scene.fat_pad[box], scene.wobbles_in(box))
+    return _Setting(
+        shape, geometry, box, scene.image, near, tissue, x, y, w, thickness,
+        gain.astype(np.float32),
+    )  # fmt: skip
+
+
+def _reachable(x: Array, y: Array, shape: HeartShape) -> tuple[slice, slice]:
+    """Columns and rows within reach of heart, atria and great vessels."""
+    reach = np.float32(shape.radius_mm + shape.plan.wall_mm + 30)
+    width = np.float32(shape.rv_width_mm[0])
+    near = (x > -reach - width) & (x < reach) & (np.abs(y) < reach + 0.25 * width)
+    columns = np.flatnonzero(np.asarray(near.any(axis=(1, 2))))
+    rows = np.flatnonzero(np.asarray(near.any(axis=(0, 2))))
+    return slice(int(columns[0]), int(columns[-1]) + 1), slice(int(rows[0]), int(rows[-1]) + 1)
 
 
 def _labels(chambers: Chambers) -> NDArray[np.uint8]:
@@ -225,15 +246,17 @@ def _phase(
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
     """Image and masks at one moment."""
     x, y = setting.x, setting.y
-    total = np.zeros(setting.geometry.shape, dtype=np.float32)
+    total = np.zeros(x.shape, dtype=np.float32)
     labels = np.zeros(setting.geometry.shape, dtype=np.uint8)
     for share in _SUBSLICES:
         w = setting.w + np.float32(share * setting.thickness_mm)
         chambers = setting.shape.chambers(x, y, w, squeeze=squeeze)
         total += _paint_heart(setting, chambers, x=x, y=y)
         if share == 0.0:
-            labels = _labels(chambers)
-    return _acquire(setting, total / np.float32(len(_SUBSLICES)), rng), labels
+            labels[setting.box] = _labels(chambers)
+    image = setting.surroundings.copy()
+    image[setting.box] = total / np.float32(len(_SUBSLICES))
+    return _acquire(setting, image, rng), labels
 
 
 def generate_cine(seed: int, *, group: str = "NOR", phases: int = 16) -> CinePhantom:

@@ -51,6 +51,11 @@ class Scene:
     fat_pad: Array
     wobbles: tuple[Array, Array, Array]
 
+    def wobbles_in(self, box: tuple[slice, slice]) -> tuple[Array, Array, Array]:
+        """The noise fields of some columns and rows."""
+        coarse, middle, fine = self.wobbles
+        return coarse[box], middle[box], fine[box]
+
 
 def draw_tissue(rng: np.random.Generator) -> Tissue:
     """Draw the contrast of one examination."""

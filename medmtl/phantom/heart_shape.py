@@ -144,7 +144,7 @@ def _solve(miss: Callable[[float], float], low: float, high: float, *, tolerance
 def _lv_ml(shape: HeartShape, *, squeeze: float) -> float:
     """LV cavity volume by integration over directions and depth."""
     angle = np.linspace(-np.pi, np.pi, 96, endpoint=False, dtype=np.float32)
-    depth = (np.arange(64, dtype=np.float32) + 0.5) / 64
+    depth = np.linspace(1 / 128, 127 / 128, 64, dtype=np.float32)
     inner, _ = shape.walls(angle[:, None], depth[None, :], squeeze=squeeze)
     length = shape.length_mm - shape.base_mm(squeeze)
     return float((0.5 * inner**2).sum() * (2 * np.pi / 96) * (length / 64) / 1000.0)
