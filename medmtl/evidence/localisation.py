@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import product, starmap
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medmtl.core.geometry import points_to_space
 from medmtl.core.resample import parallel_axes
+from medmtl.evidence.boxes import label_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,11 +28,10 @@ _SLAB_VOXELS = 2**21
 def segment_fractions(
     label_map: NDArray[Any], geometry: Geometry, grid: Geometry, *, labels: Sequence[int]
 ) -> NDArray[np.float32]:
-    """Share of each cell of a coarse grid that each label covers.
+    """Share of each cell of an activation map's grid that each label covers, exactly.
 
     One pass over the label map serves the maps of all findings; memory is that of the answer plus
-    a slab. A source voxel belongs to the cell that holds its centre; where the cells are the
-    finer ones, the voxels are subdivided.
+    a slab. Where a cell reaches beyond the image, the share is that of its part inside.
 
     Args:
         label_map: Shape (i, j, k) on `geometry`.
@@ -45,54 +45,55 @@ def segment_fractions(
     Raises:
         ValueError: If the grids are oblique to each other.
     """
-    size = int(np.prod(grid.shape))
-    samples = np.ones((1, 1, 1))
-    offsets = []
-    for target, cell in _cells_of_axes(geometry, grid):
-        shape = [1, 1, 1]
-        shape[target] = -1
-        per_cell = np.bincount(cell[cell >= 0], minlength=grid.shape[target])
-        samples = samples * per_cell.reshape(shape)
-        stride = int(np.prod(grid.shape[target + 1 :]))
-        offsets.append(np.where(cell < 0, -size, cell * stride))
-    counts = _count(label_map, offsets, size, labels)
-    return (counts.reshape(-1, *grid.shape) / np.maximum(samples, 1)).astype(np.float32)
-
-
-def _cells_of_axes(geometry: Geometry, grid: Geometry) -> list[tuple[int, NDArray[np.intp]]]:
-    """For each axis of `geometry` the axis of `grid` along it and the cells (n, parts), or -1."""
+    along = parallel_axes(grid, geometry)  # axis of `grid` along each axis of `geometry`
     matrix = np.linalg.inv(grid.affine_lps) @ geometry.affine_lps
-    along = parallel_axes(grid, geometry)
-    answer = []
-    for axis, target in enumerate(along):
-        step = matrix[target, axis]
-        parts = max(1, int(np.ceil(abs(step) - 1e-6)))
-        index = np.arange(geometry.shape[axis])[:, None] + (np.arange(parts) + 0.5) / parts - 0.5
-        cell = np.floor(step * index + matrix[target, 3] + 0.5 + 1e-9).astype(np.intp)
-        cell[(cell < 0) | (cell >= grid.shape[target])] = -1
-        answer.append((target, cell))
-    return answer
+    on_i, on_j, on_k = (
+        _overlap(matrix[along[axis], axis], matrix[along[axis], 3], size, grid.shape[along[axis]])
+        for axis, size in enumerate(geometry.shape)
+    )
+    boxes = label_boxes(label_map)
+    fractions = np.zeros((len(labels), *grid.shape), dtype=np.float32)
+    for row, label in enumerate(labels):
+        if label in boxes:
+            i, j, k = boxes[label]
+            mask = label_map[i, j, k] == label
+            cells = _average(mask, on_i[:, i], on_j[:, j], on_k[:, k])
+            fractions[row] = cells.transpose(np.argsort(along))
+    return fractions
 
 
-def _count(
-    label_map: NDArray[Any],
-    offsets: Sequence[NDArray[np.intp]],
-    size: int,
-    labels: Sequence[int],
-) -> NDArray[np.float64]:
-    """Samples of each label in each cell, (len(labels) * size,); negative offsets lie outside."""
-    counts = np.zeros(len(labels) * size)
-    row_of_label = np.full(max(int(label_map.max()), *labels) + 1, -1)
-    row_of_label[list(labels)] = np.arange(len(labels))
-    planes = max(1, _SLAB_VOXELS // label_map[:, :, 0].size)
-    for start in range(0, label_map.shape[2], planes):
-        row = row_of_label[label_map[:, :, start : start + planes]]
-        i, j, k = np.nonzero(row >= 0)
-        row = row[i, j, k] * size
-        for on_i, on_j, on_k in product(*(offset.T for offset in offsets)):
-            cell = on_i[i] + on_j[j] + on_k[start:][k]
-            np.add.at(counts, (row + cell)[cell >= 0], 1.0)
-    return counts
+def _overlap(step: float, start: float, size: int, cells: int) -> NDArray[np.float32]:
+    """How much of each cell each voxel fills along one axis, (cells, size); rows sum to 1 or 0.
+
+    Args:
+        step: Cells from one voxel to the next, negative where the axes are opposed.
+        start: Position of the first voxel's centre in cells.
+        size: Number of voxels.
+        cells: Number of cells.
+    """
+    centre = start + step * np.arange(size)
+    edge = np.arange(cells)[:, None]
+    low = np.maximum(centre - abs(step) / 2, edge - 0.5)
+    high = np.minimum(centre + abs(step) / 2, edge + 0.5)
+    length = np.clip(high - low, 0, None)
+    length[length < 1e-6] = 0
+    return np.asarray(length / np.maximum(length.sum(axis=1, keepdims=True), 1e-6), np.float32)
+
+
+def _average(
+    mask: NDArray[np.bool_],
+    on_i: NDArray[np.float32],
+    on_j: NDArray[np.float32],
+    on_k: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """A mask (i, j, k) averaged over cells, slab by slab, axes in the order of the mask."""
+    total_kji = np.zeros((len(on_k), len(on_j), len(on_i)), dtype=np.float32)
+    planes = max(1, _SLAB_VOXELS // mask[:, :, 0].size)
+    for start in range(0, mask.shape[2], planes):
+        slab_kji = mask[:, :, start : start + planes].T.astype(np.float32)
+        rows_kji = on_j @ (slab_kji @ on_i.T)
+        total_kji += np.tensordot(on_k[:, start : start + planes], rows_kji, axes=1)
+    return total_kji.T
 
 
 def energy_in_segments(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
 from medmtl.core.flags import Flag
+from medmtl.evidence.boxes import label_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 
     from medmtl.core.labels import LabelSchema, SegmentSpec
     from medmtl.core.prediction import SegmentResult
+    from medmtl.evidence.boxes import Box
 
 __all__ = ["MaskRules", "check_masks"]
 
 _AXIS_NAMES = ("column", "row", "slice")
 _PLACES = ("first", "last")
+_PIECE_VOXELS = 2**21
 
 
 class MaskRules(BaseModel):
@@ -66,14 +69,14 @@ def check_masks(
     """
     rules = rules or MaskRules()
     results = {segment.name: segment for segment in segments}
-    boxes = ndimage.find_objects(label_map)
+    boxes = label_boxes(label_map)
     flags: list[Flag] = []
     for spec in schema.segments:
         if spec.is_lesion or spec.name not in results:
             continue
         result = results[spec.name]
         flags += _volume_flags(spec, result, rules)
-        box = boxes[spec.label - 1] if spec.label <= len(boxes) else None
+        box = boxes.get(spec.label)
         if box is not None:
             mask = label_map[box] == spec.label
             flags += _border_flags(spec, result.volume, mask, box, label_map.shape, rules)
@@ -106,14 +109,15 @@ def _border_flags(
     spec: SegmentSpec,
     volume: str,
     mask: NDArray[np.bool_],
-    box: tuple[slice, slice, slice],
+    box: Box,
     shape: tuple[int, ...],
     rules: MaskRules,
 ) -> Iterator[Flag]:
     if spec.name in rules.may_be_cut:
         return
     for axis in rules.border_axes:
-        sections = mask.sum(axis=tuple(other for other in range(3) if other != axis))
+        across = tuple(other for other in range(3) if other != axis)
+        sections = np.count_nonzero(mask, axis=across)
         is_at_border = (box[axis].start == 0, box[axis].stop == shape[axis])
         for place, touches, end in zip(_PLACES, is_at_border, (0, -1), strict=True):
             share = float(sections[end] / sections.max())
@@ -132,7 +136,7 @@ def _piece_flags(
 ) -> Iterator[Flag]:
     if spec.name in rules.may_be_pieces:
         return
-    pieces, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    pieces, count = ndimage.label(_coarse(mask).T, structure=np.ones((3, 3, 3)))
     if count < 2:
         return
     sizes = np.sort(np.bincount(pieces.ravel())[1:])
@@ -144,3 +148,11 @@ def _piece_flags(
             f"Volume {volume}: {spec.name} is in {count} pieces, the second holds "
             f"{100 * share:.0f} % of it. One of them is probably another structure.",
         )
+
+
+def _coarse(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A large mask in blocks that are true where any voxel is, so no thin bridge is lost."""
+    step = int(np.ceil((mask.size / _PIECE_VOXELS) ** (1 / 3)))
+    for axis in range(3) if step > 1 else ():
+        mask = np.logical_or.reduceat(mask, np.arange(0, mask.shape[axis], step), axis=axis)
+    return mask

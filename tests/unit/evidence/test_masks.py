@@ -105,5 +105,14 @@ def test_a_crumb_beside_the_organ_is_not_fragmentation() -> None:
     assert not codes(label_map)
 
 
+def test_a_large_organ_is_looked_at_in_blocks() -> None:
+    label_map = np.zeros((200, 200, 120), dtype=np.uint8, order="F")
+    label_map[2:90, 2:198, 2:118] = 2
+    label_map[110:198, 2:198, 2:118] = 2
+    assert codes(label_map) == ["segment-empty", "segment-fragmented"]
+    label_map[90:110, 99, 60] = 2  # a bridge of one voxel
+    assert codes(label_map) == ["segment-empty"]
+
+
 def test_segments_without_a_result_are_not_checked() -> None:
     assert not check_masks(SCHEMA, np.zeros(SHAPE, dtype=np.uint8), segments=[])
