@@ -69,12 +69,13 @@ class Geometry:
         Raises:
             ValueError: If the affine is not 4x4, not finite or not invertible.
         """
-        affine = np.asarray(self.affine_lps, dtype=np.float64)
+        affine = np.array(self.affine_lps, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise ValueError(f"Affine must be a finite 4x4 matrix. Found {affine.tolist()}.")
         if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
             raise ValueError(f"Affine must be invertible. Found {affine.tolist()}.")
-        if len(self.shape) != 3 or min(self.shape) < 1:
+        sizes: tuple[int, ...] = self.shape
+        if len(sizes) != 3 or min(sizes) < 1:
             raise ValueError(f"Shape must be three positive sizes. Found {self.shape}.")
         affine.setflags(write=False)
         object.__setattr__(self, "affine_lps", affine)
