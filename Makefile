@@ -63,11 +63,11 @@ docs: $(DEV_STAMP)
 
 demo: $(RUNTIME_STAMP)
 	rm -rf demo
-	$(BIN)/medmtl phantom --kind torso-ct --studies 1 -o demo/studies/torso-ct
-	$(BIN)/medmtl phantom --kind cardiac-mr --studies 1 -o demo/studies/cardiac-mr
-	$(BIN)/medmtl predict demo/studies/torso-ct --model torso-ct-phantom -o demo/results/torso-ct
-	$(BIN)/medmtl predict demo/studies/cardiac-mr --model cardiac-mr -o demo/results/cardiac-mr
-	@$(BIN)/python -m pipelines.summary demo/results
+	$(BIN)/medmtl phantom --kind torso-ct --studies 1 -o demo/torso-ct
+	$(BIN)/medmtl phantom --kind cardiac-mr --studies 1 -o demo/cardiac-mr
+	$(BIN)/medmtl predict demo/torso-ct/studies --model torso-ct-phantom -o demo/results/torso-ct
+	$(BIN)/medmtl predict demo/cardiac-mr/studies --model cardiac-mr -o demo/results/cardiac-mr
+	@$(BIN)/python -m pipelines.summary demo
 
 bench: $(DEV_STAMP)
 	$(BIN)/python -m benchmarks

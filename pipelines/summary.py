@@ -1,4 +1,4 @@
-"""`python -m pipelines.summary FOLDER`: what the demonstration found, as a table on stdout."""
+"""`python -m pipelines.summary demo`: what the demonstration found, as a table on stdout."""
 
 from __future__ import annotations
 
@@ -30,16 +30,31 @@ def segment_texts(case: dict[str, Any]) -> str:
     )
 
 
+def truth_text(folder: Path, case_id: str) -> str:
+    """What the study was generated with; empty for a study that was not generated."""
+    for path in folder.rglob(f"truth/{case_id}/truth.json"):
+        truth = json.loads(path.read_text(encoding="utf-8"))
+        if "findings" in truth:
+            return "\n".join(name for name, present in truth["findings"].items() if present)
+        return str(truth.get("group", ""))
+    return ""
+
+
 def summary_table(folder: Path) -> Table:
     """One row per `case.json` under `folder`."""
     table = Table(title="Results", show_lines=True)
-    for heading in ("model", "case", "segments", "findings present", "seconds"):
+    for heading in ("model", "case", "segments", "found", "generated with", "seconds"):
         table.add_column(heading)
     for path in sorted(folder.rglob("case.json")):
         case = json.loads(path.read_text(encoding="utf-8"))
-        seconds = f"{case['timings_s'].get('total', 0):.1f}"
-        name = case["model"]["name"]
-        table.add_row(name, path.parent.name, segment_texts(case), finding_texts(case), seconds)
+        table.add_row(
+            case["model"]["name"],
+            path.parent.name,
+            segment_texts(case),
+            finding_texts(case),
+            truth_text(folder, path.parent.name),
+            f"{case['timings_s']['total']:.1f}",
+        )
     return table
 
 
@@ -48,7 +63,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     console = Console()
     console.print(summary_table(folder))
-    console.print(f"Masks, activation maps and case.json: {folder}", soft_wrap=True)
+    console.print(f"Masks, activation maps, case.json: {folder / 'results'}", soft_wrap=True)
     for preview in sorted(folder.rglob("preview.png")):
         console.print(f"  preview: {preview}", soft_wrap=True)
     console.print("Research software, not a medical device.")
