@@ -21,6 +21,7 @@ _COLOURS = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0),
     (204, 121, 167), (255, 255, 255),
 )  # fmt: skip
+_PALE_WHITE = (150, 150, 150)
 _CT_WINDOW_HU = (-160.0, 240.0)  # the usual soft tissue window, centre 40, width 400
 _SAMPLES = 200_000
 
@@ -44,8 +45,14 @@ def font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def colour_of(label: int) -> tuple[int, int, int]:
-    """Outline colour of a label (1, 2, ...); they repeat after eight."""
-    return _COLOURS[(label - 1) % len(_COLOURS)]
+    """Outline colour of a label (1, 2, ...): eight, then the same eight paler, then again."""
+    turn, place = divmod(label - 1, len(_COLOURS))
+    red, green, blue = _COLOURS[place]
+    if turn % 2 == 0:
+        return red, green, blue
+    if min(red, green, blue) == 255:  # white has nothing paler
+        return _PALE_WHITE
+    return (red + 255) // 2, (green + 255) // 2, (blue + 255) // 2
 
 
 def window_of(part: VolumePrediction) -> Window:

@@ -137,3 +137,7 @@ def test_the_picture_is_the_same_every_time(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         write_preview(tmp_path / name, "case", prediction, prediction.volumes[0])
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_sixteen_labels_have_sixteen_colours() -> None:
+    assert len({colour_of(label) for label in range(1, 17)}) == 16

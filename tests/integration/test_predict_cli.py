@@ -1,0 +1,53 @@
+"""`medmtl predict` says what is wrong in one line, before anything heavy is loaded or written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.threshold_batch import write_studies
+
+
+def _predict(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "medmtl", "predict", *map(str, arguments)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--formats", "nifti,seg"], "--formats: seg is not written by this version"),
+        (["--formats", "mha"], "--formats: found 'mha', expected a list of nifti,json,png"),
+        (["--device", "tpu"], "--device: found 'tpu', expected one of auto, cpu, cuda"),
+        (["--backend", "openvino"], "--backend: found 'openvino', expected one of auto, torch"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_named(
+    tmp_path: Path, options: list[str], said: str
+) -> None:
+    write_studies(tmp_path / "in", 1)
+    result = _predict(tmp_path / "in", "-o", tmp_path / "out", *options)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_inside_the_input_are_refused(tmp_path: Path) -> None:
+    write_studies(tmp_path / "in", 1)
+    result = _predict(tmp_path / "in", "-o", tmp_path / "in" / "results")
+    assert result.returncode == 2
+    assert "lies inside INPUT" in result.stderr
+    assert not (tmp_path / "in" / "results").exists()
+
+
+def test_an_input_that_is_not_there_is_said(tmp_path: Path) -> None:
+    result = _predict(tmp_path / "no", "-o", tmp_path / "out")
+    assert result.returncode == 2
+    assert "INPUT does not exist" in result.stderr
+    assert str(tmp_path) not in result.stderr
