@@ -234,13 +234,35 @@ def load_bundle(folder: Path) -> Bundle:
     weights = load(_checked_bytes(folder, _WEIGHTS, settings))
     net = JointNet(settings.network)
     try:
-        net.load_state_dict({name: _full(value) for name, value in weights.items()})
+        _fill(net, weights)
     except RuntimeError as error:
         raise BundleError(
             f"Bundle {folder.name}: the weights do not fit the network that {_SETTINGS} describes. "
             "Install the bundle again."
         ) from error
     return Bundle(settings, identity, net.eval(), folder)
+
+
+def _fill(net: JointNet, weights: Mapping[str, Tensor]) -> None:
+    """Load the weights into the network.
+
+    Raises:
+        RuntimeError: If names or shapes differ.
+    """
+    if weights.keys() != net.state_dict().keys() - _aliases(net):
+        raise RuntimeError("the names of the weights differ")
+    net.load_state_dict({name: _full(value) for name, value in weights.items()}, strict=False)
+
+
+def _aliases(net: JointNet) -> set[str]:
+    """Second names of tensors: MONAI's DynUNet registers each block twice."""
+    seen: set[int] = set()
+    aliases = set()
+    for name, value in net.state_dict(keep_vars=True).items():
+        if id(value) in seen:
+            aliases.add(name)
+        seen.add(id(value))
+    return aliases
 
 
 def _full(value: Tensor) -> Tensor:
@@ -271,7 +293,7 @@ def write_bundle(
     card: str,
     metrics_json: str,
 ) -> BundleSettings:
-    """Write a bundle; floating weights are stored in half precision.
+    """Write a bundle; floating weights are stored in half precision, and each of them once.
 
     Returns:
         The settings with the checksums filled in.
@@ -279,8 +301,10 @@ def write_bundle(
     import tomli_w
     from safetensors.torch import save
 
+    aliases = _aliases(JointNet(settings.network))
+    stored = {name: _half(value) for name, value in weights.items() if name not in aliases}
     contents = {
-        _WEIGHTS: save({name: _half(value) for name, value in weights.items()}),
+        _WEIGHTS: save(stored),
         "card.md": card.encode("utf-8"),
         "metrics.json": metrics_json.encode("utf-8"),
     }
