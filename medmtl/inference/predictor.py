@@ -17,6 +17,7 @@ from medmtl.core.prediction import (
     Measurement,
     ModelIdentity,
     Prediction,
+    SegmentResult,
     VolumePrediction,
 )
 from medmtl.evidence.cam import cam_volume
@@ -153,7 +154,7 @@ class Predictor:
             VolumePrediction(volume, self._label_map(volume, prepared, logits))
             for volume, prepared, logits in zip(volumes, inputs, answer.logits, strict=True)
         )
-        segments = []
+        segments: list[SegmentResult] = []
         for mask in masks:
             measured = measure_segments(mask.volume, mask.label_map, self.schema)
             segments += measured

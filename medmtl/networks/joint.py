@@ -156,7 +156,8 @@ class JointNet(nn.Module):
             feature = features[level]
             scaled = weight
             if weight is not None:
-                scaled = nn.functional.adaptive_avg_pool3d(weight[None, None], feature.shape[2:])[0]
+                k, j, i = feature.shape[2:]
+                scaled = nn.functional.adaptive_avg_pool3d(weight[None, None], (k, j, i))[0]
             sums.append(cast("Pooling", pooling).sums(feature, probabilities, scaled))
         return sums
 

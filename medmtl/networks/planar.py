@@ -34,17 +34,16 @@ class PlanarDynUNetConfig(BaseModel):
 
 
 class SliceMixer(nn.Module):
-    """Residual convolution across slices: x + conv(norm(x)), zero at the start."""
+    """Residual convolution across slices: x + conv(x), zero at the start."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm3d(channels)
         self.conv = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), bias=False)
         nn.init.zeros_(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, K, J, I), same shape out."""
-        mixed: Tensor = x + self.conv(self.norm(x))
+        mixed: Tensor = x + self.conv(x)
         return mixed
 
 
@@ -101,4 +100,4 @@ def fold(x: Tensor) -> Tensor:
 
 def unfold(x: Tensor, batch: int) -> Tensor:
     """(B K, C, J, I) to (B, C, K, J, I)."""
-    return x.unflatten(0, (batch, -1)).transpose(1, 2)
+    return x.reshape(batch, -1, *x.shape[1:]).transpose(1, 2)

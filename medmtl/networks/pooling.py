@@ -70,7 +70,7 @@ class Pooling(nn.Module):
         if kind == "global":
             return torch.ones_like(feature[:, :1])
         if kind == "mask":
-            return nn.functional.adaptive_avg_pool3d(probabilities[:, 1:], feature.shape[2:])
+            return nn.functional.adaptive_avg_pool3d(probabilities[:, 1:], _size(feature))
         if self.score is None:
             raise ValueError(f"Pooling kind must be one of {self.kinds}. Found {kind!r}.")
         # A bounded score needs no running maximum, so tiles add up exactly.
@@ -93,3 +93,8 @@ class Pooling(nn.Module):
         organs = torch.where(empty.unsqueeze(-1), fallback, pooled[:, start:stop])
         pooled = torch.cat([pooled[:, :start], organs, pooled[:, stop:]], dim=1)
         return pooled.flatten(1), empty
+
+
+def _size(feature: Tensor) -> tuple[int, int, int]:
+    k, j, i = feature.shape[2:]
+    return k, j, i

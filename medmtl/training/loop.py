@@ -91,7 +91,7 @@ def fit(
         if not torch.isfinite(total):
             raise TrainingDivergedError(f"step {step}: loss {total.item()}; lower peak_lr.")
         optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        torch.autograd.backward(total)
         nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
         optimiser.step()
         _average(average, model, min(options.ema_decay, (step + 1) / (step + 20)))

@@ -1,0 +1,490 @@
+"""Train `cardiac-mr` on ACDC, cross-validate it, calibrate it and write its bundle.
+
+    python -m pipelines.recipes.cardiac_mr --data-root ../shared/data/acdc -o runs/cardiac-mr
+
+1. slices: the planar encoder and decoder learn masks from single slices with their neighbours.
+2. joint: the same weights, now the 3D network with slice mixers, learn masks and diagnosis of
+   whole studies (end diastole and end systole together).
+3. head: the diagnosis head is refitted on the frozen network.
+The three stages run for each fold and for all patients. The out-of-fold answers, made by the same
+predictor that users run, give the figures of the card, the calibration and nothing else. A killed
+run continues from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor, nn
+
+from medmtl.data.manifest import read_manifest
+from medmtl.data.volume_file import read_volume_file
+from medmtl.evidence.contradictions import MeasurementRule
+from medmtl.evidence.input_ranges import InputRanges, input_ranges
+from medmtl.evidence.masks import MaskRules
+from medmtl.inference.bundle import BundleSettings, CamSettings, InputSettings, write_bundle
+from medmtl.inference.evaluate import Evaluation
+from medmtl.inference.predictor import load_predictor
+from medmtl.losses.diagnosis import known_binary_cross_entropy
+from medmtl.losses.segmentation import dice_cross_entropy
+from medmtl.metrics.scores import CaseScore
+from medmtl.networks.diagnosis_head import HeadConfig
+from medmtl.networks.joint import COVARIATES, JointNet, NetworkConfig
+from medmtl.networks.planar import PlanarDynUNetConfig
+from medmtl.postprocess.components import ComponentRules
+from medmtl.training.augment import PlaneAugmentation, plane_grid, sample_plane, vary_intensity
+from medmtl.training.loop import FitOptions, fit
+from medmtl.transforms.preprocessing import Preprocessing, PreprocessingConfig, RobustZScore
+
+from .publish import finding_settings, segment_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from medmtl.data.cases import Case, Manifest
+    from medmtl.training.calibrate import Calibration
+
+logger = logging.getLogger("medmtl.recipes.cardiac_mr")
+
+FOLDS = 3
+BATCH = 12
+DIAGNOSIS_WEIGHT = 0.2
+COVARIATE_DROPOUT = 0.2
+SEGMENTS = ("right_ventricle_cavity", "myocardium", "left_ventricle_cavity")
+FINDINGS = (
+    "dilated_cardiomyopathy",
+    "hypertrophic_cardiomyopathy",
+    "myocardial_infarction",
+    "abnormal_right_ventricle",
+)
+
+PREPROCESSING = PreprocessingConfig(
+    orientation="display",
+    spacing_mm=(1.25, 1.25, None),
+    intensity=RobustZScore(low_percentile=0.5, high_percentile=99.5),
+    divisor=(16, 16, 1),
+)
+NETWORK = NetworkConfig(
+    backbone=PlanarDynUNetConfig(filters=(32, 64, 128, 192, 256), mixed_levels=2),
+    slice_context=1,
+    volumes=("ed", "es"),
+    segments=SEGMENTS,
+    findings=FINDINGS,
+    head=HeadConfig(
+        levels=(-2, -1),
+        pooling=("global", "attention", "mask"),
+        measurements="cardiac",
+        covariates=("height_cm", "weight_kg"),
+        embedding=8,
+        hidden=32,
+        members=8,
+        dropout=0.4,
+    ),
+)
+AUGMENTATION = PlaneAugmentation()
+SLICES = FitOptions(steps=4000, peak_lr=3e-3, warmup_steps=150, save_every=250)
+SLICES_FOLD = FitOptions(steps=1300, peak_lr=3e-3, warmup_steps=150, save_every=250)
+JOINT = FitOptions(steps=400, peak_lr=4e-4, warmup_steps=30, ema_decay=0.99, save_every=50)
+JOINT_FOLD = FitOptions(steps=200, peak_lr=4e-4, warmup_steps=30, ema_decay=0.99, save_every=50)
+HEAD_STEPS, HEAD_VIEWS = 1500, 4
+
+LICENCE = "CC BY-NC-SA 4.0"
+INTENDED_USE = (
+    "Research on short-axis cine cardiac MR: masks of both ventricular cavities and the myocardium "
+    "at end diastole and end systole, and four findings of the ACDC challenge."
+)
+LIMITS = (
+    "Trained on 100 patients of one hospital (ACDC: 1.5 T and 3 T scanners of one vendor, 20 "
+    "patients per group), each with one finding or none. Not for other views, contrast-enhanced "
+    "images, congenital disease or children. Not a medical device."
+)
+RULES = tuple(
+    # The criteria by which the experts of ACDC grouped the patients, with room for mask errors.
+    MeasurementRule(finding=finding, is_present=True, measurement=name, low=low, high=high)
+    for finding, name, low, high in (
+        ("dilated_cardiomyopathy", "lv_ejection_fraction", None, 50.0),
+        ("dilated_cardiomyopathy", "lv_ed_volume_index", 80.0, None),
+        ("hypertrophic_cardiomyopathy", "lv_ejection_fraction", 45.0, None),
+        ("myocardial_infarction", "lv_ejection_fraction", None, 55.0),
+    )
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One patient on the network grid.
+
+    Attributes:
+        case_id: Of the manifest.
+        fold: Cross-validation fold.
+        images: (K, J, I) of end diastole and end systole, float16.
+        labels: (K, J, I) each.
+        spacing_mm: (3,) along (K, J, I), the same for both.
+        findings: (F,), NaN where unknown.
+        covariates: (1,) each, NaN where unknown.
+    """
+
+    case_id: str
+    fold: int
+    images: tuple[Tensor, Tensor]
+    labels: tuple[Tensor, Tensor]
+    spacing_mm: Tensor
+    findings: Tensor
+    covariates: dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class StudyView:
+    """One augmented study: images (K, P, P), labels (K, P, P), spacing (3,)."""
+
+    images: list[Tensor]
+    labels: list[Tensor]
+    spacing_mm: Tensor
+    findings: Tensor
+    covariates: dict[str, Tensor]
+
+
+def assign_folds(cases: Sequence[Case], folds: int) -> dict[str, int]:
+    """Folds by patient, each group spread evenly; deterministic."""
+    groups: dict[tuple[bool | None, ...], list[str]] = {}
+    for case in cases:
+        groups.setdefault(tuple(case.findings[name] for name in FINDINGS), []).append(case.case_id)
+    draw = random.Random(0)  # noqa: S311 - reproducible folds, no secret
+    assigned: dict[str, int] = {}
+    for offset, key in enumerate(sorted(groups, key=_group_order)):
+        members = sorted(groups[key])
+        draw.shuffle(members)
+        for place, case_id in enumerate(members):
+            assigned[case_id] = (place + offset) % folds
+    return assigned
+
+
+def _group_order(key: tuple[bool | None, ...]) -> float:
+    """DCM, HCM, MINF, normal, RV: the alphabetical order of ACDC's group names."""
+    return key.index(True) if True in key else 2.5
+
+
+def prepare(case: Case, fold: int, data_root: Path) -> Example:
+    """Read one patient and take it to the network grid."""
+    preprocessing = Preprocessing(PREPROCESSING)
+    images, labels, spacing = {}, {}, None
+    for row in case.volumes:
+        if row.segmentation is None:
+            raise ValueError(f"case {case.case_id}: volume {row.volume_id} has no masks.")
+        prepared = preprocessing.apply(read_volume_file(data_root, row.image))
+        truth = read_volume_file(data_root, row.segmentation)
+        images[row.volume_id] = torch.from_numpy(prepared.array_kji).half()
+        mapped = preprocessing.apply_labels(truth.array, prepared)
+        labels[row.volume_id] = torch.from_numpy(mapped.astype(np.uint8))
+        spacing = torch.tensor(prepared.geometry.spacing_mm[::-1])
+    known = (None, None, case.covariates.height_cm, case.covariates.weight_kg)
+    findings = [case.findings[name] for name in FINDINGS]
+    return Example(
+        case.case_id,
+        fold,
+        (images["ed"], images["es"]),
+        (labels["ed"], labels["es"]),
+        torch.as_tensor(spacing),
+        torch.tensor([torch.nan if value is None else float(value) for value in findings]),
+        {
+            name: torch.tensor([torch.nan if value is None else value])
+            for name, value in zip(COVARIATES, known, strict=True)
+        },
+    )
+
+
+def slice_batches(
+    examples: Sequence[Example], rng: np.random.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless (images (B, 3, P, P), labels (B, P, P)): slices with both neighbours."""
+    while True:
+        pairs = [slice_view(examples[rng.integers(len(examples))], rng) for _ in range(BATCH)]
+        yield torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
+
+
+def slice_view(example: Example, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """One slice of one patient with its neighbours, augmented."""
+    phase = int(rng.integers(2))
+    image, labels = example.images[phase], example.labels[phase]
+    k = int(rng.integers(image.shape[0]))
+    grid, _ = plane_grid(labels, AUGMENTATION, rng)
+    lowest = image.min()
+    stack = torch.full((3, *image.shape[1:]), float(lowest))
+    for offset in (-1, 0, 1):
+        is_kept = offset == 0 or rng.random() >= 0.05
+        if 0 <= k + offset < image.shape[0] and is_kept:
+            stack[offset + 1] = image[k + offset].float()
+    patch, truth = sample_plane(stack, labels[k : k + 1], grid)
+    return vary_intensity(patch, rng), truth[0]
+
+
+def slice_losses(model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    """Segmentation loss of the planar network."""
+    images, labels = batch
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(images.contiguous(memory_format=torch.channels_last))
+    return {"segmentation": dice_cross_entropy(logits, labels)}
+
+
+def study_view(example: Example, rng: np.random.Generator) -> StudyView:
+    """Both phases of one patient under one in-plane transform."""
+    grid, (along_j, along_i) = plane_grid(example.labels[0], AUGMENTATION, rng)
+    images, labels = [], []
+    for image, mask in zip(example.images, example.labels, strict=True):
+        patch, truth = sample_plane(image.float(), mask, grid)
+        images.append(vary_intensity(patch, rng))
+        labels.append(truth)
+    covariates = example.covariates
+    if rng.random() < COVARIATE_DROPOUT:
+        covariates = {name: torch.full((1,), torch.nan) for name in COVARIATES}
+    spacing = example.spacing_mm * torch.tensor([1.0, along_j, along_i])
+    return StudyView(images, labels, spacing, example.findings, covariates)
+
+
+def study_views(examples: Sequence[Example], rng: np.random.Generator) -> Iterator[StudyView]:
+    """Endless augmented studies, every patient equally often."""
+    while True:
+        for index in rng.permutation(len(examples)):
+            yield study_view(examples[index], rng)
+
+
+def joint_losses(model: nn.Module, view: StudyView) -> dict[str, Tensor]:
+    """Masks of both phases and the diagnosis of the study, from one forward pass."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()  # one study is no sample of the population: keep its statistics
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(
+            [image[None, None] for image in view.images],
+            spacing_mm=torch.stack([view.spacing_mm] * 2)[None],
+            covariates=view.covariates,
+        )
+    masks = [
+        dice_cross_entropy(logits, truth[None])
+        for logits, truth in zip(output.segmentation_logits, view.labels, strict=True)
+    ]
+    diagnosis = known_binary_cross_entropy(output.finding_logits, view.findings[None])
+    return {
+        "segmentation": torch.stack(masks).mean(),
+        "diagnosis": DIAGNOSIS_WEIGHT * diagnosis,
+    }
+
+
+def fit_standardiser(net: JointNet, examples: Sequence[Example]) -> None:
+    """Standardise the head's facts by those of the true masks."""
+    if net.measure is None or net.head is None:
+        raise ValueError("The recipe needs a head with measurements.")
+    rows = []
+    for example in examples:
+        masks = [
+            nn.functional.one_hot(labels.long(), len(SEGMENTS) + 1).movedim(-1, 0)[None].float()
+            for labels in example.labels
+        ]
+        spacing = torch.stack([example.spacing_mm] * 2)[None]
+        measured = net.measure(masks, spacing, example.covariates)
+        known = [example.covariates[name][:, None] for name in net.head.config.covariates]
+        rows.append(torch.cat([measured, *known], dim=-1))
+    net.head.facts.fit(torch.cat(rows))
+
+
+@torch.no_grad()
+def head_inputs(
+    net: JointNet, examples: Sequence[Example], rng: np.random.Generator
+) -> list[dict[str, Tensor]]:
+    """What the head reads, for several augmented views of every patient."""
+    if net.head is None:
+        raise ValueError("The recipe needs a head.")
+    seen: dict[str, Tensor] = {}
+    hook = net.head.register_forward_pre_hook(
+        lambda _, inputs: seen.update(pooled=inputs[0], measurements=inputs[1])
+    )
+    rows = []
+    for example in examples:
+        for _ in range(HEAD_VIEWS):
+            view = study_view(example, rng)
+            joint_losses(net, view)
+            rows.append(
+                {
+                    "pooled": seen["pooled"].float(),
+                    "measurements": seen["measurements"].float(),
+                    "findings": example.findings[None],
+                    **example.covariates,
+                }
+            )
+    hook.remove()
+    return rows
+
+
+def fit_head(net: JointNet, rows: Sequence[dict[str, Tensor]], rng: np.random.Generator) -> None:
+    """Refit the diagnosis head on the frozen network's features and measurements."""
+    if net.head is None:
+        raise ValueError("The recipe needs a head.")
+    table = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+    facts = torch.cat(
+        [table["measurements"], *(table[name][:, None] for name in net.head.config.covariates)],
+        dim=-1,
+    )
+    net.head.facts.fit(facts)
+    optimiser = torch.optim.AdamW(net.head.parameters(), lr=2e-3, weight_decay=0.05)
+    net.head.train()
+    for step in range(HEAD_STEPS):
+        for group in optimiser.param_groups:
+            group["lr"] = 2e-3 * 0.5 * (1 + np.cos(np.pi * step / HEAD_STEPS))
+        chosen = torch.from_numpy(rng.integers(len(rows), size=64))
+        # Masks of unseen patients are less exact than those of the training patients.
+        blur = 1 + 0.04 * torch.randn(64, table["measurements"].shape[1])
+        covariates = {name: table[name][chosen].clone() for name in COVARIATES}
+        dropped = torch.from_numpy(rng.random(64) < COVARIATE_DROPOUT)
+        for values in covariates.values():
+            values[dropped] = torch.nan
+        logits = net.head(table["pooled"][chosen], table["measurements"][chosen] * blur, covariates)
+        loss = known_binary_cross_entropy(logits, table["findings"][chosen])
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+    logger.info("head: last loss %.4f", loss.item())
+    net.head.eval()
+
+
+def train(
+    examples: Sequence[Example], out: Path, *, slices: FitOptions, joint: FitOptions
+) -> JointNet:
+    """All three stages on these patients."""
+    torch.manual_seed(0)
+    net = JointNet(NETWORK)
+    planar = net.backbone.get_submodule("net").to(memory_format=torch.channels_last)
+    batches = slice_batches(examples, np.random.default_rng(1))
+    planar = fit(planar, batches, slice_losses, slices, checkpoint=out / "slices.ckpt")
+    net.backbone.get_submodule("net").load_state_dict(planar.state_dict())
+    fit_standardiser(net, examples)
+    views = study_views(examples, np.random.default_rng(2))
+    trained = fit(net, views, joint_losses, joint, checkpoint=out / "joint.ckpt")
+    net = copy.deepcopy(trained) if isinstance(trained, JointNet) else net
+    rows = head_inputs(net, examples, np.random.default_rng(3))
+    fit_head(net, rows, np.random.default_rng(4))
+    torch.save(net.state_dict(), out / "net.pt")
+    return net.eval()
+
+
+def volumes_ml(examples: Sequence[Example]) -> dict[str, list[float]]:
+    """True volume of every segment in every phase."""
+    found: dict[str, list[float]] = {name: [] for name in SEGMENTS}
+    for example in examples:
+        voxel_ml = float(example.spacing_mm.prod()) / 1000
+        for labels in example.labels:
+            for label, name in enumerate(SEGMENTS, start=1):
+                found[name].append(int((labels == label).sum()) * voxel_ml)
+    return found
+
+
+def bundle_settings(
+    manifest: Manifest,
+    examples: Sequence[Example],
+    ranges: InputRanges,
+    calibrations: dict[str, Calibration],
+    thresholds: dict[str, float] | None = None,
+) -> BundleSettings:
+    """Everything of the bundle but its weights."""
+    return BundleSettings(
+        name="cardiac-mr",
+        version="1.0.0",
+        licence=LICENCE,
+        intended_use=INTENDED_USE,
+        limits=LIMITS,
+        notice="Research software, not a medical device.",
+        findings_exclusive=True,
+        input=InputSettings(
+            modality="MR",
+            kind="phase_pair",
+            phase_segment="left_ventricle_cavity",
+            min_slices=4,
+        ),
+        preprocessing=PREPROCESSING,
+        network=NETWORK,
+        ranges=ranges,
+        cam=CamSettings(method="layercam", levels=(-2,), min_share=0.1),
+        segments=segment_settings(manifest.schema, volumes_ml(examples)),
+        findings=finding_settings(manifest.schema, calibrations, thresholds),
+        rules=RULES,
+        components=ComponentRules(keep_largest=SEGMENTS),
+        mask_rules=MaskRules(border_axes=(0, 1)),
+    )
+
+
+def training_ranges(manifest: Manifest, data_root: Path) -> InputRanges:
+    """What the training images looked like, widened."""
+    images = (
+        read_volume_file(data_root, row.image)
+        for case in manifest.in_split("train")
+        for row in case.volumes
+    )
+    return input_ranges(images, modality="MR", axes="array", has_units=False)
+
+
+def cross_validated(
+    manifest: Manifest, examples: Sequence[Example], data_root: Path, out: Path, ranges: InputRanges
+) -> list[CaseScore]:
+    """Every patient, answered by the network that never saw it, through the user's predictor."""
+    settings = bundle_settings(manifest, examples, ranges, {})
+    scores: list[CaseScore] = []
+    for fold in range(FOLDS):
+        folder = out / f"fold_{fold}" / "bundle"
+        weights = torch.load(out / f"fold_{fold}" / "net.pt", weights_only=True)
+        write_bundle(folder, settings, weights, card="cross-validation fold", metrics_json="{}")
+        held_out = {example.case_id for example in examples if example.fold == fold}
+        evaluation = Evaluation(
+            analyser=load_predictor(folder, cam="all"),
+            manifest=manifest,
+            data_root=data_root,
+            records=out / f"fold_{fold}" / "scores",
+        )
+        cases = [case for case in manifest.in_split("train") if case.case_id in held_out]
+        for result in evaluation.run(cases):
+            if not isinstance(result, CaseScore):
+                raise TypeError(f"{result.what} failed: {result.reason}")
+            scores.append(result)
+    return scores
+
+
+def load_examples(manifest: Manifest, data_root: Path, cache: Path) -> list[Example]:
+    """All training patients on the network grid, from the cache where it is there."""
+    cases = manifest.in_split("train")
+    folds = assign_folds(cases, FOLDS)
+    if cache.exists():
+        stored = torch.load(cache, weights_only=True)
+        return [Example(**{**row, "fold": folds[row["case_id"]]}) for row in stored]
+    examples = [prepare(case, folds[case.case_id], data_root) for case in cases]
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    torch.save([vars(example) for example in examples], cache)
+    return examples
+
+
+def main(
+    data_root: Annotated[Path, typer.Option(help="Folder that holds ACDC's training/.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder.")],
+    manifest: Annotated[Path, typer.Option(help="Manifest.")] = Path("data_manifests/acdc"),
+    only: Annotated[str, typer.Option(help="all, final, or the number of a fold.")] = "all",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+) -> None:
+    """Train the cardiac model and its cross-validation."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(threads)
+    examples = load_examples(read_manifest(manifest), data_root, out / "examples.pt")
+    for fold in range(FOLDS):
+        if only in ("all", str(fold)):
+            others = [example for example in examples if example.fold != fold]
+            train(others, out / f"fold_{fold}", slices=SLICES_FOLD, joint=JOINT_FOLD)
+    if only in ("all", "final"):
+        train(examples, out / "final", slices=SLICES, joint=JOINT)
+
+
+if __name__ == "__main__":
+    typer.run(main)
