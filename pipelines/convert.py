@@ -84,9 +84,11 @@ def convert(
     from medmtl.core.study import Refusal
     from medmtl.data.intake import open_input
 
+    from .scan import require_images
     from .write_json import write_json
 
     listing = open_input(source)
+    require_images(listing)
     volumes: list[dict[str, Any]] = []
     refusals = list(listing.refusals)
     for study in listing.studies:

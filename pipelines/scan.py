@@ -55,6 +55,18 @@ def as_json(listing: Listing) -> dict[str, Any]:
     }
 
 
+def require_images(listing: Listing) -> None:
+    """Raise MedmtlError where an input holds nothing that is, or should have been, an image."""
+    if not listing.studies and not listing.refusals:
+        from medmtl.core.errors import MedmtlError
+
+        message = (
+            f"No image volume in the input ({len(listing.skipped)} other entries). "
+            "Give a DICOM file, folder, DICOMDIR or zip, or NIfTI files."
+        )
+        raise MedmtlError(message)
+
+
 def _print(listing: Listing) -> None:
     """Tables on standard output."""
     from rich.console import Console
@@ -108,4 +120,5 @@ def scan(
         write_json(json_file, as_json(listing))
     if not quiet:
         _print(listing)
+    require_images(listing)
     raise typer.Exit(SOME_FAILED if listing.refusals else OK)

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["open_input"]
 
+_DEFAULT = ReadLimits()
 
-def open_input(path: Path, *, limits: ReadLimits = ReadLimits()) -> Listing:
+
+def open_input(path: Path, *, limits: ReadLimits = _DEFAULT) -> Listing:
     """Look at the headers of an input and list what can be analysed; no pixels are read.
 
     Args:
@@ -29,20 +31,19 @@ def open_input(path: Path, *, limits: ReadLimits = ReadLimits()) -> Listing:
         Studies in a stable order; `VolumeRef.read` decodes one volume.
 
     Raises:
-        MedmtlError: If the path does not exist or holds no image and nothing that was refused.
+        MedmtlError: If the path does not exist or holds no file at all.
     """
     try:
         sources = collect_sources(path, limits=limits)
     except InputRefusedError as error:
         return Listing(refusals=(Refusal.from_error(error),))
-    listing = _list(sources, limits)
-    if not listing.studies and not listing.refusals:
+    if not sources.files and not sources.skipped:
         message = (
-            f"Input {path.name!r} holds no image volume ({len(listing.skipped)} other entries). "
+            f"Input {path.name!r} is empty. "
             "Give a DICOM file, folder, DICOMDIR or zip, or NIfTI files."
         )
         raise MedmtlError(message)
-    return listing
+    return _list(sources, limits)
 
 
 def _list(sources: Sources, limits: ReadLimits) -> Listing:

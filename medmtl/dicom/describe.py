@@ -119,6 +119,10 @@ def stack_flags(frames: Sequence[Frame]) -> tuple[Flag, ...]:
     if not first.get("FrameOfReferenceUID"):
         message = "No frame of reference; the volume cannot be related to others."
         flags.append(Flag("frame-of-reference-missing", "info", message))
+    for keyword, word in (("StudyInstanceUID", "study"), ("SeriesInstanceUID", "series")):
+        if not first.get(keyword):
+            message = f"No {word} UID; images without one were taken as one {word}."
+            flags.append(Flag(f"{word}-uid-missing", "warning", message))
     if _negative_slope(frames):
         flags.append(Flag("negative-slope", "warning", "A rescale slope is negative."))
     return tuple(flags + _field_of_view_flag(frames) + _few_slices(frames))

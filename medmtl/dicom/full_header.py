@@ -8,9 +8,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydicom
 from pydicom.dataelem import DataElement, RawDataElement
@@ -20,9 +18,15 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from medmtl.dicom.tags import PER_FRAME_TAGS, TAGS, Values, interpret
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
 __all__ = ["NotDicomError", "dicomdir_files", "open_dataset", "read_full"]
 
 _DICOMDIR = "1.2.840.10008.1.3.10"
+_SIGNS = ("SOPClassUID", "MediaStorageSOPClassUID", "Rows", "Modality")
+_FIRST_GROUPS = {b"\x02\x00", b"\x00\x02", b"\x08\x00", b"\x00\x08"}
 _MAX_FRAMES = 100_000
 _LETTERS = {"us": "H", "ul": "I", "fd": "d", "fd+": "d"}
 
@@ -74,6 +78,9 @@ def open_dataset(path: Path, *, limit: int, pixels: bool) -> FileDataset:
     with path.open("rb") as file:
         start = file.read(1024)
     has_magic = start[128:132] == b"DICM"
+    if has_magic and start[132:134] not in _FIRST_GROUPS:
+        message = "no file meta information after the magic word"
+        raise ValueError(message)
     if not has_magic and not _looks_like_dicom(start):
         raise NotDicomError
     if not has_magic and start[132:136] == b"\x02\x00\x00\x00":
@@ -196,10 +203,11 @@ def read_full(path: Path, *, limit: int) -> Values:
         NotDicomError: If the file is no DICOM file.
     """
     dataset = open_dataset(path, limit=limit, pixels=False)
-    if len(dataset) == 0:
-        raise NotDicomError
     values, big_endian = _root_values(dataset)
-    if not values.get("SOPClassUID") and not values.get("Rows") and not values.get("Modality"):
+    if not any(values.get(keyword) for keyword in _SIGNS):
+        if dataset.preamble:
+            message = "a data set without any known attribute"
+            raise ValueError(message)
         raise NotDicomError
     if "PerFrameFunctionalGroupsSequence" in dataset:
         values["frames"] = _frames(dataset, big_endian=big_endian)

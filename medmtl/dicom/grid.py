@@ -203,7 +203,7 @@ def _rectified(positions: _Positions, gap_mm: float, flags: tuple[Flag, ...]) ->
     low = np.floor(positions.shifts_px.min(axis=0))
     high = np.ceil(positions.shifts_px.max(axis=0))
     extent_mm = positions.heights_mm[-1] - positions.heights_mm[0]
-    count = int(math.floor(extent_mm / gap_mm + 1e-6)) + 1
+    count = math.floor(extent_mm / gap_mm + 1e-6) + 1
     targets = positions.heights_mm[0] + gap_mm * np.arange(count)
     row_mm, column_mm = positions.frames[0].spacing
     corner = positions.axes[:, :2] @ (low * np.array([column_mm, row_mm]))
@@ -213,7 +213,7 @@ def _rectified(positions: _Positions, gap_mm: float, flags: tuple[Flag, ...]) ->
     return Layout(positions.frames, Geometry(shape, affine), plan, flags)
 
 
-def _spacing_flags(positions: _Positions, deviation: float, gap_mm: float) -> tuple[Flag, ...]:
+def _jitter_flags(deviation: float, gap_mm: float) -> tuple[Flag, ...]:
     if deviation <= _JITTER_WORTH_A_FLAG:
         return ()
     message = f"Slice positions differ from a regular grid by up to {deviation * gap_mm:.3f} mm."
@@ -245,7 +245,7 @@ def lay_out(frames: Sequence[Frame], *, source: str) -> Layout:
         np.abs(gaps - median_mm).max() <= GAP_TOLERANCE * median_mm
     )
     if is_even and tilt is None:
-        return _straight(positions, gap_mm, _spacing_flags(positions, deviation, gap_mm))
+        return _straight(positions, gap_mm, _jitter_flags(deviation, gap_mm))
     flags: list[Flag] = []
     if not is_even:
         _check_gaps(positions, source, median_mm)

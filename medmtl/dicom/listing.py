@@ -19,7 +19,7 @@ from medmtl.dicom.describe import case_id, covariates, metadata, stack_flags
 from medmtl.dicom.frames import Frame, short_hash
 from medmtl.dicom.scan import dicomdir_sources, scan_files
 from medmtl.dicom.series import Accepted, SeriesKey, SeriesResult, select_series
-from medmtl.dicom.worker_client import Worker
+from medmtl.dicom.worker_client import Worker, shared_worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,7 +44,7 @@ def list_dicom(
     Returns:
         Studies, refusals and skips.
     """
-    worker = Worker(limits)
+    worker = shared_worker(limits)
     missing: list[InputRefusedError] = []
     if len(files) == 1:
         listed = dicomdir_sources(files[0], worker)
@@ -128,7 +128,13 @@ class _Builder:
             for one in result.accepted:
                 name = short_hash(result.key[2])
                 volumes[result.key[:2]].append(
-                    self._volume(one, name=name, series_uid=result.key[2], left_out=left_out)
+                    self._volume(
+                        one,
+                        name=name,
+                        series_uid=result.key[2],
+                        left_out=left_out,
+                        lost=result.lost,
+                    )
                 )
         for cine in merged:
             for one in cine.accepted:
@@ -157,7 +163,13 @@ class _Builder:
         )
 
     def _volume(
-        self, one: Accepted, *, name: str, series_uid: str, left_out: Sequence[Frame]
+        self,
+        one: Accepted,
+        *,
+        name: str,
+        series_uid: str,
+        left_out: Sequence[Frame],
+        lost: int = 0,
     ) -> VolumeRef:
         frames = one.layout.frames
         first = frames[0].values
@@ -165,7 +177,7 @@ class _Builder:
         suffix = one.stack.suffix + (f"-t{phase:03d}" if phase is not None else "")
         flags = (
             *one.stack.flags, *one.layout.flags, *stack_flags(frames),
-            *self._neighbour_flags(one, series_uid, left_out),
+            *self._neighbour_flags(one, series_uid, left_out, lost),
         )  # fmt: skip
         decoder = Decoder(one.layout, self.worker, self.keep_alive)
         files = tuple(dict.fromkeys(frame.instance.file.name for frame in frames))
@@ -175,7 +187,7 @@ class _Builder:
             geometry=one.layout.geometry,
             modality=str(first.get("Modality", "")),
             series_uid=series_uid,
-            series_key=f"{name}{one.stack.suffix}",
+            series_key=name,
             time_ms=one.stack.time_ms,
             phase=phase,
             source_files=files,
@@ -185,11 +197,11 @@ class _Builder:
         return replace(ref, read=_Read(decoder, ref))
 
     def _neighbour_flags(
-        self, one: Accepted, series_uid: str, left_out: Sequence[Frame]
+        self, one: Accepted, series_uid: str, left_out: Sequence[Frame], lost: int
     ) -> list[Flag]:
         """Say it where slices of this volume may be among what could not be used."""
         flags = []
-        missing = sum(
+        missing = lost + sum(
             frame.instance.text("SeriesInstanceUID") == series_uid or _continues(one, frame)
             for frame in left_out
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -113,7 +114,7 @@ def phase_flags(buckets: Sequence[Sequence[Frame]], keyword: str) -> tuple[Flag,
 
 def _is_irregular(bucket: Sequence[Frame], keyword: str) -> bool:
     times = _times(bucket, keyword) or []
-    steps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(times)]
     usual = median(steps) if steps else 0.0
     low, high = _STEP_RANGE
     return any(not low * usual <= step <= high * usual for step in steps)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import InputRefusedError
@@ -18,6 +17,7 @@ from medmtl.dicom.worker_client import Worker, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 __all__ = ["Scan", "dicomdir_sources", "scan_files"]
 

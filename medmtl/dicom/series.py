@@ -31,6 +31,8 @@ ORIENTATION_TOLERANCE = 2e-3
 """Largest difference of direction cosines inside one stack (0.1 degrees)."""
 SPACING_TOLERANCE = 5e-4
 """Largest relative difference of pixel spacings inside one stack."""
+_SIDE_BY_SIDE_PX = 5.0
+"""Stacks closer than this in their plane are one sheared stack rather than two."""
 _SAME_THROUGHOUT = ("Modality", "PhotometricInterpretation")
 _EXPORT = "Export the series again from its source."
 
@@ -53,6 +55,7 @@ class SeriesResult:
         refusals: Reasons for the rest.
         single: Frames of cine slices that stand alone, by suffix; several series may give a stack.
         left_out: Frames with a geometry that are in no accepted stack.
+        lost: Number of images without a usable geometry.
     """
 
     key: SeriesKey
@@ -60,6 +63,7 @@ class SeriesResult:
     refusals: tuple[InputRefusedError, ...] = ()
     single: tuple[Stack, ...] = ()
     left_out: tuple[Frame, ...] = field(default=(), repr=False)
+    lost: int = 0
 
 
 def _refuse(source: str, code: str, found: str, expected: str, advice: str) -> InputRefusedError:
@@ -102,8 +106,10 @@ def _rescale_problem(instances: Sequence[Instance], source: str) -> InputRefused
     if has_lut == {True} and has_slope == {True}:
         found = "both a modality LUT and a rescale slope"
         return _refuse(source, "ambiguous-rescale", found, "one of them", _EXPORT)
-    if any(frame.get("RescaleSlope", 1) == 0 for frame in values):
-        return _refuse(source, "zero-slope", "a rescale slope of 0", "any other slope", _EXPORT)
+    for instance in instances:
+        if any(frame.get("RescaleSlope", 1) == 0 for frame in frames_of(instance)):
+            where = instance.file.name
+            return _refuse(where, "zero-slope", "a rescale slope of 0", "another slope", _EXPORT)
     return None
 
 
@@ -184,6 +190,7 @@ def _by_column(frames: Sequence[Frame]) -> list[list[Frame]]:
     """
     row, column = frames[0].orientation[:3], frames[0].orientation[3:]
     half_pixel = min(frames[0].spacing) / 2
+    apart_mm = _SIDE_BY_SIDE_PX * min(frames[0].spacing)
     places: list[tuple[np.ndarray, list[Frame]]] = []
     for frame in frames:
         point = np.array([frame.position @ row, frame.position @ column])
@@ -195,6 +202,10 @@ def _by_column(frames: Sequence[Frame]) -> list[list[Frame]]:
         else:
             near[1].append(frame)
     if len(places) < 2 or min(len(group) for _, group in places) < 3:
+        return [list(frames)]
+    points = np.array([point for point, _ in places])
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    if distances[~np.eye(len(places), dtype=bool)].min() < apart_mm:
         return [list(frames)]
     places.sort(key=lambda place: tuple(np.round(place[0], 3)))
     return [group for _, group in places]
@@ -238,7 +249,8 @@ def select_series(
         single += part.single
         refusals += part.refusals
         left_out += part.left_out
-    return SeriesResult(key, tuple(accepted), tuple(refusals), tuple(single), tuple(left_out))
+    lost = sum(len(frames_of(instance)) for instance in instances) - len(frames)
+    return SeriesResult(key, tuple(accepted), tuple(refusals), tuple(single), tuple(left_out), lost)
 
 
 def _select_group(

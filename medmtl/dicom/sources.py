@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
+import weakref
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -188,6 +189,14 @@ def _member_problem(info: zipfile.ZipInfo) -> str:
     return "zip-encrypted" if info.flag_bits & 1 else ""
 
 
+class _Folder:
+    """A temporary folder that goes when nothing refers to it any more, or at exit."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="medmtl-"))
+        self._finalizer = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 _MEMBER_REASONS = {
     "zip-outside-path": "member whose path leads outside the zip",
     "zip-not-a-regular-file": "member that is a link or device",
@@ -198,7 +207,7 @@ _MEMBER_REASONS = {
 
 def _unzip(path: Path, limits: ReadLimits) -> Sources:
     """Unpack under names of our own, so that no member can choose where it is written."""
-    folder = tempfile.TemporaryDirectory(prefix="medmtl-")
+    folder = _Folder()
     files: list[SourceFile] = []
     skipped: list[Skipped] = []
     try:
@@ -208,7 +217,7 @@ def _unzip(path: Path, limits: ReadLimits) -> Sources:
             for number, info in enumerate(members):
                 problem = _member_problem(info)
                 suffix = _SUFFIX.search(info.filename)
-                target = Path(folder.name) / f"{number:07d}{suffix[0].lower() if suffix else ''}"
+                target = folder.path / f"{number:07d}{suffix[0].lower() if suffix else ''}"
                 problem = problem or _extract(archive, info, target)
                 if problem:
                     skipped.append(Skipped(info.filename, problem, _MEMBER_REASONS[problem]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,6 +86,5 @@ def is_interleaved(groups: Sequence[Sequence[Frame]]) -> bool:
         ranges.append((min(along), max(along)))
     ranges.sort()
     return any(
-        following[0] < previous[1] - _SAME_POSITION_MM
-        for previous, following in zip(ranges, ranges[1:], strict=False)
+        following[0] < previous[1] - _SAME_POSITION_MM for previous, following in pairwise(ranges)
     )

@@ -10,8 +10,10 @@ import hashlib
 import math
 import re
 import struct
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["PER_FRAME_TAGS", "PIXEL_DATA", "TAGS", "Values", "interpret"]
 
@@ -177,7 +179,7 @@ def _value(kind: str, raw: bytes, *, big_endian: bool) -> Any:
         return _number(raw)
     if kind == "ds+":
         return tuple(map(_number, raw.split(b"\\")))
-    if kind == "us" or kind == "ul":
+    if kind in _SHORT_INTEGERS:
         return _binary(raw, _SHORT_INTEGERS[kind], big_endian=big_endian)[0]
     if kind == "ui":
         return _uid(raw)
@@ -195,8 +197,16 @@ def _value(kind: str, raw: bytes, *, big_endian: bool) -> Any:
 
 
 def _patient_key(raw: Mapping[int, bytes]) -> str:
-    """A hash that tells patients apart; the identity itself goes no further than this."""
-    parts = [raw.get(tag, b"").strip(b" \x00^=") for tag in _IDENTITY]
+    """A hash that tells patients apart; the identity itself goes no further than this.
+
+    The alphabetic part of a name counts only where it is ASCII: other alphabets are encoded
+    differently from file to file by some archives (PS3.5 6.1).
+    """
+    name, patient, birth = (raw.get(tag, b"").strip(b" \x00^=") for tag in _IDENTITY)
+    alphabetic = name.split(b"=")[0].rstrip(b" ^")
+    if not alphabetic.isascii() or b"\x1b" in alphabetic:
+        alphabetic = b""
+    parts = (alphabetic, patient, birth)
     return hashlib.sha256(b"\x00".join(parts)).hexdigest()[:16]
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from medmtl.dicom.limits import ReadLimits
 
-__all__ = ["Worker", "WorkerError"]
+__all__ = ["Worker", "WorkerError", "shared_worker"]
 
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
@@ -95,19 +96,27 @@ class Worker:
         request["limit"] = self.limits.max_pixel_bytes
         with self._lock:
             process = self._started()
-            timer = threading.Timer(self.limits.max_seconds, process.kill)
+            seconds = self._seconds(request)
+            timer = threading.Timer(seconds, process.kill)
             timer.start()
             try:
                 answer, payload = self._exchange(process, request, largest)
             except (OSError, ValueError) as error:
                 timed_out = not timer.is_alive()
                 self._end()
-                raise _death(timed_out, self.limits.max_seconds) from error
+                raise _death(seconds, timed_out=timed_out) from error
+            except BaseException:  # an interrupted exchange would answer the next question
+                self._end()
+                raise
             finally:
                 timer.cancel()
         if "error" in answer:
             raise _problem(answer, self.limits)
         return answer, payload
+
+    def _seconds(self, request: dict[str, Any]) -> float:
+        is_decode = request["op"] == "decode"
+        return self.limits.max_seconds if is_decode else self.limits.max_header_seconds
 
     def _exchange(
         self, process: subprocess.Popen[bytes], request: dict[str, Any], largest: int
@@ -145,7 +154,13 @@ class Worker:
         self._process = self._finalizer = None
 
 
-def _death(timed_out: bool, seconds: float) -> WorkerError:
+@lru_cache(maxsize=4)
+def shared_worker(limits: ReadLimits) -> Worker:
+    """The worker of this process for these limits; starting one costs half a second."""
+    return Worker(limits)
+
+
+def _death(seconds: float, *, timed_out: bool) -> WorkerError:
     if timed_out:
         return WorkerError("too-slow", f"more than {seconds:g} s", f"at most {seconds:g} s")
     return WorkerError("decoder-crash", "data that crash the decoder", "intact data")
