@@ -17,7 +17,7 @@ def medmtl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [sys.executable, "-m", "pipelines", *arguments],
         cwd=REPOSITORY, env={**clean, **environment}, capture_output=True, text=True, check=False,
-        timeout=120,
+        timeout=600,
     )  # fmt: skip
 
 
