@@ -119,11 +119,11 @@ class HeartShape:
 
 
 def _volumes_ml(shape: HeartShape, *, squeeze: float) -> tuple[float, float]:
-    """LV and RV cavity volume by sums over a 1.5 mm grid."""
-    step = 2.0
+    """LV and RV cavity volume by sums over a 3 mm grid."""
+    step = 3.0
     side = np.arange(-150, 110, step, dtype=np.float32)
-    depth = np.linspace(0.015, 0.985, 33, dtype=np.float32)
-    height = (shape.length_mm - shape.base_mm(squeeze)) * 0.97 / 32
+    depth = np.linspace(0.02, 0.98, 25, dtype=np.float32)
+    height = (shape.length_mm - shape.base_mm(squeeze)) * 0.04
     x, y, d = np.meshgrid(side, side[side > -90], depth, indexing="ij")
     w = d * (shape.length_mm - shape.base_mm(squeeze)) + shape.base_mm(squeeze)
     parts = shape.chambers(x, y, w.astype(np.float32), squeeze=squeeze)
