@@ -40,7 +40,9 @@ def test_the_width_is_that_of_the_normal_theory(rng: np.random.Generator) -> Non
 def test_volumes_of_one_patient_are_drawn_together(rng: np.random.Generator) -> None:
     values = [float(v) for v in rng.normal(size=30)]
     once = mean_interval(names(30), values)
-    twice = mean_interval([name for name in names(30) for _ in range(2)], [v for v in values for _ in range(2)])
+    twice = mean_interval(
+        [name for name in names(30) for _ in range(2)], [v for v in values for _ in range(2)]
+    )
     assert twice.ci95 == pytest.approx(once.ci95)
     assert (once.n, twice.n) == (30, 60)
 
