@@ -89,10 +89,10 @@ def test_lesions_lie_in_their_organ(torsos: list[TorsoPhantom], sick: TorsoPhant
         for finding, organ in FOCAL.items():
             lesion = torso.label_map == LABELS[finding]
             near_organ = ndimage.binary_dilation(torso.label_map == LABELS[organ], iterations=2)
-            pieces, count = ndimage.label(lesion)
+            pieces, _ = ndimage.label(lesion)
             touching = np.setdiff1d(pieces[near_organ], [0])
             # Single voxels in a nook of the organ may be all that is left of it there.
-            assert np.isin(pieces[lesion], touching).mean() > 0.98 or count == 0
+            assert np.isin(pieces[lesion], touching).sum() >= 0.98 * lesion.sum()
 
 
 def test_lesion_centres_carry_the_lesion_label(sick: TorsoPhantom) -> None:
