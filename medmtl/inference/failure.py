@@ -6,6 +6,7 @@ identities, into their messages. Its type and the line of ours that it passed ar
 
 from __future__ import annotations
 
+import logging
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 __all__ = ["attempt"]
+
+logger = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _OUT_OF_MEMORY = ("OutOfMemoryError", "not enough memory", "can't allocate memory", "bad_alloc")
@@ -42,6 +45,9 @@ def attempt(case_id: str, stage: str, work: Callable[[], Result]) -> Result | Fa
         advice = "See the reason; the other cases are not affected."
         return Failure(case_id, case_id, stage, "refused", str(error), advice)
     except Exception as error:  # noqa: BLE001 - one bad case never stops the others
+        # Lines of code only, without the message and its values.
+        lines = "".join(traceback.format_tb(error.__traceback__))
+        logger.debug("case %s, %s: %s\n%s", case_id, stage, type(error).__name__, lines)
         if _is_out_of_memory(error):
             return _out_of_memory(case_id, stage)
         return _unexpected(case_id, stage, error)
