@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from medmtl.evidence.cam import activation_map, combine_levels
+from medmtl.evidence.cam import activation_map
 from medmtl.inference.tiles import plan_tiles
 from medmtl.networks.joint import COVARIATES
 
@@ -29,8 +29,10 @@ __all__ = ["JointPass", "covariate_tensors", "joint_pass"]
 MAX_WHOLE_VOXELS = 12_000_000
 """A network grid above this is tiled, to bound the memory of its feature maps."""
 TILE_VOXELS = 4_000_000
-CAM_MAX_VOXELS = 6_000_000
+CAM_MAX_VOXELS = MAX_WHOLE_VOXELS
 """Above this no activation maps are computed: gradients need all feature maps at once."""
+CAM_GRID_FACTOR = 4
+"""In-plane step of an activation map in voxels of the network grid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,40 +74,30 @@ def joint_pass(
     device: torch.device,
 ) -> JointPass:
     """Masks and diagnosis from one encoding of every volume."""
-    largest = max(prepared.array_kji.size for prepared in inputs)
-    wants_cam = bool(cam_findings) and largest <= CAM_MAX_VOXELS
-    logits, probabilities, pooled, features = [], [], [], []
-    for prepared in inputs:
-        image = torch.from_numpy(prepared.array_kji)[None, None]
-        if largest > MAX_WHOLE_VOXELS:
-            whole, sums = _tiled(net, image, device)
-            features.append([])
-        else:
-            with torch.no_grad():
-                levels = net.encode(image.to(device))
-            if wants_cam:
-                chosen = {level % len(levels) for level in cam.levels}
-                levels = [f.requires_grad_(n in chosen) for n, f in enumerate(levels)]
-            with torch.set_grad_enabled(wants_cam):
-                whole = net.decode(levels)
-                sums = net.pool(levels, whole.softmax(dim=1))
-            features.append(levels)
-        logits.append(whole)
-        pooled.append(sums)
-    spacing = [prepared.geometry.spacing_mm[::-1] for prepared in inputs]
+    wants_cam = bool(cam_findings) and max(p.array_kji.size for p in inputs) <= CAM_MAX_VOXELS
+    passes = [_one_volume(net, prepared, device) for prepared in inputs]
+    # Gradients start from the features and the masks, both finished: no pass through the decoder.
+    leaves = [_leaves(features, logits, cam) for features, logits in passes] if wants_cam else []
     with torch.set_grad_enabled(wants_cam):
-        probabilities = [whole.softmax(dim=1) for whole in logits]
+        probabilities = [leaf.probabilities for leaf in leaves] or [
+            logits.softmax(dim=1) for _, logits in passes
+        ]
+        pooled = [
+            features if isinstance(features, _Pooled) else _Pooled(net.pool(features, masks))
+            for (features, _), masks in zip(passes, probabilities, strict=True)
+        ]
+        spacing = [prepared.geometry.spacing_mm[::-1] for prepared in inputs]
         finding_logits, measurements, is_empty = net.diagnose(
-            pooled,
+            [one.sums for one in pooled],
             probabilities,
             spacing_mm=torch.tensor([spacing], device=device),
             covariates=covariate_tensors(covariates, device),
         )
     cams = {}
-    if wants_cam and finding_logits is not None:
-        cams = _cams(finding_logits[0], features, cam_findings, cam)
+    if leaves and finding_logits is not None:
+        cams = {index: _cams(finding_logits[0, index], leaves, cam) for index in cam_findings}
     return JointPass(
-        [whole[0].detach() for whole in logits],
+        [logits[0] for _, logits in passes],
         None if finding_logits is None else finding_logits[0].detach(),
         measurements[0].detach(),
         is_empty[0],
@@ -113,40 +105,82 @@ def joint_pass(
     )
 
 
-def _cams(
-    finding_logits: Tensor,
-    features: list[list[Tensor]],
-    findings: Sequence[int],
-    cam: CamSettings,
-) -> dict[int, list[Tensor]]:
-    """Activation maps of the findings, scaled together over the volumes of the study."""
-    chosen = [levels[level] for levels in features for level in cam.levels]
-    maps: dict[int, list[Tensor]] = {}
-    for finding in findings:
-        gradients = torch.autograd.grad(
-            finding_logits[finding], chosen, retain_graph=True, allow_unused=True
+@dataclass(frozen=True, eq=False)
+class _Pooled:
+    """Pooled sums of one volume, already added up over its tiles."""
+
+    sums: list[PooledSums]
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaves:
+    """Where the gradients of one volume's maps end: chosen feature levels and the masks."""
+
+    features: list[Tensor]
+    probabilities: Tensor
+
+
+@torch.no_grad()
+def _one_volume(
+    net: JointNet, prepared: NetworkInput, device: torch.device
+) -> tuple[list[Tensor] | _Pooled, Tensor]:
+    """Features and logits of one volume; pooled sums instead of features where it is tiled."""
+    image = torch.from_numpy(prepared.array_kji)[None, None]
+    if prepared.array_kji.size > MAX_WHOLE_VOXELS:
+        logits, sums = _tiled(net, image, device)
+        return _Pooled(sums), logits
+    features = net.encode(image.to(device))
+    return features, net.decode(features)
+
+
+def _leaves(features: list[Tensor] | _Pooled, logits: Tensor, cam: CamSettings) -> _Leaves:
+    levels = [] if isinstance(features, _Pooled) else [features[level] for level in cam.levels]
+    return _Leaves(
+        [level.requires_grad_() for level in levels], logits.softmax(dim=1).requires_grad_()
+    )
+
+
+def _cams(score: Tensor, leaves: Sequence[_Leaves], cam: CamSettings) -> list[Tensor]:
+    """Activation maps (K', J', I') of one finding, one per volume, comparable between volumes.
+
+    Each map is the mean of the chosen encoder levels' maps and of the decoder's last level, the
+    segment probabilities, through which the measurements speak.
+    """
+    wanted = [tensor for leaf in leaves for tensor in (*leaf.features, leaf.probabilities)]
+    gradients = torch.autograd.grad(score, wanted, retain_graph=True, allow_unused=True)
+    maps = [
+        activation_map(
+            tensor[0].detach(),
+            torch.zeros_like(tensor[0]) if gradient is None else gradient[0],
+            method=cam.method if number % (len(cam.levels) + 1) < len(cam.levels) else "layercam",
         )
-        per_level = [
-            activation_map(
-                feature[0].detach(),
-                torch.zeros_like(feature[0]) if gradient is None else gradient[0],
-                method=cam.method,
-            )
-            for feature, gradient in zip(chosen, gradients, strict=True)
-        ]
-        count = len(cam.levels)
-        joined = [per_level[n : n + count] for n in range(0, len(per_level), count)]
-        maps[finding] = _scaled_together([combine_levels(levels) for levels in joined], joined)
-    return maps
+        for number, (tensor, gradient) in enumerate(zip(wanted, gradients, strict=True))
+    ]
+    count = len(cam.levels) + 1
+    by_volume = [maps[n : n + count] for n in range(0, len(maps), count)]
+    # The strongest response of each level, over all volumes, becomes 1.
+    peaks = [max(float(levels[n].max()) for levels in by_volume) for n in range(count)]
+    return [_joined(levels, peaks) for levels in by_volume]
 
 
-def _scaled_together(maps: list[Tensor], raw: list[list[Tensor]]) -> list[Tensor]:
-    """Keep the volumes of a study comparable: the strongest map ends at 1, the others below."""
-    peaks = [max(float(level.max()) for level in levels) for levels in raw]
-    highest = max(peaks)
-    if highest <= 0:
-        return maps
-    return [one * (peak / highest) for one, peak in zip(maps, peaks, strict=True)]
+def _joined(levels: list[Tensor], peaks: list[float]) -> Tensor:
+    """Mean of the levels, each relative to its peak, on a grid of at most CAM_GRID_FACTOR."""
+    k, j, i = levels[-1].shape
+    shape = (k, max(1, j // CAM_GRID_FACTOR), max(1, i // CAM_GRID_FACTOR))
+    used = [(level, peak) for level, peak in zip(levels, peaks, strict=True) if peak > 0]
+    if not used:
+        return torch.zeros(shape, device=levels[0].device)
+    resized = [_resize(level / peak, shape) for level, peak in used]
+    return torch.stack(resized).mean(dim=0)
+
+
+def _resize(cam: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Largest value where the grid gets coarser, linear where it gets finer."""
+    if cam.numel() > shape[0] * shape[1] * shape[2]:
+        return torch.nn.functional.adaptive_max_pool3d(cam[None], shape)[0]
+    return torch.nn.functional.interpolate(
+        cam[None, None], size=shape, mode="trilinear", align_corners=False
+    )[0, 0]
 
 
 @torch.no_grad()
