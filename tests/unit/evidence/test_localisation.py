@@ -45,6 +45,14 @@ def test_a_cell_that_cuts_through_voxels_counts_their_parts() -> None:
     assert fractions[1, :, 0, 0].tolist() == pytest.approx([0.0, 7 / 8, 1 / 4])
 
 
+def test_a_large_label_map_is_read_slab_by_slab_to_the_same_shares() -> None:
+    source = Geometry.from_parts(shape=(160, 160, 240), spacing_mm=(1, 1, 1))  # three slabs
+    label_map = np.zeros(source.shape, dtype=np.uint8, order="F")
+    label_map[:, :, 30:210] = 1
+    fractions = segment_fractions(label_map, source, cam_geometry(source, (4, 1, 1)), labels=[1])
+    assert fractions.flatten().tolist() == pytest.approx([0.5, 1.0, 1.0, 0.5], abs=1e-4)
+
+
 def test_cells_outside_of_the_image_hold_nothing() -> None:
     padded = Geometry.from_parts(shape=(12, 4, 4), spacing_mm=(1, 1, 2), origin_lps=(8, -5, 3))
     fractions = segment_fractions(halves(), SOURCE, padded, labels=LABELS)
