@@ -82,8 +82,6 @@ def _image_kind(instance: Instance) -> Skipped | None:
         photometric and not photometric.startswith("MONOCHROME")
     ):
         return _skip(instance, "colour-image", "colour or palette image")
-    if "FloatPixelData" in values or "DoubleFloatPixelData" in values:
-        return _skip(instance, "parametric-map", "floating point image")
     return None
 
 
@@ -95,6 +93,13 @@ def _image_problem(instance: Instance) -> InputRefusedError | None:
         return _refuse(instance, "unreadable-value", found, "a value by the standard")
     if not values.get("Rows") or not values.get("Columns"):
         return _refuse(instance, "missing-matrix", "no Rows or Columns", "both")
+    allocated = values.get("BitsAllocated", 32)
+    stored = values.get("BitsStored", allocated)
+    if not 1 <= stored <= allocated <= 32:
+        found = f"{stored} bits stored in {allocated}"
+        return _refuse(instance, "bits-stored", found, "at most as many as allocated, up to 32")
+    if "FloatPixelData" in values or "DoubleFloatPixelData" in values:
+        return _refuse(instance, "float-pixels", "floating point pixel data", "integers")
     if "MOSAIC" in values.get("ImageType", ()):
         return _refuse(instance, "mosaic", "slices tiled into one image", "one slice per image")
     if values.get("NumberOfFrames", 1) != len(values.get("frames", (0,))):

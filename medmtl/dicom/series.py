@@ -34,6 +34,9 @@ SPACING_TOLERANCE = 5e-4
 _SIDE_BY_SIDE_PX = 5.0
 """Stacks closer than this in their plane are one sheared stack rather than two."""
 _SAME_THROUGHOUT = ("Modality", "PhotometricInterpretation")
+_RESCALE = ("RescaleSlope", "RescaleIntercept")
+_LARGEST_RESCALE = 1e12
+"""Beyond this no single-precision value keeps a meaning."""
 _EXPORT = "Export the series again from its source."
 
 
@@ -110,6 +113,12 @@ def _rescale_problem(instances: Sequence[Instance], source: str) -> InputRefused
         if any(frame.get("RescaleSlope", 1) == 0 for frame in frames_of(instance)):
             where = instance.file.name
             return _refuse(where, "zero-slope", "a rescale slope of 0", "another slope", _EXPORT)
+        numbers = [frame.get(key, 0) for frame in frames_of(instance) for key in _RESCALE]
+        if max(map(abs, numbers)) > _LARGEST_RESCALE:
+            found = f"a rescale slope or intercept of {max(map(abs, numbers)):.0e}"
+            return _refuse(
+                instance.file.name, "implausible-rescale", found, "at most 1e+12", _EXPORT
+            )
     return None
 
 
