@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from medmtl.core.errors import MedmtlError
-from medmtl.data.intake import open_input
 
+from medmtl.data.intake import open_input
 from tests.traps.catalogue import TRAPS, Trap
 from tests.traps.containers import ESCAPES
 from tests.traps.expectation import judge
@@ -20,13 +19,7 @@ def test_trap(trap: Trap, tmp_path: Path) -> None:
     folder.mkdir()
     expected = trap(folder)
 
-    try:
-        listing = open_input(folder / expected.entry)
-    except MedmtlError as error:
-        # An input without a single image is an error of its own; it must say what lies there.
-        assert () in expected.images
-        assert "no image volume" in str(error)
-        return
+    listing = open_input(folder / expected.entry)
 
     assert judge(listing, expected, folder=folder) == []
     assert not [path for path in ESCAPES if path.exists()]

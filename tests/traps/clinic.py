@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydicom.dataset import Dataset
 from pydicom.uid import BasicTextSRStorage, EncapsulatedPDFStorage
 
 from tests.traps.expectation import Image
@@ -54,8 +54,7 @@ def plant_everywhere(series: Series) -> None:
         dataset.OtherPatientIDs = "PID90417"
         block = dataset.private_block(0x0029, "STONEBRIDGE", create=True)
         block.add_new(0x10, "LO", "Zzyzx Quentin")
-        request = copy.copy(dataset)
-        request.clear()
+        request = Dataset()
         request.AccessionNumber = "ACC77531"
         request.RequestedProcedureDescription = "Zzyzx"
         dataset.RequestAttributesSequence = [request]
