@@ -26,9 +26,9 @@ __all__ = ["CINE_SCHEMA", "CinePhantom", "generate_cine"]
 
 CINE_SCHEMA = LabelSchema(
     segments=(
-        SegmentSpec(1, "rv_cavity"),
+        SegmentSpec(1, "right_ventricle_cavity"),
         SegmentSpec(2, "myocardium"),
-        SegmentSpec(3, "lv_cavity"),
+        SegmentSpec(3, "left_ventricle_cavity"),
     )
 )
 """Segments of the truth masks, as ACDC numbers them."""

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = ["cine_truth", "torso_truth"]
 
+# NOR is none of them.
+_FINDING_OF_GROUP = {
+    "DCM": "dilated_cardiomyopathy",
+    "HCM": "hypertrophic_cardiomyopathy",
+    "MINF": "myocardial_infarction",
+    "RV": "abnormal_right_ventricle",
+}
+
 
 def torso_truth(phantom: TorsoPhantom) -> dict[str, Any]:
     """Findings, lesions (LPS mm), volumes and the cardiothoracic ratio."""
@@ -35,7 +43,7 @@ def torso_truth(phantom: TorsoPhantom) -> dict[str, Any]:
 
 
 def cine_truth(phantom: CinePhantom) -> dict[str, Any]:
-    """Group, end-diastolic and end-systolic phase (from 0) and cavity volumes of every phase."""
+    """Group and findings, ED and ES phase (from 0), and volumes of every phase."""
     geometry = phantom.volumes[0].geometry
     volumes_ml = {
         segment.name: [
@@ -47,6 +55,9 @@ def cine_truth(phantom: CinePhantom) -> dict[str, Any]:
     return {
         "kind": "cardiac-mr",
         "group": phantom.plan.group,
+        "findings": {
+            name: phantom.plan.group == group for group, name in _FINDING_OF_GROUP.items()
+        },
         "ed_phase": phantom.ed_phase,
         "es_phase": phantom.es_phase,
         "volumes_ml": volumes_ml,

@@ -82,7 +82,7 @@ def test_ct_voxel_centres_and_hounsfield_units_are_exact(
     assert len(torso_files) == torso.volume.geometry.shape[2]
     for k, header in enumerate(torso_files):
         columns, rows = torso.volume.array.shape[:2]
-        index = np.stack(np.mgrid[:columns, :rows, k : k + 1], axis=-1).reshape(-1, 3)
+        index = np.argwhere(np.ones((columns, rows, 1))) + (0, 0, k)  # noqa: RUF005
         expected = points_to_space(torso.volume.geometry.affine_lps, index)
         np.testing.assert_allclose(_voxel_centres(header).reshape(-1, 3), expected, atol=1e-6)
         hu = header.pixel_array.T * float(header.RescaleSlope) + float(header.RescaleIntercept)
@@ -149,6 +149,9 @@ def test_truth_says_what_was_planted(torso: TorsoPhantom, cine: CinePhantom) -> 
     assert truth["findings"]["lung_nodule"] is True
     assert any(lesion["finding"] == "lung_nodule" for lesion in truth["lesions"])
     heart = cine_truth(cine)
-    volumes = heart["volumes_ml"]["lv_cavity"]
+    volumes = heart["volumes_ml"]["left_ventricle_cavity"]
+    assert [name for name, present in heart["findings"].items() if present] == [
+        "dilated_cardiomyopathy"
+    ]
     assert volumes[heart["ed_phase"]] == max(volumes)
     assert volumes[heart["es_phase"]] == min(volumes)

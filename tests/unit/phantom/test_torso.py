@@ -96,7 +96,7 @@ def test_lesions_lie_in_their_organ(torsos: list[TorsoPhantom], sick: TorsoPhant
 
 
 def test_lesion_centres_carry_the_lesion_label(sick: TorsoPhantom) -> None:
-    to_index = np.linalg.inv(sick.volume.geometry.affine_lps)
+    to_index = np.asarray(np.linalg.inv(sick.volume.geometry.affine_lps), dtype=np.float64)
     assert {lesion.finding for lesion in sick.lesions} == set(FOCAL) - {"pleural_effusion"}
     for lesion in sick.lesions:
         i, j, k = np.round(points_to_space(to_index, [lesion.centre_lps_mm])[0]).astype(int)
@@ -126,7 +126,7 @@ def test_anatomy_is_the_right_way_round(torsos: list[TorsoPhantom]) -> None:
         centre = {
             name: points_to_space(
                 torso.volume.geometry.affine_lps,
-                [np.argwhere(torso.label_map == label).mean(axis=0)],
+                np.argwhere(torso.label_map == label).mean(axis=0, keepdims=True).tolist(),
             )[0]
             for name, label in LABELS.items()
             if torso.volumes_ml[name] > 0
