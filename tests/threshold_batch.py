@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import sys
 import time
 from dataclasses import dataclass, field
@@ -145,6 +144,8 @@ def main() -> int:
     parser.add_argument("--summary-every", type=float, default=0.1)
     options = parser.parse_args()
     if options.hungry:
+        import resource  # not on Windows
+
         resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
     analyser = ThresholdAnalyser(options.pause, options.log, options.hungry)
     batch = BatchOptions(restart=options.restart, summary_every_s=options.summary_every)

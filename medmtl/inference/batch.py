@@ -5,19 +5,18 @@ The library yields one outcome per case; the program draws the progress.
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from medmtl.core.errors import OutputError
-from medmtl.inference.case_store import CaseStore, output_errors, unusable_names
+from medmtl.inference.case_names import unusable_names
+from medmtl.inference.case_store import CaseStore, output_errors
 from medmtl.inference.failure import attempt
 from medmtl.inference.read_ahead import CaseReader, DecidedCase, ReadCase, read_ahead
 from medmtl.inference.resume import model_key
 from medmtl.inference.summary import Summary
+from medmtl.inference.tally import Tally
 from medmtl.inference.write_case import FORMATS, write_case
 from medmtl.report.table import Failure
 
@@ -114,10 +113,11 @@ def run_batch(
     """
     options = options or BatchOptions()
     formats = sorted({*options.formats, "json"})
-    store = CaseStore.open(out)
+    store = CaseStore.open(out, input_path=input_path)
     unusable = unusable_names(study.case_id for study in listing.studies)
     refusals = [Failure.from_refusal(refusal) for refusal in listing.refusals]
-    store.note_refusals(str(input_path.resolve()), [*refusals, *unusable.values()])
+    store.note_refusals([*refusals, *unusable.values()])
+    store.forget_failures(except_of={study.case_id for study in listing.studies})
     summary = Summary(store, analyser.identity, dict(analyser.settings), formats)
     reader = CaseReader.over(
         [study for place, study in enumerate(listing.studies) if place not in unusable],
@@ -127,13 +127,15 @@ def run_batch(
         select=analyser.select,
         restart=options.restart,
     )
-    tally = _Tally()
+    tally = Tally()
     for failure in unusable.values():
-        yield tally.count(CaseOutcome(failure.what, "failed", failure=failure))
+        tally.count("failed", {})
+        yield CaseOutcome(failure.what, "failed", failure=failure)
     try:
         for case in read_ahead(reader):
-            outcome = tally.count(_decide(case, analyser, store, formats))
+            outcome = _decide(case, analyser, store, formats)
             del case  # its images are not kept while the next case is awaited
+            tally.count(outcome.status, outcome.seconds)
             if tally.is_due(options.summary_every_s):
                 summary.write(tally.as_json())
             yield outcome
@@ -142,41 +144,6 @@ def run_batch(
             summary.write(tally.as_json())
         raise
     summary.write(tally.as_json())
-
-
-@dataclass(eq=False)
-class _Tally:
-    """What this run has done so far."""
-
-    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    start_s: float = field(default_factory=time.monotonic)
-    cases: Counter[str] = field(default_factory=Counter)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    summarised_s: float = field(default_factory=time.monotonic)
-
-    def is_due(self, every_s: float) -> bool:
-        """Whether the tables are older than they may be; if so, counts them as made now."""
-        now_s = time.monotonic()
-        if now_s - self.summarised_s < every_s:
-            return False
-        self.summarised_s = now_s
-        return True
-
-    def count(self, outcome: CaseOutcome) -> CaseOutcome:
-        """Add one outcome, and hand it on."""
-        self.cases[outcome.status] += 1
-        for stage, seconds in outcome.seconds.items():
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
-        return outcome
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "started": self.started,
-            "wall_s": round(time.monotonic() - self.start_s, 3),
-            "cases": {name: self.cases[name] for name in ("done", "resumed", "failed")},
-            "seconds_per_stage": {name: round(value, 3) for name, value in self.seconds.items()},
-        }
 
 
 def _decide(

@@ -19,7 +19,7 @@ import os
 import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from medmtl.core.errors import OutputError
@@ -29,44 +29,15 @@ from medmtl.report.durable import replace_file, sync_folder
 from medmtl.report.table import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["CASE_FILE", "CaseStore", "output_errors", "unusable_names"]
+__all__ = ["CASE_FILE", "CaseStore", "output_errors"]
 
 CASE_FILE = "case.json"
-_RESERVED_NAMES = frozenset({"cases.csv", "failures.csv", "run.json"})
 _POLL_S = 0.05
+_FAILURE_FIELDS = tuple(field.name for field in fields(Failure))
 _AREAS = ("partial", "replaced", "locks", "failures", "refusals")
-
-
-def unusable_names(case_ids: Iterable[str]) -> dict[int, Failure]:
-    """Case ids that cannot be folders of their own, by their place in the given order."""
-    seen: set[str] = set()
-    refused: dict[int, Failure] = {}
-    for place, case_id in enumerate(case_ids):
-        if not _is_plain(case_id):
-            refused[place] = _unusable(repr(case_id), "cannot be the name of a result folder")
-        elif case_id in seen:
-            refused[place] = _unusable(case_id, "is the name of an earlier case of this input")
-        seen.add(case_id)
-    return refused
-
-
-def _is_plain(case_id: str) -> bool:
-    is_plain = case_id.isprintable() and not set(case_id) & set('/\\:*?"<>|')
-    return is_plain and not case_id.startswith(".") and case_id not in _RESERVED_NAMES | {""}
-
-
-def _unusable(name: str, reason: str) -> Failure:
-    return Failure(
-        case_id="",
-        what=name,
-        stage="select",
-        code="unusable-case-name",
-        reason=f"unusable-case-name: it {reason}",
-        advice="Rename the input file and run the command again.",
-    )
 
 
 @contextmanager
@@ -89,13 +60,20 @@ def output_errors(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class CaseStore:
-    """One result folder. `since_ns` is the file system's time when this run began."""
+    """One result folder, as one run over one input sees it.
+
+    Attributes:
+        root: The folder.
+        input_key: Tells notes about this input from those about others; names no place.
+        since_ns: The file system's time when this run began.
+    """
 
     root: Path
+    input_key: str
     since_ns: int
 
     @classmethod
-    def open(cls, root: Path) -> CaseStore:
+    def open(cls, root: Path, *, input_path: Path) -> CaseStore:
         """Make the folder if need be, prove that it can be written, clear what dead runs left.
 
         Raises:
@@ -106,7 +84,8 @@ class CaseStore:
                 (root / ".medmtl" / area).mkdir(parents=True, exist_ok=True)
             started = root / ".medmtl" / "started"
             started.write_bytes(b"medmtl\n")
-            store = cls(root, started.stat().st_mtime_ns)
+            key = hashlib.sha256(str(input_path.resolve()).encode()).hexdigest()[:16]
+            store = cls(root, key, started.stat().st_mtime_ns)
             store._clear_dead()
         return store
 
@@ -197,7 +176,7 @@ class CaseStore:
         """
         with output_errors("A failure"):
             path = self.area("failures") / f"{failure.case_id}.json"
-            replace_file(path, as_json_bytes(asdict(failure)))
+            replace_file(path, as_json_bytes({"input": self.input_key, **asdict(failure)}))
 
     def failure(self, case_id: str, *, since_start: bool) -> Failure | None:
         """The known failure of a case, where asked only one noted since this run began."""
@@ -205,20 +184,37 @@ class CaseStore:
         try:
             if since_start and path.stat().st_mtime_ns < self.since_ns:
                 return None
-            return Failure(**json.loads(path.read_bytes()))
-        except (OSError, ValueError, TypeError):
+            note = json.loads(path.read_bytes())
+            return Failure(**{name: note[name] for name in _FAILURE_FIELDS})
+        except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def note_refusals(self, input_key: str, refusals: Iterable[Failure]) -> None:
-        """Remember what the listing of one input refused, in place of what it refused before.
+    def forget_failures(self, *, except_of: Collection[str]) -> None:
+        """Drop what is noted about cases that this input had once and has no longer.
+
+        Raises:
+            OutputError: If a note cannot be removed.
+        """
+        for path in self.area("failures").glob("*.json"):
+            if path.stem not in except_of and self._is_of_this_input(path):
+                with output_errors("A failure"):
+                    path.unlink(missing_ok=True)
+
+    def _is_of_this_input(self, note: Path) -> bool:
+        try:
+            return bool(json.loads(note.read_bytes())["input"] == self.input_key)
+        except (OSError, ValueError, TypeError, KeyError):
+            return False
+
+    def note_refusals(self, refusals: Iterable[Failure]) -> None:
+        """Remember what the input's listing refused, in place of what it refused before.
 
         Raises:
             OutputError: If it cannot be written.
         """
-        name = hashlib.sha256(input_key.encode()).hexdigest()[:16]
         rows = [asdict(refusal) for refusal in refusals]
         with output_errors("The refusals"), self.sole_writer():
-            path = self.area("refusals") / f"{name}.json"
+            path = self.area("refusals") / f"{self.input_key}.json"
             if rows:
                 replace_file(path, as_json_bytes({"refusals": rows}))
             else:

@@ -5,6 +5,7 @@ At most two cases are in memory: the one the network works on and the next one.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from medmtl.report.table import Failure
 
 __all__ = ["CaseReader", "DecidedCase", "ReadCase", "read_ahead"]
+
+logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 
@@ -49,7 +52,7 @@ class DecidedCase:
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class CaseReader:
     """Gives one case after another; `next_case` is called by one thread at a time."""
 
@@ -60,6 +63,7 @@ class CaseReader:
     restart: bool
     waiting: deque[Study]
     elsewhere: deque[Study]
+    has_said_waiting: bool = False
 
     @classmethod
     def over(
@@ -85,6 +89,7 @@ class CaseReader:
         """
         while self.waiting or self.elsewhere:
             if not self.waiting:
+                self._say_waiting()
                 time.sleep(_POLL_S)
                 self.waiting.extend(self.elsewhere)
                 self.elsewhere.clear()
@@ -94,6 +99,11 @@ class CaseReader:
                 return case
             self.elsewhere.append(study)
         return None
+
+    def _say_waiting(self) -> None:
+        if not self.has_said_waiting:
+            self.has_said_waiting = True
+            logger.info("waiting for %d case(s) that another run works on", len(self.elsewhere))
 
     def _claim(self, study: Study) -> ReadCase | DecidedCase | None:
         fingerprint = source_fingerprint(study, self.input_path)

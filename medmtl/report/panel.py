@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from medmtl.core.prediction import VolumePrediction
     from medmtl.report.planes import Plane
 
-__all__ = ["Window", "colour_of", "draw_panel", "font", "window_of"]
+__all__ = ["BACKGROUND", "Window", "colour_of", "draw_panel", "font", "window_of"]
+
+BACKGROUND = (16, 18, 22)
+"""Behind and between the panels."""
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart with every common colour blindness.
 _COLOURS = (

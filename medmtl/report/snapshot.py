@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from medmtl.report.durable import durable_file
-from medmtl.report.panel import colour_of, draw_panel, font, window_of
+from medmtl.report.panel import BACKGROUND, draw_panel, font, window_of
 from medmtl.report.planes import Plane, cut
+from medmtl.report.side_panel import SIDE_PX, draw_side
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,15 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["write_preview"]
 
 _PANEL_PX = 330
-_SIDE_PX = 330
 _COLUMNS = 5
 _GAP_PX = 6
 _MARGIN_MM = 25.0
 _THICK = 2.5  # spacing between slices over spacing inside them
 _MAX_ROWS = 3
-_BACKGROUND = (16, 18, 22)
-_GREY = (165, 170, 178)
-_PRESENT = (240, 228, 66)
 
 
 def write_preview(path: Path, case_id: str, prediction: Prediction, part: VolumePrediction) -> None:
@@ -54,7 +51,7 @@ def write_preview(path: Path, case_id: str, prediction: Prediction, part: Volume
         rows = [_stack_row(shown) for shown in [part, *others][:_MAX_ROWS]]
     else:
         rows = [_three_planes(part)]
-    picture = _compose(rows, _side(case_id, prediction, part))
+    picture = _compose(rows, draw_side(case_id, prediction, part))
     with durable_file(path) as stream:
         picture.save(stream, format="PNG", optimize=False)
 
@@ -147,7 +144,7 @@ def _caption(panel: Image.Image, text: str) -> None:
 
 def _beside(panels: list[Image.Image]) -> Image.Image:
     width = sum(panel.width + _GAP_PX for panel in panels) - _GAP_PX
-    row = Image.new("RGB", (width, max(panel.height for panel in panels)), _BACKGROUND)
+    row = Image.new("RGB", (width, max(panel.height for panel in panels)), BACKGROUND)
     left = 0
     for panel in panels:
         row.paste(panel, (left, (row.height - panel.height) // 2))
@@ -156,83 +153,12 @@ def _beside(panels: list[Image.Image]) -> Image.Image:
 
 
 def _compose(rows: list[Image.Image], side: Image.Image) -> Image.Image:
-    width = max(row.width for row in rows) + _SIDE_PX + 3 * _GAP_PX
+    width = max(row.width for row in rows) + SIDE_PX + 3 * _GAP_PX
     height = max(sum(row.height + _GAP_PX for row in rows) + _GAP_PX, side.height)
-    picture = Image.new("RGB", (width, height), _BACKGROUND)
+    picture = Image.new("RGB", (width, height), BACKGROUND)
     top = _GAP_PX
     for row in rows:
         picture.paste(row, (_GAP_PX, top))
         top += row.height + _GAP_PX
-    picture.paste(side, (width - _SIDE_PX, 0))
+    picture.paste(side, (width - SIDE_PX, 0))
     return picture
-
-
-def _side(case_id: str, prediction: Prediction, part: VolumePrediction) -> Image.Image:
-    """Findings with their probabilities, segments with their colours, and what this is not."""
-    shown = [s for s in prediction.segments if s.volume == part.volume.id]
-    lines = len(prediction.findings) * 38 + len(shown) * 20 + len(prediction.measurements) * 17
-    side = Image.new("RGB", (_SIDE_PX, lines + 230), _BACKGROUND)
-    draw = ImageDraw.Draw(side)
-    model = f"{prediction.model.name} {prediction.model.version}"
-    top = _text(draw, 10, _short(case_id, 34), size_px=15)
-    top = _text(draw, top, f"volume {_short(part.volume.id, 26)}   {_short(model, 30)}", grey=True)
-    top = _findings(draw, top + 8, prediction)
-    top += 8
-    for segment in shown:
-        draw.rectangle((8, top + 3, 20, top + 13), fill=colour_of(segment.label))
-        draw.text((28, top), _short(segment.name, 26), fill="white", font=font(13))
-        draw.text((_SIDE_PX - 10, top), f"{segment.volume_ml:.1f} mL", fill="white",
-                  font=font(13), anchor="ra")  # fmt: skip
-        top += 20
-    top = _measurements(draw, top + 8, prediction)
-    for line in ("Research use only.", *_wrapped(prediction.notice, 46)):
-        top = _text(draw, top, line, grey=True)
-    return side.crop((0, 0, _SIDE_PX, top + 8))
-
-
-def _findings(draw: ImageDraw.ImageDraw, top: float, prediction: Prediction) -> float:
-    """A bar per finding, with a tick at its threshold; present ones are bright."""
-    for finding in prediction.findings:
-        colour = _PRESENT if finding.decision else _GREY
-        said = "present" if finding.decision else "absent"
-        draw.text((8, top), _short(finding.name, 30), fill=colour, font=font(13))
-        draw.text((_SIDE_PX - 10, top), f"{said}  {finding.probability:.2f}", fill=colour,
-                  font=font(13), anchor="ra")  # fmt: skip
-        length = _SIDE_PX - 18
-        draw.rectangle((8, top + 19, 8 + length, top + 26), fill=(45, 48, 54))
-        draw.rectangle((8, top + 19, 8 + length * finding.probability, top + 26), fill=colour)
-        tick = 8 + length * finding.threshold
-        draw.line((tick, top + 16, tick, top + 29), fill="white", width=2)
-        top += 38
-    return top
-
-
-def _measurements(draw: ImageDraw.ImageDraw, top: float, prediction: Prediction) -> float:
-    for measurement in prediction.measurements:
-        value = "not known" if measurement.value is None else f"{measurement.value:.4g}"
-        unit = "" if measurement.unit == "1" or measurement.value is None else measurement.unit
-        draw.text((8, top), _short(measurement.name, 34), fill=_GREY, font=font(12))
-        draw.text((_SIDE_PX - 10, top), f"{value} {unit}".strip(), fill=_GREY, font=font(12),
-                  anchor="ra")  # fmt: skip
-        top += 17
-    return top + 8
-
-
-def _text(
-    draw: ImageDraw.ImageDraw, top: float, text: str, *, size_px: int = 12, grey: bool = False
-) -> float:
-    draw.text((8, top), text, fill=_GREY if grey else "white", font=font(size_px))
-    return top + size_px + 6
-
-
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _wrapped(text: str, length: int) -> list[str]:
-    lines: list[str] = [""]
-    for word in text.split():
-        if len(lines[-1]) + len(word) + 1 > length and lines[-1]:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines

@@ -212,6 +212,19 @@ def test_refusals_of_the_listing_are_in_the_table_until_the_input_is_mended(
     assert _table(out / "failures.csv") == []
 
 
+def test_a_failure_goes_with_its_study_and_others_stay(
+    source: Path, out: Path, tmp_path: Path
+) -> None:
+    broken = ThresholdAnalyser(broken={"case01": MemoryError(), "case02": MemoryError()})
+    _run(source, out, broken)
+    (source / "case01.nii").unlink()
+    _run(source, out, broken)
+    assert [row["case_id"] for row in _table(out / "failures.csv")] == ["case02"]
+    write_studies(tmp_path / "other", 1)
+    _run(tmp_path / "other", out)
+    assert [row["case_id"] for row in _table(out / "failures.csv")] == ["case02"]
+
+
 def test_the_refusals_of_another_input_stay(source: Path, out: Path, tmp_path: Path) -> None:
     (source / "junk.nii").write_bytes(b"junk")
     _run(source, out)
