@@ -6,7 +6,6 @@ import ast
 import re
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -139,20 +138,22 @@ def test_no_package_of_odds_and_ends() -> None:
 
 def test_help_is_instant_and_loads_no_torch() -> None:
     code = (
-        "import sys; sys.argv=['medmtl','--help']\n"
+        "import sys, time; sys.argv = ['medmtl', '--help']\n"
         "from medmtl.__main__ import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print({'torch', 'monai', 'SimpleITK', 'highdicom'} & set(sys.modules))"
+        "print(sorted({'torch', 'monai', 'SimpleITK', 'highdicom'} & set(sys.modules)))\n"
+        "print(time.process_time())"
     )
     seconds = []
-    for _ in range(3):  # the quickest of three: other programs share the machine
-        start = time.perf_counter()
+    for _ in range(3):
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
         )
-        seconds.append(time.perf_counter() - start)
-    assert done.stdout.rstrip().endswith("set()")
+        *_, heavy, used = done.stdout.splitlines()
+        assert heavy == "[]"
+        # Time on the processor, the best of three: other programs share the machine.
+        seconds.append(float(used))
     assert min(seconds) < 1.0
 
 
