@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["open_input"]
 
 _DEFAULT = ReadLimits()
+_UNREAD = frozenset({"unreadable", "zip-damaged", "zip-encrypted"})
+"""Entries that may well have been slices."""
 
 
 def open_input(path: Path, *, limits: ReadLimits = _DEFAULT) -> Listing:
@@ -49,7 +51,8 @@ def open_input(path: Path, *, limits: ReadLimits = _DEFAULT) -> Listing:
 def _list(sources: Sources, limits: ReadLimits) -> Listing:
     dicom_files = [file for file in sources.files if not is_nifti_name(file.name)]
     nifti_files = [(file.path, file.name) for file in sources.files if is_nifti_name(file.name)]
-    dicom = list_dicom(dicom_files, limits=limits, keep_alive=sources.keep_alive)
+    unread = [entry.source for entry in sources.skipped if entry.code in _UNREAD]
+    dicom = list_dicom(dicom_files, limits=limits, unread=unread, keep_alive=sources.keep_alive)
     nifti = Listing()
     if nifti_files:
         from medmtl.nifti.listing import (

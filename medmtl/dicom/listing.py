@@ -32,13 +32,18 @@ __all__ = ["list_dicom"]
 
 
 def list_dicom(
-    files: Sequence[SourceFile], *, limits: ReadLimits, keep_alive: Any = None
+    files: Sequence[SourceFile],
+    *,
+    limits: ReadLimits,
+    unread: Sequence[str] = (),
+    keep_alive: Any = None,
 ) -> Listing:
     """Find the studies in DICOM files.
 
     Args:
         files: Regular files; a single DICOMDIR stands for the files that it lists.
         limits: What reading may cost.
+        unread: Names of files that could not be opened; volumes beside them are flagged.
         keep_alive: Kept as long as any volume can still be read.
 
     Returns:
@@ -53,7 +58,8 @@ def list_dicom(
     scan = scan_files(files, worker)
     usable, refused, skipped = _sorted_out(scan.instances)
     refused = [*missing, *scan.refusals, *refused]
-    listing = _Builder(worker, limits, keep_alive, refused).build(usable)
+    damaged = [*unread, *(error.source for error in refused)]
+    listing = _Builder(worker, limits, keep_alive, damaged).build(usable)
     return replace(
         listing,
         refusals=tuple(Refusal.from_error(error) for error in refused) + listing.refusals,
@@ -87,12 +93,12 @@ class _Builder:
     """Builds studies out of usable instances."""
 
     def __init__(
-        self, worker: Worker, limits: ReadLimits, keep_alive: Any, refused: list[InputRefusedError]
+        self, worker: Worker, limits: ReadLimits, keep_alive: Any, damaged: Sequence[str]
     ) -> None:
         self.worker = worker
         self.limits = limits
         self.keep_alive = keep_alive
-        self.damaged_folders = {str(PurePosixPath(error.source).parent) for error in refused}
+        self.damaged_folders = {str(PurePosixPath(name).parent) for name in damaged}
 
     def build(self, instances: Sequence[Instance]) -> Listing:
         """Select, merge and name."""

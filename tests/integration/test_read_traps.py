@@ -12,7 +12,7 @@ from tests.traps.containers import ESCAPES
 from tests.traps.expectation import judge
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(120)  # seconds of a busy machine; each takes well under one
 @pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.__name__)
 def test_trap(trap: Trap, tmp_path: Path) -> None:
     folder = tmp_path / "input"
