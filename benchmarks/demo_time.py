@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.record import ROOT, Row, options, write_result
+from benchmarks.record import ROOT, Row, finish, options
 
 WITH_INSTALLATION_S, ONCE_INSTALLED_S = 600.0, 120.0
 
@@ -34,9 +34,7 @@ def main() -> None:
         rows = [_demo_row("this checkout", ROOT, ONCE_INSTALLED_S)]
     else:
         rows = _from_a_clean_clone()
-    write_result("demo_time", rows, out=arguments.out)
-    if not all(row.reached for row in rows):
-        raise SystemExit("the demonstration took longer than its limit")
+    finish("demo_time", rows, arguments)
 
 
 if __name__ == "__main__":

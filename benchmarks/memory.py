@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from benchmarks.peak import run_and_watch
-from benchmarks.record import Row, options, write_result
+from benchmarks.record import Row, finish, options
 
 LIMIT_GIB = 4.0
 SHAPE, QUICK_SHAPE = (512, 512, 300), (128, 128, 40)
@@ -120,9 +120,7 @@ def main() -> None:
     for classes in (10, 100):
         command = [sys.executable, "-c", _RESTORE, str(classes), *map(str, shape)]
         rows.append(_row(f"label map of {size} from {classes} classes", *run_and_watch(command)))
-    write_result("memory", rows, out=arguments.out)
-    if not all(row.reached for row in rows):
-        raise SystemExit("a peak is above its limit")
+    finish("memory", rows, arguments)
 
 
 if __name__ == "__main__":

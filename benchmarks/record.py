@@ -83,6 +83,18 @@ def write_result(name: str, rows: list[Row], *, out: Path) -> None:
         print(f"{row.what}: {row.measured}" + (f" (target {row.target})" if row.target else ""))
 
 
+def finish(name: str, rows: list[Row], arguments: argparse.Namespace) -> None:
+    """Write the rows, and exit with 1 if one missed its target (small inputs are not judged).
+
+    Raises:
+        SystemExit: If a target was missed.
+    """
+    write_result(name, rows, out=arguments.out)
+    missed = [row.what for row in rows if row.reached is False]
+    if missed and not arguments.quick:
+        raise SystemExit(f"missed: {'; '.join(missed)}")
+
+
 def _section(record: dict[str, Any]) -> str:
     on = record["machine"]
     packages = ", ".join(f"{name} {number}" for name, number in on["packages"].items())
