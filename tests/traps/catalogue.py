@@ -13,6 +13,7 @@ from tests.traps import (
     intensity,
     multiframe,
     nifti_files,
+    oddities,
     ordering,
     splitting,
     strangers,
@@ -32,5 +33,6 @@ TRAPS: tuple[Trap, ...] = (
     *strangers.TRAPS,
     *containers.TRAPS,
     *nifti_files.TRAPS,
+    *oddities.TRAPS,
 )
 """Each writes its input into an empty folder and returns what must come of it."""

@@ -5,6 +5,7 @@ Axis order of every array: (i, j, k) = (column, row, slice); affines map the ind
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -107,7 +108,8 @@ def assign(dataset: Dataset, **tags: Any) -> None:
 @contextmanager
 def unchecked() -> Iterator[None]:
     """Let pydicom write what the standard forbids."""
-    with pydicom.config.disable_value_validation():
+    with pydicom.config.disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         yield
 
 
