@@ -14,6 +14,7 @@ from .console import COULD_NOT_START
 from .convert import convert
 from .evaluate import evaluate
 from .manifest import manifest
+from .models import app as models
 from .phantom import phantom
 from .predict import predict
 from .scan import scan
@@ -33,6 +34,7 @@ app.command()(manifest)
 app.command()(phantom)
 app.command()(predict)
 app.command()(scan)
+app.add_typer(models, name="models")
 
 
 def main() -> None:

@@ -57,30 +57,41 @@ class HeadConfig(BaseModel):
 
 
 class Standardise(nn.Module):
-    """Z-score by buffers learned from training data; unknown (NaN) becomes 0 plus an indicator."""
+    """Facts to bounded z-scores, of the value and of its logarithm, with indicators of unknowns.
+
+    The logarithm tells a small lesion from none, where the value itself tells large from larger.
+    """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("std", torch.ones(size))
+        self.register_buffer("mean", torch.zeros(2 * size))
+        self.register_buffer("std", torch.ones(2 * size))
 
     @torch.no_grad()
     def fit(self, values: Tensor) -> None:
         """Set the buffers from training values (N, size), ignoring NaN."""
-        mean = values.nanmean(dim=0)
-        std = (values - mean).square().nanmean(dim=0).sqrt()
+        both = _with_logarithm(values)
+        mean = both.nanmean(dim=0)
+        std = (both - mean).square().nanmean(dim=0).sqrt()
         self.mean.copy_(torch.nan_to_num(mean))
         self.std.copy_(torch.nan_to_num(std, nan=1.0).clamp_min(1e-6))
 
     def forward(self, values: Tensor) -> Tensor:
-        """(B, size) to (B, 2 size): bounded z-scores and indicators of what is unknown."""
+        """(B, size) to (B, 3 size); what is unknown is 0 in both z-scores."""
         is_unknown = values.isnan()
-        z = (torch.where(is_unknown, self.mean, values) - self.mean) / self.std
+        both = _with_logarithm(torch.where(is_unknown, torch.zeros_like(values), values))
+        z = (both - self.mean) / self.std
+        z = torch.where(is_unknown.repeat(1, 2), torch.zeros_like(z), z)
         # Far outside of the training range the answer must saturate, not extrapolate.
         return torch.cat([4.0 * torch.tanh(z / 4.0), is_unknown.to(values.dtype)], dim=-1)
+
+
+def _with_logarithm(values: Tensor) -> Tensor:
+    """(B, size) to (B, 2 size): the value and sign(value) log(1 + |value|)."""
+    return torch.cat([values, values.sign() * values.abs().log1p()], dim=-1)
 
 
 class DiagnosisHead(nn.Module):
@@ -92,7 +103,7 @@ class DiagnosisHead(nn.Module):
         super().__init__()
         self.config = config
         self.facts = Standardise(measurements + len(config.covariates))
-        width = 2 * (measurements + len(config.covariates))
+        width = 3 * (measurements + len(config.covariates))
         self.project: nn.Module | None = None
         if config.embedding:
             self.project = nn.Sequential(
@@ -111,6 +122,11 @@ class DiagnosisHead(nn.Module):
             for _ in range(config.members)
         )
 
+    def known_facts(self, measurements: Tensor, covariates: dict[str, Tensor]) -> Tensor:
+        """Measurements and the chosen covariates, (B, M + covariates), NaN where unknown."""
+        known = [covariates[name].unsqueeze(-1) for name in self.config.covariates]
+        return torch.cat([measurements, *known], dim=-1)
+
     def inputs(self, pooled: Tensor, measurements: Tensor, covariates: dict[str, Tensor]) -> Tensor:
         """The vector (B, width) that the classifiers read.
 
@@ -119,8 +135,7 @@ class DiagnosisHead(nn.Module):
             measurements: (B, M), NaN where unknown.
             covariates: (B,) each, NaN where unknown.
         """
-        known = [covariates[name].unsqueeze(-1) for name in self.config.covariates]
-        facts = self.facts(torch.cat([measurements, *known], dim=-1))
+        facts = self.facts(self.known_facts(measurements, covariates))
         if self.project is None:
             return torch.as_tensor(facts)
         return torch.cat([facts, self.project(pooled)], dim=-1)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from medmtl.core.labels import Code, LabelSchema
+    from medmtl.inference.bundle import BundleSettings
 
-__all__ = ["calibrate", "figures_table", "finding_settings", "segment_settings"]
+__all__ = ["as_json", "calibrate", "card_text", "finding_settings", "segment_settings"]
 
 
 def segment_settings(
@@ -86,6 +87,37 @@ def figures_table(metrics: Mapping[str, Any]) -> str:
     for name, values in diagnosis["per_finding"].items():
         rows.append(_row(f"AUROC, {name.replace('_', ' ')}", values["auroc"]))
     return "\n".join(rows)
+
+
+def card_text(
+    settings: BundleSettings, *, training: str, evaluation: str, metrics: Mapping[str, Any]
+) -> str:
+    """The model card."""
+    findings = ", ".join(finding.name.replace("_", " ") for finding in settings.findings)
+    segments = ", ".join(segment.name.replace("_", " ") for segment in settings.segments)
+    return f"""# {settings.name} {settings.version}
+
+{settings.notice}
+
+- Segments: {segments}.
+- Findings: {findings}.
+- Intended use: {settings.intended_use}
+- Limits: {settings.limits}
+- Licence of the weights: {settings.licence}.
+
+## Training
+
+{training}
+
+## Evaluation
+
+{evaluation}
+
+{figures_table(metrics)}
+
+Intervals are percentile bootstraps over patients. The same figures, with the rules for empty masks
+and unknown labels, are in `metrics.json`.
+"""
 
 
 def _row(name: str, figure: Any) -> str:

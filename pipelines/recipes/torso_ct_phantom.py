@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,23 +20,43 @@ import torch
 import typer
 from torch import Tensor, nn
 
+from medmtl.core.study import Study
+from medmtl.data.cases import Case, VolumeRow
+from medmtl.evidence.contradictions import MeasurementRule
+from medmtl.evidence.input_ranges import input_ranges
+from medmtl.evidence.masks import MaskRules
+from medmtl.inference.bundle import BundleSettings, CamSettings, InputSettings, write_bundle
+from medmtl.inference.predictor import load_predictor
+from medmtl.inference.score_case import score_case
 from medmtl.losses.diagnosis import known_binary_cross_entropy
 from medmtl.losses.segmentation import dice_cross_entropy
+from medmtl.metrics.scores import CaseScore
+from medmtl.metrics.summary import summarise
+from medmtl.metrics.surface import TOLERANCE_MM
 from medmtl.networks.backbones import SegResNetDSConfig
 from medmtl.networks.diagnosis_head import HeadConfig
 from medmtl.networks.joint import COVARIATES, JointNet, NetworkConfig
 from medmtl.phantom import generate_torso
 from medmtl.phantom.torso_plan import TORSO_SCHEMA
+from medmtl.postprocess.components import ComponentRules
+from medmtl.training.head import HeadOptions, collect_head_inputs, fit_head
 from medmtl.training.loop import FitOptions, fit
 from medmtl.transforms.preprocessing import Preprocessing, PreprocessingConfig, WindowHU
 
+from .publish import as_json, calibrate, card_text, finding_settings, segment_settings
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from medmtl.training.calibrate import Calibration
+
+logger = logging.getLogger("medmtl.recipes.torso_ct_phantom")
 
 SPACING_MM = (4.0, 4.0, 4.0)
+TEST_SPACING_MM = (3.0, 3.0, 4.0)
 TRAIN_SEEDS = range(1000, 1120)
-CALIBRATION_SEEDS = range(2000, 2040)
-TEST_SEEDS = range(3000, 3060)
+CALIBRATION_SEEDS = range(2000, 2030)
+TEST_SEEDS = range(3000, 3040)
 DIAGNOSIS_WEIGHT = 0.5
 
 PREPROCESSING = PreprocessingConfig(
@@ -51,6 +72,8 @@ NETWORK = NetworkConfig(
     findings=TORSO_SCHEMA.finding_names,
     head=HeadConfig(levels=(-2, -1), measurements="torso", embedding=16, hidden=32),
 )
+HEAD = HeadOptions(steps=1500, covariate_dropout=0.0)
+HEAD_VIEWS = 2
 STAGE = FitOptions(steps=700, peak_lr=4e-3, warmup_steps=50, ema_decay=0.99, save_every=50)
 
 
@@ -130,19 +153,136 @@ def fit_standardiser(net: JointNet, examples: list[Example]) -> None:
     net.head.facts.fit(torch.cat(rows))
 
 
+def head_views(
+    net: JointNet, examples: Sequence[Example], rng: np.random.Generator
+) -> Iterator[tuple[Tensor, dict[str, Tensor], Callable[[], object]]]:
+    """Augmented views of every phantom, for the refit of the head."""
+    views = itertools.islice(batches(list(examples), rng), HEAD_VIEWS * len(examples))
+    for view in views:
+        yield view.findings, unknown_covariates(1), partial(joint_losses, net, view)
+
+
+def volumes_ml(examples: Sequence[Example]) -> dict[str, list[float]]:
+    """True volume of every segment where it is present."""
+    found: dict[str, list[float]] = {name: [] for name in TORSO_SCHEMA.segment_names}
+    for example in examples:
+        voxel_ml = float(example.spacing_mm.prod()) / 1000
+        for segment in TORSO_SCHEMA.segments:
+            voxels = int((example.labels == segment.label).sum())
+            if voxels:
+                found[segment.name].append(voxels * voxel_ml)
+    return found
+
+
+def bundle_settings(
+    examples: Sequence[Example], calibrations: dict[str, Calibration]
+) -> BundleSettings:
+    """Everything of the bundle but its weights."""
+    scans = (generate_torso(seed, spacing_mm=SPACING_MM).volume for seed in TRAIN_SEEDS[:20])
+    ranges = input_ranges(scans, modality="CT", axes="patient", has_units=True)
+    # The phantom is resampled to 4 mm: any CT spacing up to that is as good.
+    ranges = ranges.model_copy(update={"spacing_mm": ((0.3, 5.0),) * 3})
+    return BundleSettings(
+        name="torso-ct-phantom",
+        version="1.0.0",
+        licence="CC0-1.0",
+        intended_use="Demonstration and tests of medmtl on its own generated torso CT.",
+        limits="Trained on generated images only. Its answers on real patients mean nothing.",
+        notice="DEMONSTRATION MODEL, trained on generated images only. Its answers on real "
+        "patients mean nothing. Research software, not a medical device.",
+        input=InputSettings(modality="CT", min_slices=16),
+        preprocessing=PREPROCESSING,
+        network=NETWORK,
+        ranges=ranges,
+        cam=CamSettings(method="layercam", levels=(-2,), min_share=0.2),
+        segments=segment_settings(TORSO_SCHEMA, volumes_ml(examples)),
+        findings=finding_settings(TORSO_SCHEMA, calibrations),
+        rules=(
+            MeasurementRule(
+                finding="cardiomegaly", is_present=True, measurement="cardiothoracic_ratio", low=0.5
+            ),
+            MeasurementRule(
+                finding="splenomegaly", is_present=True, measurement="spleen_volume", low=350.0
+            ),
+        ),
+        components=ComponentRules(
+            keep_largest=("liver", "spleen", "heart"), min_share=0.05, min_lesion_ml=0.3
+        ),
+        mask_rules=MaskRules(
+            may_be_cut=("lung", "bone", "liver", "kidney"), may_be_pieces=("lung", "bone", "kidney")
+        ),
+    )
+
+
+def score_phantoms(folder: Path, seeds: range) -> list[CaseScore]:
+    """Answers of a bundle to phantoms it has not seen, through the user's predictor."""
+    predictor = load_predictor(folder)
+    scores = []
+    for seed in seeds:
+        phantom = generate_torso(seed, spacing_mm=TEST_SPACING_MM)
+        volume = phantom.volume
+        case = Case(
+            str(seed), str(seed), "test", None, (VolumeRow("ct", ""),), findings=phantom.findings
+        )
+        study = Study(case_id=str(seed), kind="nifti", study_uid="", volumes=())
+        prediction = predictor.analyse(study, [volume])
+        truth = volume.with_array(phantom.label_map)
+        scores.append(
+            score_case(
+                case, prediction, {"ct": truth}, schema=TORSO_SCHEMA, tolerance_mm=TOLERANCE_MM
+            )
+        )
+        logger.info("scored phantom %d", seed)
+    return scores
+
+
+def publish(net: JointNet, examples: Sequence[Example], out: Path, bundle: Path) -> None:
+    """Calibrate, test and write the bundle."""
+    weights = net.state_dict()
+    uncalibrated = out / "uncalibrated"
+    write_bundle(uncalibrated, bundle_settings(examples, {}), weights, card="", metrics_json="{}")
+    calibrations = calibrate(score_phantoms(uncalibrated, CALIBRATION_SEEDS))
+    settings = bundle_settings(examples, calibrations)
+    write_bundle(out / "calibrated", settings, weights, card="", metrics_json="{}")
+    scores = score_phantoms(out / "calibrated", TEST_SEEDS)
+    names = list(TORSO_SCHEMA.finding_names)
+    metrics = {"split": "test phantoms", "n_cases": len(scores)}
+    metrics |= summarise(scores, findings=names, is_exclusive=False)
+    card = card_text(
+        settings,
+        training=f"{len(TRAIN_SEEDS)} generated torsos at {SPACING_MM[0]:g} mm, {STAGE.steps} "
+        "steps of one study, masks and findings together "
+        "(`pipelines/recipes/torso_ct_phantom.py`).",
+        evaluation=f"{len(TEST_SEEDS)} other generated torsos at {TEST_SPACING_MM[0]:g} x "
+        f"{TEST_SPACING_MM[1]:g} x {TEST_SPACING_MM[2]:g} mm; calibration on "
+        f"{len(CALIBRATION_SEEDS)} further ones. Generated images say nothing about patients.",
+        metrics=metrics,
+    )
+    write_bundle(bundle, settings, weights, card=card, metrics_json=as_json(metrics))
+
+
 def main(
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder.")],
+    bundle: Annotated[Path, typer.Option(help="Where the bundle goes.")] = Path(
+        "medmtl/bundles/torso-ct-phantom"
+    ),
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
 ) -> None:
-    """Train the torso model."""
+    """Train, calibrate and test the torso model and write its bundle."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(0)
     torch.set_num_threads(threads)
     examples = [make_example(seed, out / "cache") for seed in TRAIN_SEEDS]
     net = JointNet(NETWORK)
     fit_standardiser(net, examples)
-    fit(net, batches(examples, np.random.default_rng(0)), joint_losses, STAGE,
-        checkpoint=out / "joint.ckpt")  # fmt: skip
+    views = batches(examples, np.random.default_rng(0))
+    trained = fit(net, views, joint_losses, STAGE, checkpoint=out / "joint.ckpt")
+    net.load_state_dict(trained.state_dict())
+    net.eval()
+    table = collect_head_inputs(net, head_views(net, examples, np.random.default_rng(1)))
+    fit_head(net, table, HEAD, np.random.default_rng(2))
+    torch.save(net.state_dict(), out / "net.pt")
+    publish(net, examples, out, bundle)
 
 
 if __name__ == "__main__":

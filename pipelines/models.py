@@ -1,0 +1,65 @@
+"""`medmtl models`: the bundles that are installed, their cards and checksums."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The installed model bundles.", no_args_is_help=False)
+
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="A shipped bundle's name, or a bundle's folder.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def models(context: typer.Context) -> None:
+    """List the installed model bundles."""
+    if context.invoked_subcommand is None:
+        list_models()
+
+
+@app.command("list")
+def list_models() -> None:
+    """Name, version, input and licence of every installed bundle."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from medmtl.inference.bundle import read_settings, shipped_bundles
+
+    table = Table("model", "version", "reads", "segments", "findings", "weights' licence")
+    for folder in shipped_bundles().values():
+        settings, identity = read_settings(folder)
+        reads = f"{settings.input.modality}: {', '.join(settings.network.volumes)}"
+        table.add_row(
+            identity.name,
+            identity.version,
+            reads,
+            str(len(settings.segments)),
+            ", ".join(finding.name for finding in settings.findings),
+            settings.licence,
+        )
+    Console().print(table)
+
+
+@app.command("show")
+def show(name: NameArgument) -> None:
+    """Print a bundle's card."""
+    from medmtl.inference.bundle import find_bundle, verify_bundle
+
+    folder = find_bundle(name)
+    verify_bundle(folder)
+    typer.echo((folder / "card.md").read_text(encoding="utf-8"))
+
+
+@app.command("verify")
+def verify(name: NameArgument) -> None:
+    """Recompute a bundle's checksums; exit status 2 where a file is missing or altered."""
+    from medmtl.inference.bundle import find_bundle, verify_bundle
+
+    folder = find_bundle(name)
+    settings = verify_bundle(folder)
+    for file, digest in settings.sha256.items():
+        typer.echo(f"{file}  {digest}")
+    typer.echo(f"{settings.name} {settings.version}: all checksums match.")
