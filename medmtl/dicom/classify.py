@@ -62,7 +62,7 @@ def _refuse(instance: Instance, code: str, found: str, expected: str) -> InputRe
 
 
 def _other_object(instance: Instance) -> Skipped | None:
-    sop_class = instance.text("SOPClassUID") or instance.text("MediaStorageSOPClassUID")
+    sop_class: str = instance.text("SOPClassUID") or instance.text("MediaStorageSOPClassUID")
     if sop_class in IMAGE_CLASSES:
         return None
     if not sop_class and instance.text("Modality") in _MODALITIES:

@@ -186,7 +186,17 @@ def read_fast(descriptor: int) -> RawHeader:
     explicit = syntax != _IMPLICIT
     last = 0
     while position < window.size:
-        tag, vr, length, start = _element(window, position, explicit=explicit)
+        place = position - window.base
+        # Nearly all elements are short ones inside the window: they need no function call.
+        if (
+            explicit
+            and place <= len(window.data) - 8
+            and window.data[place + 4 : place + 6] in _SHORT
+        ):
+            group, number, vr, length = _head(window.data, place)
+            tag, start = group << 16 | number, position + 8
+        else:
+            tag, vr, length, start = _element(window, position, explicit=explicit)
         if tag <= last or tag >> 16 == 0xFFFE:
             raise DoubtError
         last = tag

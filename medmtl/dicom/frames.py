@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -121,17 +122,25 @@ def _joined(frame: Values, base: Values) -> Values:
     return frame | {"bad": bad} if bad else frame
 
 
+@lru_cache(maxsize=4096)
+def _orthonormal(cosines: tuple[float, ...]) -> NDArray[np.float64]:
+    """Unit row and column direction at a right angle, shape (6,); one object per orientation."""
+    row, column = np.reshape(np.asarray(cosines, dtype=np.float64), (2, 3))
+    row = row / np.linalg.norm(row)
+    column = column - (column @ row) * row
+    both = np.concatenate([row, column / np.linalg.norm(column)])
+    both.setflags(write=False)
+    return both
+
+
 def make_frame(instance: Instance, index: int, values: Values) -> Frame:
     """A frame of values that `geometry_problem` found nothing against."""
-    orientation = np.asarray(values["ImageOrientationPatient"], dtype=np.float64)
-    row = orientation[:3] / np.linalg.norm(orientation[:3])
-    column = orientation[3:] - (orientation[3:] @ row) * row
     spacing = values["PixelSpacing"]
     return Frame(
         instance=instance,
         index=index,
         values=values,
         position=np.asarray(values["ImagePositionPatient"], dtype=np.float64),
-        orientation=np.concatenate([row, column / np.linalg.norm(column)]),
+        orientation=_orthonormal(tuple(values["ImageOrientationPatient"])),
         spacing=(float(spacing[0]), float(spacing[1])),
     )

@@ -22,8 +22,6 @@ from medmtl.core.errors import InputRefusedError, MedmtlError
 from medmtl.core.study import Skipped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from medmtl.dicom.limits import ReadLimits
 
 __all__ = ["SourceFile", "Sources", "collect_sources", "open_regular"]
@@ -128,7 +126,7 @@ class _Walk:
 
     def _folder(
         self, folder: Path, name: str, links: list[tuple[Path, str]]
-    ) -> Iterator[tuple[Path, str]]:
+    ) -> list[tuple[Path, str]]:
         try:
             status = folder.stat()
             if (status.st_dev, status.st_ino) in self.seen:

@@ -43,7 +43,7 @@ def _value(frame: Frame, keyword: str) -> Hashable:
         return round(float(value), 1)  # scanners round it differently from slice to slice
     if isinstance(value, list):
         return tuple(value)
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _groups(frames: Sequence[Frame], keyword: str) -> list[list[Frame]]:

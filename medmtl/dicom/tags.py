@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -174,6 +175,7 @@ def _seconds(raw: bytes) -> float:
     return day * 86400 + int(match[2]) * 3600 + int(match[3] or 0) * 60 + float(match[4] or 0)
 
 
+@lru_cache(maxsize=16384)
 def _value(kind: str, raw: bytes, *, big_endian: bool) -> Any:
     if kind == "ds":
         return _number(raw)
@@ -196,17 +198,17 @@ def _value(kind: str, raw: bytes, *, big_endian: bool) -> Any:
     return _binary(raw, "d", big_endian=big_endian)
 
 
-def _patient_key(raw: Mapping[int, bytes]) -> str:
+@lru_cache(maxsize=1024)
+def _patient_key(name: bytes, patient: bytes, birth: bytes) -> str:
     """A hash that tells patients apart; the identity itself goes no further than this.
 
     The alphabetic part of a name counts only where it is ASCII: other alphabets are encoded
     differently from file to file by some archives (PS3.5 6.1).
     """
-    name, patient, birth = (raw.get(tag, b"").strip(b" \x00^=") for tag in _IDENTITY)
-    alphabetic = name.split(b"=")[0].rstrip(b" ^")
+    alphabetic = name.split(b"=")[0]
     if not alphabetic.isascii() or b"\x1b" in alphabetic:
         alphabetic = b""
-    parts = (alphabetic, patient, birth)
+    parts = (part.strip(b" \x00^=") for part in (alphabetic, patient, birth))
     return hashlib.sha256(b"\x00".join(parts)).hexdigest()[:16]
 
 
@@ -240,5 +242,5 @@ def interpret(
     if bad:
         values["bad"] = tuple(sorted(bad))
     if tags is TAGS:
-        values["patient_key"] = _patient_key(raw)
+        values["patient_key"] = _patient_key(*(raw.get(tag, b"") for tag in _IDENTITY))
     return values

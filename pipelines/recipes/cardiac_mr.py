@@ -232,6 +232,8 @@ def slice_view(example: Example, rng: np.random.Generator) -> tuple[Tensor, Tens
         is_kept = offset == 0 or rng.random() >= 0.05
         if 0 <= k + offset < image.shape[0] and is_kept:
             stack[offset + 1] = image[k + offset].float()
+    if rng.random() < 0.5:  # a DICOM stack may run from apex to base, ACDC's from base to apex
+        stack = stack.flip(0)
     patch, truth = sample_plane(stack, labels[k : k + 1], grid)
     return vary_intensity(patch, rng), truth[0]
 
@@ -253,6 +255,8 @@ def study_view(example: Example, rng: np.random.Generator) -> StudyView:
         images.append(vary_intensity(patch, rng))
         labels.append(truth)
     covariates = example.covariates
+    if rng.random() < 0.5:  # a DICOM stack may run from apex to base, ACDC's from base to apex
+        images, labels = [x.flip(0) for x in images], [x.flip(0) for x in labels]
     if rng.random() < COVARIATE_DROPOUT:
         covariates = {name: torch.full((1,), torch.nan) for name in COVARIATES}
     spacing = example.spacing_mm * torch.tensor([1.0, along_j, along_i])
