@@ -93,8 +93,8 @@ def _image_problem(instance: Instance) -> InputRefusedError | None:
         return _refuse(instance, "unreadable-value", found, "a value by the standard")
     if not values.get("Rows") or not values.get("Columns"):
         return _refuse(instance, "missing-matrix", "no Rows or Columns", "both")
-    allocated = values.get("BitsAllocated", 32)
-    stored = values.get("BitsStored", allocated)
+    allocated = int(values.get("BitsAllocated", 32))
+    stored = int(values.get("BitsStored", allocated))
     if not 1 <= stored <= allocated <= 32:
         found = f"{stored} bits stored in {allocated}"
         return _refuse(instance, "bits-stored", found, "at most as many as allocated, up to 32")

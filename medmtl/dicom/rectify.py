@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["rectify"]
 
+_DECIMALS = 6
+"""Shifts and weights are rounded, or a slice that lies on the grid would fade at its edge."""
+
 
 def rectify(
     array: NDArray[Any], plan: Rectification, *, shape: tuple[int, int, int]
@@ -43,7 +46,7 @@ def rectify(
                 placed[number] = _placed(array[..., number], plan.shifts_px[number], shape, empty)
         gap = plan.heights_mm[high] - plan.heights_mm[low]
         weight = 1.0 if gap <= 0 else (height - plan.heights_mm[low]) / gap
-        weight = float(np.clip(weight, 0.0, 1.0))
+        weight = round(float(np.clip(weight, 0.0, 1.0)), _DECIMALS)
         target[..., k] = (1 - weight) * placed[low] + weight * placed[high]
         placed = {number: plane for number, plane in placed.items() if number >= low}
     return target
@@ -53,6 +56,7 @@ def _placed(
     plane: NDArray[Any], shift_px: NDArray[np.float64], shape: tuple[int, int, int], empty: float
 ) -> NDArray[np.float32]:
     """One slice in the target plane."""
+    shift_px = np.round(shift_px, _DECIMALS)
     wide = np.full(shape[:2], empty, dtype=np.float32)
     wide[: plane.shape[0], : plane.shape[1]] = plane
     if not np.abs(shift_px).max() > 0:

@@ -1,0 +1,89 @@
+"""Stored values become native units exactly once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.uid import JPEG2000Lossless
+
+from medmtl.core.volume import Volume
+from medmtl.data.intake import open_input
+from medmtl.dicom.codestream import CodestreamError, check_frame
+from tests.dicom_factory import make_series
+
+SHAPE = (5, 4, 3)
+STORED = np.arange(60, dtype=np.uint16).reshape(SHAPE)
+
+
+def read(folder: Path) -> Volume:
+    listing = open_input(folder)
+    assert listing.refusals == ()
+    return listing.studies[0].volumes[0].read()
+
+
+def test_rescale_of_each_slice_is_applied_once(tmp_path: Path) -> None:
+    tags = {"RescaleSlope": ["1", "2", "3"], "RescaleIntercept": ["-1024", "0", "5"]}
+    make_series(tmp_path, array=STORED, per_slice=tags)
+    volume = read(tmp_path)
+    assert np.array_equal(volume.array, STORED * np.array([1, 2, 3]) + np.array([-1024, 0, 5]))
+    assert volume.array.dtype == np.int16
+
+
+def test_large_values_do_not_overflow(tmp_path: Path) -> None:
+    make_series(tmp_path, array=np.full(SHAPE, 65535, np.uint16), RescaleIntercept="-1024")
+    assert (read(tmp_path).array == 64511).all()
+
+
+def test_fractional_slope_gives_float(tmp_path: Path) -> None:
+    make_series(tmp_path, array=STORED, RescaleSlope="0.5", RescaleIntercept="0.25")
+    volume = read(tmp_path)
+    assert volume.array.dtype == np.float32
+    assert np.array_equal(volume.array, STORED * 0.5 + 0.25)
+
+
+def test_garbage_above_the_stored_bits_is_ignored(tmp_path: Path) -> None:
+    dirty = (STORED | 0xA000).astype(np.uint16)
+    make_series(tmp_path, array=dirty, BitsStored=12, HighBit=11)
+    assert np.array_equal(read(tmp_path).array, STORED)
+
+
+def test_sign_of_twelve_stored_bits_is_extended(tmp_path: Path) -> None:
+    twelve = (STORED.astype(np.int32) - 30) & 0xFFF
+    make_series(
+        tmp_path, array=twelve.astype(np.uint16), BitsStored=12, HighBit=11, PixelRepresentation=1
+    )
+    assert np.array_equal(read(tmp_path).array, STORED.astype(np.int32) - 30)
+
+
+def test_monochrome1_values_are_not_inverted(tmp_path: Path) -> None:
+    make_series(tmp_path, array=STORED, PhotometricInterpretation="MONOCHROME1")
+    volume = read(tmp_path)
+    assert np.array_equal(volume.array, STORED)
+    assert "monochrome1" in {flag.code for flag in volume.flags}
+
+
+def test_a_slope_of_zero_is_refused(tmp_path: Path) -> None:
+    make_series(tmp_path, array=STORED, RescaleSlope="0")
+    assert {refusal.code for refusal in open_input(tmp_path).refusals} == {"zero-slope"}
+
+
+def test_a_ct_without_rescale_is_flagged(tmp_path: Path) -> None:
+    make_series(tmp_path, array=STORED, RescaleSlope=None, RescaleIntercept=None)
+    assert "rescale-missing" in {flag.code for flag in read(tmp_path).flags}
+
+
+def jpeg_2000(rows: int, columns: int) -> bytes:
+    fields = (columns, rows, 0, 0, columns, rows, 0, 0)
+    size = b"".join(value.to_bytes(4, "big") for value in fields)
+    return b"\xff\x4f\xff\x51\x00\x29\x00\x00" + size + b"\x00\x01\x0f\x01\x01" + b"\xff\xd9"
+
+
+def test_a_bomb_is_seen_in_the_codestream_before_decoding() -> None:
+    syntax = str(JPEG2000Lossless)
+    assert check_frame(jpeg_2000(4, 5), syntax=syntax, rows=4, columns=5, allocated=16) == 16
+    with pytest.raises(CodestreamError, match="60000 x 60000"):
+        check_frame(jpeg_2000(60000, 60000), syntax=syntax, rows=4, columns=5, allocated=16)
+    with pytest.raises(CodestreamError, match="cut off"):
+        check_frame(jpeg_2000(4, 5)[:-2], syntax=syntax, rows=4, columns=5, allocated=16)
