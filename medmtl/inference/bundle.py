@@ -13,7 +13,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PositiveFloat,
+    ValidationError,
+    model_validator,
+)
 
 from medmtl.core.errors import BundleError
 from medmtl.core.labels import Code, FindingSpec, LabelSchema, SegmentSpec
@@ -26,7 +34,7 @@ from medmtl.postprocess.components import ComponentRules
 from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -134,6 +142,43 @@ class BundleSettings(_Strict):
     components: ComponentRules = Field(default_factory=ComponentRules)
     mask_rules: MaskRules = Field(default_factory=MaskRules)
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> BundleSettings:
+        """The network's outputs have no names of their own: another order would swap answers."""
+        if problems := [text for text, is_wrong in self._contradictions() if is_wrong]:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _contradictions(self) -> Iterator[tuple[str, bool]]:
+        network, head = self.network, self.network.head
+        segments = tuple(segment.name for segment in self.segments)
+        findings = tuple(finding.name for finding in self.findings)
+        labels = [segment.label for segment in self.segments]
+        wanted = 1 if self.input.kind == "single" else 2
+        yield (
+            f"segments {segments} must be network.segments {network.segments}",
+            (segments != network.segments),
+        )
+        yield (
+            f"findings {findings} must be network.findings {network.findings}",
+            (findings != network.findings),
+        )
+        yield f"labels {labels} must ascend", labels != sorted(set(labels))
+        yield (
+            f"input {self.input.kind} needs {wanted} network.volumes",
+            (len(network.volumes) != wanted),
+        )
+        yield (
+            f"input.phase_segment {self.input.phase_segment} is no segment",
+            (self.input.kind == "phase_pair" and self.input.phase_segment not in segments),
+        )
+        yield "a rule names an unknown finding", not {r.finding for r in self.rules} <= {*findings}
+        yield (
+            f"cam.levels {self.cam.levels} must be among network.head.levels",
+            (head is not None and head.embedding > 0 and not {*self.cam.levels} <= {*head.levels}),
+        )
+        yield "network.has_segmentation must be true", not network.has_segmentation
+
     def label_schema(self) -> LabelSchema:
         """The segments and findings as core nouns."""
         return LabelSchema(
@@ -228,14 +273,15 @@ def load_bundle(folder: Path) -> Bundle:
     Raises:
         BundleError: If a file is missing or altered, or the weights do not fit the network.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     settings, identity = read_settings(folder)
-    weights = load(_checked_bytes(folder, _WEIGHTS, settings))
-    net = JointNet(settings.network)
+    content = _checked_bytes(folder, _WEIGHTS, settings)
     try:
-        _fill(net, weights)
-    except RuntimeError as error:
+        net = JointNet(settings.network)
+        _fill(net, load(content))
+    except (SafetensorError, RuntimeError, ValueError, LookupError) as error:
         raise BundleError(
             f"Bundle {folder.name}: the weights do not fit the network that {_SETTINGS} describes. "
             "Install the bundle again."

@@ -147,7 +147,9 @@ def _cams(score: Tensor, leaves: Sequence[_Leaves], cam: CamSettings) -> list[Te
     segment probabilities, through which the measurements speak.
     """
     wanted = [tensor for leaf in leaves for tensor in (*leaf.features, leaf.probabilities)]
-    gradients = torch.autograd.grad(score, wanted, retain_graph=True, allow_unused=True)
+    gradients: Sequence[Tensor | None] = [None] * len(wanted)
+    if score.requires_grad:  # not where the head reads nothing but covariates
+        gradients = torch.autograd.grad(score, wanted, retain_graph=True, allow_unused=True)
     maps = [
         activation_map(
             tensor[0].detach(),
@@ -187,11 +189,13 @@ def _resize(cam: Tensor, shape: tuple[int, int, int]) -> Tensor:
 def _tiled(net: JointNet, image: Tensor, device: torch.device) -> tuple[Tensor, list[PooledSums]]:
     """Logits and pooled sums of a large volume, tile by tile, on the CPU between tiles."""
     tiles, coverage = plan_tiles(tuple(image.shape[2:]), net.divisor, TILE_VOXELS)
+    # Neighbouring slices and the value beyond the last one are those of the volume, not of a tile.
+    stem = net.context(image)
     classes = len(net.config.segments) + 1
     whole = torch.zeros(1, classes, *image.shape[2:])
     sums: list[PooledSums] = []
     for tile in tiles:
-        levels = net.encode(image[tile.where].to(device))
+        levels = net.encode_stem(stem[tile.where].to(device))
         logits = net.decode(levels)
         share = (tile.weight / coverage[tile.where[2:]]).to(device)
         whole[tile.where] += (logits * share).cpu()

@@ -62,7 +62,9 @@ def choose_phases(
         voxels = int((labels == class_index).sum())
         curve.append(voxels * prepared.geometry.voxel_mm3 / 1000.0)
     curve_ml = np.array(curve)
-    smooth = (np.roll(curve_ml, 1) + 2 * curve_ml + np.roll(curve_ml, -1)) / 4
+    smooth = curve_ml
+    if len(curve) > 2:  # of two phases each is the other's neighbour on both sides
+        smooth = (np.roll(curve_ml, 1) + 2 * curve_ml + np.roll(curve_ml, -1)) / 4
     if curve_ml.max() < MIN_SEGMENT_ML:
         raise InputRefusedError(
             f"volume {phases[0].id}",

@@ -118,7 +118,8 @@ class Predictor:
         """Name the volumes as the network does; of a cine, end diastole and end systole."""
         wanted = self.bundle.settings.input
         slots = self.net.config.volumes
-        if wanted.kind == "single" or [v.id.rsplit("_", 1)[-1] for v in volumes] == list(slots):
+        named = [volume.id.rsplit("_", 1)[-1].lower() for volume in volumes]
+        if wanted.kind == "single" or named == list(slots):
             return _renamed(volumes, slots), [], []
         class_index = self.net.config.segments.index(wanted.phase_segment or "") + 1
         ed, es, curve_ml = choose_phases(

@@ -16,7 +16,7 @@ from torch import Tensor
 __all__ = ["Tile", "plan_tiles"]
 
 OVERLAP = 0.25
-"""Least share of a tile that it has in common with its neighbour."""
+"""Share of a tile that it has in common with its neighbour, but for the rounding of its start."""
 SIGMA = 0.25
 """Width of the Gaussian importance, relative to half the tile."""
 
@@ -56,7 +56,7 @@ def plan_tiles(
     tiles = [
         Tile((slice(None), slice(None), *(slice(a, a + n) for a, n in zip(at, size, strict=True))),
              weight)
-        for at in product(*(_starts(whole, part) for whole, part in zip(shape, size, strict=True)))
+        for at in product(*map(_starts, shape, size, divisor))
     ]  # fmt: skip
     coverage = torch.zeros(*shape)
     for tile in tiles:
@@ -64,11 +64,13 @@ def plan_tiles(
     return tiles, coverage
 
 
-def _starts(whole: int, part: int) -> list[int]:
+def _starts(whole: int, part: int, step: int) -> list[int]:
+    """Multiples of `step`, so that strided layers see a tile as they see the whole."""
     if part >= whole:
         return [0]
     count = math.ceil((whole - part) / (part * (1 - OVERLAP))) + 1
-    return [round(n * (whole - part) / (count - 1)) for n in range(count)]
+    apart = (whole - part) / (count - 1) / step
+    return sorted({round(n * apart) * step for n in range(count)})
 
 
 def _importance(size: list[int]) -> Tensor:

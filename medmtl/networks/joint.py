@@ -134,7 +134,11 @@ class JointNet(nn.Module):
 
     def encode(self, image_bckji: Tensor) -> list[Tensor]:
         """Shared feature maps of one volume, fine to coarse."""
-        return cast("Backbone", self.backbone).encode(self.context(image_bckji))
+        return self.encode_stem(self.context(image_bckji))
+
+    def encode_stem(self, stem_bckji: Tensor) -> list[Tensor]:
+        """Feature maps of a tile, cut from what `context` makes of the whole volume."""
+        return cast("Backbone", self.backbone).encode(stem_bckji)
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Segmentation logits (B, C, K, J, I) of one volume."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import expit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,7 @@ class Calibration:
 
     def apply(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Calibrated probabilities."""
-        return np.asarray(1 / (1 + np.exp(-(self.scale * logits + self.offset))))
+        return np.asarray(expit(self.scale * logits + self.offset))
 
 
 def fit_platt(logits: NDArray[np.float64], targets: NDArray[np.float64]) -> Calibration:

@@ -52,7 +52,7 @@ class FitOptions:
 
     def lr(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
-        warm = min(1.0, (step + 1) / self.warmup_steps)
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
         return self.peak_lr * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps)) + 1e-6
 
 
@@ -74,7 +74,7 @@ def fit(
         checkpoint: Written atomically every `save_every` steps and at the end.
 
     Raises:
-        TrainingDivergedError: If the loss is not finite.
+        TrainingDivergedError: If the loss or its gradient is not finite.
     """
     average = copy.deepcopy(model)
     optimiser = torch.optim.AdamW(
@@ -92,7 +92,9 @@ def fit(
             raise TrainingDivergedError(f"step {step}: loss {total.item()}; lower peak_lr.")
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(total)
-        nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
+        if not torch.isfinite(norm):
+            raise TrainingDivergedError(f"step {step}: gradient {norm.item()}; lower peak_lr.")
         optimiser.step()
         _average(average, model, min(options.ema_decay, (step + 1) / (step + 20)))
         if (step + 1) % options.log_every == 0:
