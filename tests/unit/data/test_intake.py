@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -78,7 +79,12 @@ def test_a_volume_larger_than_the_limit_is_refused_before_decoding(tmp_path: Pat
 
 
 def test_covariates_are_plausible_or_unknown(tmp_path: Path) -> None:
-    tags = {"PatientAge": "061Y", "PatientSex": "F", "PatientSize": "1.7", "PatientWeight": "900"}
+    tags: dict[str, Any] = {
+        "PatientAge": "061Y",
+        "PatientSex": "F",
+        "PatientSize": "1.7",
+        "PatientWeight": "900",
+    }
     make_series(tmp_path, array=STORED, **tags)
     known = open_input(tmp_path).studies[0].covariates
     assert (known.age_years, known.sex, known.height_cm, known.weight_kg) == (61, "F", 170, None)

@@ -22,7 +22,7 @@ def write_cine(folder: Path, **tags: Any) -> None:
     rng = np.random.default_rng(3)
     beat_ms = 40 + 3 * rng.random(SLICES)
     for phase in range(PHASES):
-        per_slice = {
+        per_slice: dict[str, list[Any]] = {
             "TriggerTime": [f"{phase * beat:.2f}" for beat in beat_ms],
             "InstanceNumber": [k * PHASES + phase + 1 for k in range(SLICES)],
             "SOPInstanceUID": [f"1.2.3.{phase}.{k}" for k in range(SLICES)],
