@@ -214,7 +214,9 @@ class TorsoMeasurements(MeasurementSet):
     ) -> Tensor:
         """Measure, see MeasurementSet; only the first volume is read."""
         del covariates
-        volumes_ml = soft_volumes_ml(probabilities[0], spacing_mm[:, 0])
+        # A sum of small probabilities over a whole torso would outweigh a small lesion.
+        firm = torch.sigmoid((probabilities[0] - 0.5) * 12.0)
+        volumes_ml = soft_volumes_ml(firm, spacing_mm[:, 0])
         heart = 1 + self.segments.index("heart")
         inside = ("lung", "pleural")
         lungs = [1 + n for n, name in enumerate(self.segments) if name.startswith(inside)]
