@@ -9,6 +9,7 @@ NIfTI says no modality and is taken to be the model's own.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["select_volumes"]
 
+_PHASE_SUFFIX = re.compile(r"-?t\d+\Z")
 MIN_PHASES = 4
 """A series with fewer phases is no cine."""
 
@@ -65,8 +67,9 @@ def _phase_pair(refs: Sequence[VolumeRef]) -> list[VolumeRef]:
     return []
 
 
-def _series(ref: VolumeRef) -> str:
-    return ref.series_key
+def _series(ref: VolumeRef) -> tuple[str, str]:
+    """Series and stack: one series may hold a short-axis and a long-axis cine, or two echoes."""
+    return ref.series_key, _PHASE_SUFFIX.sub("", ref.id)
 
 
 def _refusal(study: Study, settings: BundleSettings) -> InputRefusedError:
