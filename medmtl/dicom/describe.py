@@ -31,8 +31,16 @@ _NUMBERS = {
     "MagneticFieldStrength": "field_strength_t",
     "DiffusionBValue": "b_value",
 }
-_TEXTS = {"BodyPartExamined": "body_part", "Manufacturer": "manufacturer"}
-_SAFE_TEXT = re.compile(r"[^A-Za-z0-9 ._/-]")
+_BODY_PARTS = frozenset(
+    {
+        "ABDOMEN", "ABDOMENPELVIS", "BRAIN", "CARDIAC", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS",
+        "HEAD", "HEADNECK", "HEART", "KIDNEY", "LIVER", "LUNG", "NECK", "PANCREAS", "PELVIS",
+        "PROSTATE", "SPINE", "SPLEEN", "THORAX", "TORSO", "WHOLEBODY",
+    }
+)  # fmt: skip
+"""PS3.16 Annex L; anything else in the field may have been typed about a person."""
+_VENDOR = re.compile(r"siemens|ge medical|philips|canon|toshiba|hitachi|fujifilm|uih")
+_UNSAFE = re.compile(r"[^A-Z0-9_/]")
 
 
 def case_id(patient_key: str, study_uid: str) -> str:
@@ -43,14 +51,15 @@ def case_id(patient_key: str, study_uid: str) -> str:
 def metadata(frame: Frame) -> dict[str, Any]:
     """Facts of the acquisition; nothing that was typed about a person."""
     values = frame.values
-    facts: dict[str, Any] = {
-        name: _SAFE_TEXT.sub("", str(values[key]))[:64]
-        for key, name in _TEXTS.items()
-        if values.get(key)
-    }
+    facts: dict[str, Any] = {}
+    body_part = str(values.get("BodyPartExamined", "")).upper()
+    if body_part in _BODY_PARTS:
+        facts["body_part"] = body_part
+    if vendor := _VENDOR.match(str(values.get("Manufacturer", "")).lower()):
+        facts["manufacturer"] = vendor[0]
     facts |= {name: float(values[key]) for key, name in _NUMBERS.items() if key in values}
     facts["contrast"] = "yes" if values.get("ContrastBolusAgent") else "no"
-    facts["image_type"] = "/".join(values.get("ImageType", ()))[:64]
+    facts["image_type"] = _UNSAFE.sub("", "/".join(values.get("ImageType", ())[:3]))[:64]
     return facts
 
 

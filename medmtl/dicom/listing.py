@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -98,6 +98,7 @@ class _Builder:
         self.worker = worker
         self.limits = limits
         self.keep_alive = keep_alive
+        self.shared_uids: set[str] = set()
         self.damaged_folders = {str(PurePosixPath(name).parent) for name in damaged}
 
     def build(self, instances: Sequence[Instance]) -> Listing:
@@ -105,6 +106,8 @@ class _Builder:
         by_series: dict[SeriesKey, list[Instance]] = defaultdict(list)
         for instance in instances:
             by_series[_series_key(instance)].append(instance)
+        owners = Counter(key[2] for key in by_series)
+        self.shared_uids = {uid for uid, count in owners.items() if uid and count > 1}
         results = [
             select_series(key, members, limits=self.limits)
             for key, members in sorted(by_series.items(), key=lambda item: item[0])
@@ -214,6 +217,9 @@ class _Builder:
         if missing:
             message = f"{missing} images beside this volume could not be used with it."
             flags.append(Flag("slices-left-out", "warning", message))
+        if series_uid in self.shared_uids:
+            message = "Images of another patient or study carry the same series UID."
+            flags.append(Flag("series-uid-shared", "warning", message))
         folders = {
             str(PurePosixPath(frame.instance.file.name).parent) for frame in one.layout.frames
         }

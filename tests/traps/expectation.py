@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from medmtl.core.study import Listing, VolumeRef
     from medmtl.core.volume import Volume
 
-IDENTITY_TOKENS = ("Zzyzx", "Quentin", "PID90417", "ACC77531", "Stonebridge", "19370211")
+IDENTITY_TOKENS = ("Zzyzx", "Quentin", "PID90417", "ACC77531", "Stonebridge", "19370211", "QUENTIN")
 """Planted in every generated file; none may appear in a refusal, skip, flag or log."""
 
 GRID_TOLERANCE_VOXEL = 0.02

@@ -149,6 +149,8 @@ def plant_identity(dataset: Dataset) -> None:
     dataset.SeriesDescription = "Quentin series"
     dataset.PatientComments = "Zzyzx comment"
     dataset.StudyID = "ACC77531"
+    dataset.Manufacturer = "Stonebridge"
+    dataset.BodyPartExamined = "ZZYZX QUENTIN"
 
 
 def put_pixels(dataset: Dataset, frame_ij: NDArray[Any], *, signed: bool = False) -> None:

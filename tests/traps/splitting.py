@@ -250,7 +250,7 @@ def two_patients_under_one_series_uid(folder: Path) -> Expectation:
     second = make_series(study="p", series="x", seed=1, first_instance=101)
     second.set(PatientID="PID90417B", PatientName="Zzyzx^Other")
     write(folder, merged(first, second))
-    return reads(first.image, second.image, studies=2, may_refuse=True)
+    return reads(first.image, second.image, studies=2, flagged=True, may_refuse=True)
 
 
 def two_patients_whose_slices_complete_each_other(folder: Path) -> Expectation:
@@ -259,14 +259,14 @@ def two_patients_whose_slices_complete_each_other(folder: Path) -> Expectation:
     for k in range(4, 8):
         assign(whole.datasets[k], PatientID="PID90417B", PatientName="Zzyzx^Other")
     whole.write(folder)
-    return reads(whole.slices(0, 4), whole.slices(4, 8), studies=2, may_refuse=True)
+    return reads(whole.slices(0, 4), whole.slices(4, 8), studies=2, flagged=True, may_refuse=True)
 
 
 def two_studies_under_one_series_uid(folder: Path) -> Expectation:
     first = make_series(study="p1", series="x")
     second = make_series(study="p2", series="x", seed=1, first_instance=101)
     write(folder, merged(first, second))
-    return reads(first.image, second.image, studies=2, may_refuse=True)
+    return reads(first.image, second.image, studies=2, flagged=True, may_refuse=True)
 
 
 def two_studies_whose_slices_complete_each_other(folder: Path) -> Expectation:
@@ -274,7 +274,7 @@ def two_studies_whose_slices_complete_each_other(folder: Path) -> Expectation:
     for dataset in whole.datasets[4:]:
         assign(dataset, StudyInstanceUID=uid("study", "other"))
     whole.write(folder)
-    return reads(whole.slices(0, 4), whole.slices(4, 8), studies=2, may_refuse=True)
+    return reads(whole.slices(0, 4), whole.slices(4, 8), studies=2, flagged=True, may_refuse=True)
 
 
 def frames_of_reference_mixed(folder: Path) -> Expectation:
