@@ -1,0 +1,114 @@
+"""Which volumes a model reads: the written rule, case by case."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from medmtl.core.errors import InputRefusedError
+from medmtl.inference.select_input import select_volumes
+from tests.tiny_bundle import heart_settings, image, reference, study, torso_settings
+
+if TYPE_CHECKING:
+    from medmtl.core.study import VolumeRef
+
+TORSO, HEART = torso_settings(), heart_settings()
+
+
+def ct(name: str, *, slices: int = 8, modality: str = "CT", phase: int | None = None) -> VolumeRef:
+    volume = image(name, modality=modality, shape=(20, 16, slices))
+    return reference(volume, phase=phase)
+
+
+def cine(
+    key: str, *, phases: int, slices: int, modality: str = "MR", stack: str = ""
+) -> list[VolumeRef]:
+    return [
+        reference(
+            image(f"{key}{stack}-t{n:02d}", modality=modality, shape=(20, 16, slices)),
+            phase=n, series_key=key,
+        )
+        for n in range(phases)
+    ]  # fmt: skip
+
+
+def ids(refs: tuple[VolumeRef, ...]) -> list[str]:
+    return [ref.id for ref in refs]
+
+
+def test_single_takes_the_most_voxels_of_the_modality() -> None:
+    refs = [ct("a"), ct("b", slices=12), ct("c", slices=30, modality="MR"), ct("d", slices=11)]
+    assert ids(select_volumes(study(refs), TORSO)) == ["b"]
+
+
+def test_a_tie_goes_to_the_first_id_whatever_the_order() -> None:
+    refs = [ct("b"), ct("a"), ct("c")]
+    for order in (refs, refs[::-1]):
+        assert ids(select_volumes(study(order), TORSO)) == ["a"]
+
+
+def test_a_still_image_is_preferred_to_a_phase() -> None:
+    refs = [ct("t00", slices=20, phase=0), ct("t01", slices=20, phase=1), ct("still", slices=6)]
+    assert ids(select_volumes(study(refs), TORSO)) == ["still"]
+
+
+def test_nifti_says_no_modality_and_is_taken_to_be_the_models_own() -> None:
+    assert ids(select_volumes(study([ct("n", modality="")]), TORSO)) == ["n"]
+
+
+def test_phases_named_ed_and_es_come_in_that_order() -> None:
+    refs = [
+        *cine("s", phases=10, slices=9),
+        ct("patient001_ES", modality="MR"),
+        ct("patient001_ED", modality="MR"),
+    ]
+    assert ids(select_volumes(study(refs), HEART)) == ["patient001_ED", "patient001_ES"]
+
+
+def test_of_several_cines_the_one_with_the_most_slices_in_time_order() -> None:
+    short, long = cine("x", phases=30, slices=5), cine("y", phases=6, slices=9)
+    chosen = select_volumes(study([*short, *long[::-1]]), HEART)
+    assert ids(chosen) == [f"y-t{n:02d}" for n in range(6)]
+
+
+def test_of_as_many_slices_the_one_with_the_most_phases() -> None:
+    few, many = cine("x", phases=6, slices=9), cine("y", phases=8, slices=9)
+    mixed = [ref for pair in zip(few, many, strict=False) for ref in pair] + many[6:]
+    assert ids(select_volumes(study(mixed), HEART)) == ids(tuple(many))
+
+
+def test_two_volumes_on_one_grid_are_taken_for_the_two_phases() -> None:
+    refs = [ct("one", modality="MR"), ct("two", modality="MR")]
+    assert ids(select_volumes(study(refs), HEART)) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "refs",
+    [
+        [ct("one", modality="MR"), ct("two", modality="MR", slices=9)],
+        [ct("one", modality="MR")],
+        [ct(name, modality="MR") for name in "abc"],
+        cine("s", phases=3, slices=9),
+        cine("s", phases=20, slices=3),
+        cine("s", phases=20, slices=9, modality="CT"),
+        [],
+    ],
+    ids=["two-grids", "one", "three", "three-phases", "too-few-slices", "ct", "nothing"],
+)
+def test_what_is_no_pair_of_phases_is_refused(refs: list[VolumeRef]) -> None:
+    with pytest.raises(InputRefusedError, match="no-fitting-volume"):
+        select_volumes(study(refs), HEART)
+
+
+def test_a_refusal_names_what_was_found_expected_and_can_be_done() -> None:
+    refs = [ct("a", modality="MR", slices=9), ct("b", modality="MR", slices=9), ct("c", slices=2)]
+    with pytest.raises(InputRefusedError) as caught:
+        select_volumes(study(refs), TORSO)
+    error = caught.value
+    assert (error.source, error.stage) == ("case case", "select")
+    assert error.found == "1 x CT of 2 slices, 2 x MR of 9 slices"
+    assert error.expected == "one CT volume with at least 4 slices for model tiny-torso"
+    assert "--model" in error.advice
+    with pytest.raises(InputRefusedError, match="no readable volume, expected a MR cine"):
+        select_volumes(study([]), HEART)
