@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from medmtl.core.errors import ConfigError, InputRefusedError
+from medmtl.core.errors import BundleError, ConfigError, InputRefusedError
 from medmtl.core.flags import Flag
 from medmtl.core.prediction import (
     FindingResult,
@@ -338,7 +338,10 @@ def load_predictor(
     chosen = choose_device(device)
     if model is not None:
         return _load_one(find_bundle(model), chosen, cam)
-    return AutoPredictor([_load_one(folder, chosen, cam) for folder in shipped_bundles().values()])
+    shipped = shipped_bundles()
+    if not shipped:
+        raise BundleError("No model bundle is installed. Name a bundle's folder with --model.")
+    return AutoPredictor([_load_one(folder, chosen, cam) for folder in shipped.values()])
 
 
 def _load_one(folder: Path, device: torch.device, cam: str) -> Predictor:
