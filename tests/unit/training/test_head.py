@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,7 +112,7 @@ def test_what_is_collected_gives_the_same_answer_as_the_whole_network() -> None:
 
     def views() -> Iterator[tuple[Tensor, dict[str, Tensor], Callable[[], object]]]:
         for number, image in enumerate(images):
-            yield torch.tensor([float(number), math.nan]), facts, lambda image=image: run(image)
+            yield torch.tensor([float(number), math.nan]), facts, partial(run, image)
 
     table = collect_head_inputs(net, views())
     assert net.head is not None
