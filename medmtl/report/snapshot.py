@@ -129,7 +129,7 @@ def _busiest(part: VolumePrediction, axis: int) -> int:
         return part.volume.geometry.shape[axis] // 2
 
     def richness(index: int) -> tuple[int, int]:
-        labels = np.take(part.label_map, index, axis=axis)
+        labels = np.moveaxis(part.label_map, axis, 0)[index]  # take() would copy the whole array
         return int(np.unique(labels).size), int(np.count_nonzero(labels))
 
     step = max(1, (last - first) // 24)
