@@ -28,6 +28,8 @@ class HeadConfig(BaseModel):
         levels: Encoder levels to pool, as indices into the feature maps (-1 is the coarsest).
         pooling: Any of "global", "attention", "mask" (inside predicted organs).
         measurements: Name of a measurement set of the predicted masks, or None.
+        measure_largest_piece: Whether only the largest connected piece of the foreground is
+            measured, for masks of one connected organ such as the heart.
         detach_measurements: Whether the diagnosis loss must not reach the masks through them.
         covariates: Clinical covariates, any of age_years, sex_male, height_cm, weight_kg.
         embedding: Width of the pooled features after projection; 0 leaves them out.
@@ -41,6 +43,7 @@ class HeadConfig(BaseModel):
     levels: tuple[int, ...] = (-2, -1)
     pooling: tuple[Literal["global", "attention", "mask"], ...] = ("global", "attention", "mask")
     measurements: str | None = None
+    measure_largest_piece: bool = False
     detach_measurements: bool = False
     covariates: tuple[str, ...] = ()
     embedding: int = Field(default=32, ge=0)

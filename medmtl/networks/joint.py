@@ -19,6 +19,7 @@ from medmtl.networks.backbones import (
     SwinUNETRConfig,
 )
 from medmtl.networks.diagnosis_head import DiagnosisHead, HeadConfig
+from medmtl.networks.gate import largest_piece
 from medmtl.networks.measurements import MEASUREMENTS, MeasurementSet
 from medmtl.networks.planar import PlanarDynUNetConfig
 from medmtl.networks.pooling import PooledSums, Pooling
@@ -194,6 +195,8 @@ class JointNet(nn.Module):
             return None, measurements, is_empty
         if self.measure is not None:
             masks = probabilities
+            if self.head.config.measure_largest_piece:
+                masks = [mask * largest_piece(mask) for mask in masks]
             if self.head.config.detach_measurements:
                 masks = [mask.detach() for mask in masks]
             measurements = self.measure(masks, spacing_mm, covariates)

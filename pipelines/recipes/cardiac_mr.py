@@ -84,6 +84,7 @@ NETWORK = NetworkConfig(
         levels=(-2, -1),
         pooling=("global", "attention", "mask"),
         measurements="cardiac",
+        measure_largest_piece=True,
         covariates=("height_cm", "weight_kg"),
         embedding=8,
         hidden=32,

@@ -55,6 +55,9 @@ logger = logging.getLogger("medmtl.recipes.torso_ct_phantom")
 SPACING_MM = (4.0, 4.0, 4.0)
 TEST_SPACING_MM = (3.0, 3.0, 4.0)
 TRAIN_SEEDS = range(1000, 1120)
+FINE_SPACING_MM = (2.0, 2.0, 3.0)
+FINE_SEEDS = range(1200, 1236)
+FINE_REPEATS = 3
 CALIBRATION_SEEDS = range(2000, 2030)
 TEST_SEEDS = range(3000, 3040)
 DIAGNOSIS_WEIGHT = 0.5
@@ -90,13 +93,13 @@ class Example:
     spacing_mm: Tensor
 
 
-def make_example(seed: int, folder: Path) -> Example:
+def make_example(seed: int, spacing_mm: tuple[float, float, float], folder: Path) -> Example:
     """Generate one phantom, or read it back from the cache."""
     path = folder / f"{seed}.pt"
     if path.exists():
         stored = torch.load(path, weights_only=True)
         return Example(*(stored[name] for name in ("image", "labels", "findings", "spacing_mm")))
-    phantom = generate_torso(seed, spacing_mm=SPACING_MM)
+    phantom = generate_torso(seed, spacing_mm=spacing_mm)
     prepared = Preprocessing(PREPROCESSING).apply(phantom.volume)
     labels = Preprocessing(PREPROCESSING).apply_labels(phantom.label_map, prepared)
     example = Example(
@@ -284,7 +287,9 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(0)
     torch.set_num_threads(threads)
-    examples = [make_example(seed, out / "cache") for seed in TRAIN_SEEDS]
+    examples = [make_example(seed, SPACING_MM, out / "cache") for seed in TRAIN_SEEDS]
+    fine = [make_example(seed, FINE_SPACING_MM, out / "cache") for seed in FINE_SEEDS]
+    examples += fine * FINE_REPEATS
     net = JointNet(NETWORK)
     fit_standardiser(net, examples)
     views = batches(examples, np.random.default_rng(0))
