@@ -58,8 +58,8 @@ TRAIN_SEEDS = range(1000, 1120)
 FINE_SPACING_MM = (2.0, 2.0, 3.0)
 FINE_SEEDS = range(1200, 1236)
 FINE_REPEATS = 3
-CALIBRATION_SEEDS = range(2000, 2030)
-TEST_SEEDS = range(3000, 3040)
+CALIBRATION_SEEDS = range(2000, 2024)
+TEST_SEEDS = range(3000, 3030)
 DIAGNOSIS_WEIGHT = 0.5
 
 PREPROCESSING = PreprocessingConfig(
@@ -78,7 +78,7 @@ NETWORK = NetworkConfig(
     ),
 )
 HEAD = HeadOptions(steps=1500, covariate_dropout=0.0)
-HEAD_VIEWS = 2
+HEAD_VIEWS = 1
 STAGE = FitOptions(steps=600, peak_lr=3e-3, warmup_steps=20, ema_decay=0.99, save_every=50)
 LESION_WEIGHT = 3.0
 
