@@ -217,7 +217,7 @@ def slice_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless (images (B, 3, P, P), labels (B, P, P)): slices with both neighbours."""
     while True:
-        pairs = [slice_view(examples[rng.integers(len(examples))], rng) for _ in range(BATCH)]
+        pairs = [slice_view(examples[int(rng.integers(len(examples)))], rng) for _ in range(BATCH)]
         yield torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
 
 
@@ -325,7 +325,7 @@ def train(
     """All three stages on these patients."""
     torch.manual_seed(0)
     net = JointNet(NETWORK)
-    planar = net.backbone.get_submodule("net").to(memory_format=torch.channels_last)
+    planar = net.backbone.get_submodule("net")
     batches = slice_batches(examples, np.random.default_rng(1))
     planar = fit(planar, batches, slice_losses, slices, checkpoint=out / "slices.ckpt")
     net.backbone.get_submodule("net").load_state_dict(planar.state_dict())
