@@ -450,8 +450,8 @@ def publish(
         f"{', '.join(map(str, folds))} of {FOLDS}, {len(scores)} patients, each answered by a "
         "network trained on the patients of the other folds with a shorter schedule "
         f"({SLICES_FOLD.steps} and {_steps(JOINT_FOLD)} steps instead of {SLICES.steps} and "
-        f"{_steps(JOINT)}), so the shipped network should do better. Probabilities of these figures "
-        "are uncalibrated; the calibration of the bundle was fitted on them. The official test "
+        f"{_steps(JOINT)}), so the shipped network should do better. The probabilities here "
+        "are uncalibrated; the bundle's calibration was fitted on them. The official test "
         "patients were not available and not used.",
         metrics=metrics,
     )
