@@ -53,7 +53,7 @@ class Plane:
 
     def pixels(self, array: NDArray[Any]) -> NDArray[Any]:
         """The slice of an array (i, j, k) as (row, column)."""
-        flat = np.take(array, self.index, axis=self.normal)
+        flat = np.moveaxis(array, self.normal, 0)[self.index]  # take() would copy it all
         if self.right[0] < self.down[0]:
             flat = flat.T
         return np.asarray(flat[:: self.down[1], :: self.right[1]])
