@@ -97,7 +97,7 @@ SLICES = FitOptions(steps=4000, peak_lr=3e-3, warmup_steps=150, save_every=250)
 SLICES_FOLD = FitOptions(steps=1300, peak_lr=3e-3, warmup_steps=150, save_every=250)
 JOINT = (  # two rounds, each with its own warm-up and cosine
     FitOptions(steps=300, peak_lr=4e-4, warmup_steps=30, ema_decay=0.99, save_every=50),
-    FitOptions(steps=700, peak_lr=6e-4, warmup_steps=30, ema_decay=0.99, save_every=50),
+    FitOptions(steps=450, peak_lr=6e-4, warmup_steps=30, ema_decay=0.99, save_every=50),
 )
 JOINT_FOLD = (FitOptions(steps=100, peak_lr=4e-4, warmup_steps=30, ema_decay=0.99, save_every=50),)
 HEAD = HeadOptions(steps=1000)
