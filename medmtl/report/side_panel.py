@@ -23,7 +23,8 @@ _PRESENT = (240, 228, 66)
 def draw_side(case_id: str, prediction: Prediction, part: VolumePrediction) -> Image.Image:
     """Findings with their probabilities, segments with their colours, and what this is not."""
     shown = [s for s in prediction.segments if s.volume == part.volume.id]
-    lines = len(prediction.findings) * 38 + len(shown) * 20 + len(prediction.measurements) * 17
+    lines = len(prediction.findings) * 38 + len(shown) * 20
+    lines += len(prediction.measurements) * 17 + len(prediction.flags) * 18
     side = Image.new("RGB", (SIDE_PX, lines + 230), BACKGROUND)
     draw = ImageDraw.Draw(side)
     model = f"{prediction.model.name} {prediction.model.version}"
@@ -33,11 +34,15 @@ def draw_side(case_id: str, prediction: Prediction, part: VolumePrediction) -> I
     top += 8
     for segment in shown:
         draw.rectangle((8, top + 3, 20, top + 13), fill=colour_of(segment.label))
-        draw.text((28, top), _short(segment.name, 26), fill="white", font=font(13))
+        draw.text((28, top), _short(_words(segment.name), 26), fill="white", font=font(13))
         draw.text((SIDE_PX - 10, top), f"{segment.volume_ml:.1f} mL", fill="white",
                   font=font(13), anchor="ra")  # fmt: skip
         top += 20
     top = _measurements(draw, top + 8, prediction)
+    for flag in prediction.flags:
+        top = _text(
+            draw, top, f"{flag.severity}: {_short(flag.code, 38)}", grey=flag.severity == "info"
+        )
     for line in ("Research use only.", *_wrapped(prediction.notice, 46)):
         top = _text(draw, top, line, grey=True)
     return side.crop((0, 0, SIDE_PX, top + 8))
@@ -48,7 +53,7 @@ def _findings(draw: ImageDraw.ImageDraw, top: float, prediction: Prediction) -> 
     for finding in prediction.findings:
         colour = _PRESENT if finding.decision else _GREY
         said = "present" if finding.decision else "absent"
-        draw.text((8, top), _short(finding.name, 30), fill=colour, font=font(13))
+        draw.text((8, top), _short(_words(finding.name), 30), fill=colour, font=font(13))
         draw.text((SIDE_PX - 10, top), f"{said}  {finding.probability:.2f}", fill=colour,
                   font=font(13), anchor="ra")  # fmt: skip
         length = SIDE_PX - 18
@@ -61,10 +66,11 @@ def _findings(draw: ImageDraw.ImageDraw, top: float, prediction: Prediction) -> 
 
 
 def _measurements(draw: ImageDraw.ImageDraw, top: float, prediction: Prediction) -> float:
-    for measurement in prediction.measurements:
+    on_masks = [m for m in prediction.measurements if not m.name.startswith("network_")]
+    for measurement in on_masks:
         value = "not known" if measurement.value is None else f"{measurement.value:.4g}"
         unit = "" if measurement.unit == "1" or measurement.value is None else measurement.unit
-        draw.text((8, top), _short(measurement.name, 34), fill=_GREY, font=font(12))
+        draw.text((8, top), _short(_words(measurement.name), 34), fill=_GREY, font=font(12))
         draw.text((SIDE_PX - 10, top), f"{value} {unit}".strip(), fill=_GREY, font=font(12),
                   anchor="ra")  # fmt: skip
         top += 17
@@ -76,6 +82,10 @@ def _text(
 ) -> float:
     draw.text((8, top), text, fill=_GREY if grey else "white", font=font(size_px))
     return top + size_px + 6
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _short(text: str, length: int) -> str:

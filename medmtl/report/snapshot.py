@@ -92,7 +92,7 @@ def _stack_row(part: VolumePrediction) -> Image.Image:
     for index in chosen:
         plane = cut(part.volume.geometry, normal=2, index=int(index))
         box = _box_mm(part, plane)
-        scale = _PANEL_PX * 0.75 / max(box[2] - box[0], box[3] - box[1])
+        scale = _PANEL_PX * 0.95 / max(box[2] - box[0], box[3] - box[1])
         panel = draw_panel(part, plane, window, box_mm=box, scale=scale)
         _caption(panel, f"{part.volume.id}  slice {index + 1}/{part.label_map.shape[2]}")
         panels.append(panel)
@@ -104,7 +104,7 @@ def _three_planes(part: VolumePrediction) -> Image.Image:
     geometry = part.volume.geometry
     planes = [cut(geometry, normal=axis, index=_busiest(part, axis)) for axis in (2, 1, 0)]
     planes.sort(key=lambda plane: _PLANE_ORDER[_plane_name(plane)])
-    scale = min(_PANEL_PX * 1.15 / max(plane.size_mm) for plane in planes)
+    scale = min(_PANEL_PX * 1.6 / max(plane.size_mm) for plane in planes)
     window, panels = window_of(part), []
     for plane in planes:
         box = np.array([0.0, 0.0, *plane.size_mm])
