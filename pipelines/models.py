@@ -28,7 +28,10 @@ def list_models() -> None:
 
     from medmtl.inference.bundle import read_settings, shipped_bundles
 
-    table = Table("model", "version", "reads", "segments", "findings", "weights' licence")
+    table = Table()
+    table.add_column("model", no_wrap=True)
+    for column in ("version", "reads", "segments", "findings", "weights' licence"):
+        table.add_column(column, overflow="fold")
     for folder in shipped_bundles().values():
         settings, identity = read_settings(folder)
         reads = f"{settings.input.modality}: {', '.join(settings.network.volumes)}"
