@@ -454,8 +454,8 @@ def publish(
         "network trained on the patients of the other folds with a shorter schedule "
         f"({SLICES_FOLD.steps} and {_steps(JOINT_FOLD)} steps instead of {SLICES.steps} and "
         f"{_steps(JOINT)}), so the shipped network should do better. The probabilities here "
-        "are uncalibrated; the bundle's calibration and the threshold were fitted on them. The official test "
-        "patients were not available and not used.",
+        "are uncalibrated; the bundle's calibration and threshold were fitted on them. The "
+        "official test patients were not available and not used.",
         metrics=metrics,
     )
     weights = torch.load(out / "final" / "net.pt", weights_only=True)
