@@ -35,7 +35,8 @@ def truth_text(folder: Path, case_id: str) -> str:
     for path in folder.rglob(f"truth/{case_id}/truth.json"):
         truth = json.loads(path.read_text(encoding="utf-8"))
         if "findings" in truth:
-            return "\n".join(name for name, present in truth["findings"].items() if present)
+            present = (name for name, there in truth["findings"].items() if there)
+            return "\n".join(present) or "none"
         return str(truth.get("group", ""))
     return ""
 
