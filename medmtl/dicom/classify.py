@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import InputRefusedError
@@ -10,7 +11,7 @@ from medmtl.core.study import Skipped
 if TYPE_CHECKING:
     from medmtl.dicom.frames import Instance
 
-__all__ = ["IMAGE_CLASSES", "classify", "is_enhanced"]
+__all__ = ["IMAGE_CLASSES", "classify", "is_enhanced", "is_unknown_object"]
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1"
 IMAGE_CLASSES = frozenset(
@@ -18,6 +19,9 @@ IMAGE_CLASSES = frozenset(
     for suffix in ("2", "2.1", "2.2", "4", "4.1", "4.4", "128", "128.1", "130")
 )
 """CT, MR and PET; classic, enhanced and legacy converted enhanced."""
+
+_UID = re.compile(r"[0-9.]{0,64}")
+"""PS3.5 9.1; empty where the header says none."""
 
 _ENHANCED = frozenset(
     f"{_STORAGE}.{suffix}" for suffix in ("2.1", "2.2", "4.1", "4.4", "128.1", "130")
@@ -61,8 +65,20 @@ def _refuse(instance: Instance, code: str, found: str, expected: str) -> InputRe
     )
 
 
+def _sop_class(instance: Instance) -> str:
+    uid: str = instance.text("SOPClassUID") or instance.text("MediaStorageSOPClassUID")
+    return uid
+
+
+def is_unknown_object(instance: Instance) -> bool:
+    """Whether the object's SOP class is none that is known here."""
+    sop_class = _sop_class(instance)
+    known = any(sop_class.startswith(prefix) for prefix, _, _ in _OTHERS)
+    return bool(sop_class) and sop_class not in IMAGE_CLASSES and not known
+
+
 def _other_object(instance: Instance) -> Skipped | None:
-    sop_class: str = instance.text("SOPClassUID") or instance.text("MediaStorageSOPClassUID")
+    sop_class = _sop_class(instance)
     if sop_class in IMAGE_CLASSES:
         return None
     if not sop_class and instance.text("Modality") in _MODALITIES:
@@ -122,4 +138,15 @@ _CRITICAL = frozenset(
 
 def classify(instance: Instance) -> Skipped | InputRefusedError | None:
     """What keeps an instance from being part of a volume; None for a usable image."""
-    return _other_object(instance) or _image_kind(instance) or _image_problem(instance)
+    return (
+        _damaged_class(instance)
+        or _other_object(instance)
+        or _image_kind(instance)
+        or _image_problem(instance)
+    )
+
+
+def _damaged_class(instance: Instance) -> InputRefusedError | None:
+    if _UID.fullmatch(_sop_class(instance)):
+        return None
+    return _refuse(instance, "damaged-header", "a SOP class that is no UID", "an intact header")

@@ -236,7 +236,7 @@ def score_phantoms(folder: Path, seeds: range) -> list[CaseScore]:
             str(seed),
             "test",
             None,
-            (VolumeRow("ct", str(seed)),),
+            (VolumeRow("ct", str(seed), annotated_segments=TORSO_SCHEMA.segment_names),),
             findings=phantom.findings,
         )
         study = Study(case_id=str(seed), kind="nifti", study_uid="", volumes=())
