@@ -215,8 +215,7 @@ class TorsoMeasurements(MeasurementSet):
         """Measure, see MeasurementSet; only the first volume is read."""
         del covariates
         # A sum of small probabilities over a whole torso would outweigh a small lesion.
-        firm = torch.sigmoid((probabilities[0] - 0.5) * 12.0)
-        volumes_ml = soft_volumes_ml(firm, spacing_mm[:, 0])
+        volumes_ml = soft_volumes_ml(firm(probabilities[0]), spacing_mm[:, 0])
         heart = 1 + self.segments.index("heart")
         inside = ("lung", "pleural")
         lungs = [1 + n for n, name in enumerate(self.segments) if name.startswith(inside)]
@@ -225,6 +224,13 @@ class TorsoMeasurements(MeasurementSet):
         lungs_mm = soft_width(probabilities[0][:, lungs].sum(dim=1)) * width
         ratio = divide(heart_mm, lungs_mm, at_least=50.0)
         return torch.cat([volumes_ml, ratio.unsqueeze(-1)], dim=-1)
+
+
+def firm(probabilities: Tensor, *, steepness: float = 12.0) -> Tensor:
+    """A smooth step at one half that keeps 0 at 0 and 1 at 1."""
+    edge = 1 / (1 + math.exp(steepness / 2))
+    step = torch.sigmoid((probabilities - 0.5) * steepness)
+    return (step - edge) / (1 - 2 * edge)
 
 
 def soft_width(mask: Tensor) -> Tensor:

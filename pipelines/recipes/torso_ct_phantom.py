@@ -78,7 +78,7 @@ NETWORK = NetworkConfig(
     ),
 )
 HEAD = HeadOptions(steps=1500, covariate_dropout=0.0)
-HEAD_VIEWS = 1
+HEAD_VIEWS = 2
 STAGE = FitOptions(steps=600, peak_lr=3e-3, warmup_steps=20, ema_decay=0.99, save_every=50)
 LESION_WEIGHT = 3.0
 

@@ -14,7 +14,8 @@ CONFIG = HeadConfig(covariates=("age_years", "height_cm"), embedding=4, hidden=8
 def head(config: HeadConfig = CONFIG, *, measurements: int = 2) -> DiagnosisHead:
     torch.manual_seed(0)
     module = DiagnosisHead(config, pooled=6, measurements=measurements, findings=3).eval()
-    module.facts.mean.copy_(torch.tensor([10.0, 0.5, 50.0, 170.0])[: measurements + 2])
+    facts = torch.tensor([10.0, 0.5, 50.0, 170.0])[: measurements + 2]
+    module.facts.mean.copy_(torch.cat([facts, facts.log1p()]))
     return module
 
 
@@ -25,16 +26,23 @@ def covariates(age: float, height: float) -> dict[str, torch.Tensor]:
 def test_standardised_values_have_zero_mean_and_unit_deviation_without_the_unknown() -> None:
     module = Standardise(2)
     module.fit(torch.tensor([[1.0, 5.0], [3.0, math.nan], [math.nan, 5.0]]))
-    assert module.mean.tolist() == [2.0, 5.0]
+    logarithms = [(math.log(2) + math.log(4)) / 2, math.log(6)]
+    assert module.mean.tolist() == pytest.approx([2.0, 5.0, *logarithms])
     z = module(torch.tensor([[3.0, 5.0]]))
-    assert z[0, 0] == pytest.approx(4 * math.tanh(0.25))  # one deviation, hardly bent
-    assert z[0, 1:].tolist() == [0.0, 0.0, 0.0]
+    one_deviation = pytest.approx(4 * math.tanh(0.25))  # hardly bent
+    assert z[0, [0, 2]].tolist() == [one_deviation, one_deviation]
+    assert z[0, [1, 3, 4, 5]].tolist() == pytest.approx([0.0] * 4, abs=1e-5)
+
+
+def test_the_logarithm_keeps_its_sign() -> None:
+    z = Standardise(1)(torch.tensor([[-math.expm1(1.0)], [math.expm1(1.0)]]))
+    assert z[:, 1].tolist() == pytest.approx([-4 * math.tanh(0.25), 4 * math.tanh(0.25)])
 
 
 def test_a_column_that_was_never_known_does_no_harm() -> None:
     module = Standardise(1)
     module.fit(torch.full((4, 1), math.nan))
-    assert module(torch.tensor([[math.nan]])).tolist() == [[0.0, 1.0]]
+    assert module(torch.tensor([[math.nan]])).tolist() == [[0.0, 0.0, 1.0]]
     assert torch.isfinite(module(torch.tensor([[7.0]]))).all()
 
 
@@ -47,8 +55,8 @@ def test_unknown_equals_the_training_mean_except_for_its_indicator() -> None:
     unknown = module.inputs(pooled, torch.tensor([[10.0, math.nan]]), covariates(math.nan, 180.0))
     known = module.inputs(pooled, torch.tensor([[10.0, 0.5]]), covariates(50.0, 180.0))
     difference = (unknown - known)[0]
-    assert difference.nonzero().flatten().tolist() == [5, 6]  # indicators of facts 1 and 2
-    assert difference[5:7].tolist() == [1.0, 1.0]
+    assert difference.nonzero().flatten().tolist() == [9, 10]  # indicators of facts 1 and 2
+    assert difference[9:11].tolist() == [1.0, 1.0]
 
 
 def test_unknown_leaves_the_answer_finite_and_the_gradient_of_the_known_intact() -> None:

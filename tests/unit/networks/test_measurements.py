@@ -11,6 +11,7 @@ from medmtl.networks.measurements import (
     TorsoMeasurements,
     body_surface_m2,
     divide,
+    firm,
     soft_width,
 )
 
@@ -176,6 +177,12 @@ def test_soft_width_counts_columns() -> None:
     mask[0, 1, 2, 30:70] = 1.0
     assert soft_width(mask).item() == pytest.approx(40, abs=0.5)
     assert soft_width(torch.zeros(1, 3, 4, 100)).item() < 1.0
+
+
+def test_firm_keeps_both_ends_and_the_middle_and_silences_small_probabilities() -> None:
+    values = firm(torch.tensor([0.0, 0.05, 0.5, 1.0]))
+    assert values[[0, 2, 3]].tolist() == pytest.approx([0.0, 0.5, 1.0], abs=1e-6)
+    assert values[1] < 0.003
 
 
 def test_cardiothoracic_ratio_of_boxes() -> None:
