@@ -23,6 +23,8 @@ class ComponentRules(BaseModel):
     """Which pieces stay; part of the bundle.
 
     Attributes:
+        is_one_organ: Whether all segments together are one connected organ, such as the heart:
+            pieces apart from its largest go first, whatever their segment.
         keep_largest: Segments of which only the largest piece stays.
         min_share: Pieces of other organs below this share of the organ's largest piece go.
             Paired organs under one label (lungs, kidneys) need it well below 1.
@@ -31,6 +33,7 @@ class ComponentRules(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    is_one_organ: bool = False
     keep_largest: tuple[str, ...] = ()
     min_share: float = Field(default=0.0, ge=0, le=1)
     min_lesion_ml: NonNegativeFloat = 0.0
@@ -51,12 +54,21 @@ def clean_components(
     """
     cleaned = label_map.copy(order="K")
     in_memory_order = cleaned.T if cleaned.flags.f_contiguous else cleaned  # ten times as fast
+    if rules.is_one_organ:
+        _clear_all_but_largest(in_memory_order)
     boxes = ndimage.find_objects(in_memory_order)
     for spec in schema.segments:
         box = boxes[spec.label - 1] if spec.label <= len(boxes) else None
         if box is not None:
             _clean(in_memory_order[box], spec, geometry.voxel_mm3 / 1000, rules)
     return cleaned
+
+
+def _clear_all_but_largest(label_map: NDArray[Any]) -> None:
+    pieces, count = ndimage.label(label_map > 0, structure=_TOUCHING)
+    if count > 1:
+        sizes = np.bincount(pieces.ravel())
+        label_map[pieces != 1 + sizes[1:].argmax()] = 0
 
 
 def _clean(region: NDArray[Any], spec: SegmentSpec, voxel_ml: float, rules: ComponentRules) -> None:

@@ -386,7 +386,7 @@ def bundle_settings(
         segments=segment_settings(manifest.schema, volumes_ml(examples)),
         findings=finding_settings(manifest.schema, calibrations, thresholds),
         rules=RULES,
-        components=ComponentRules(keep_largest=SEGMENTS),
+        components=ComponentRules(is_one_organ=True, keep_largest=SEGMENTS),
         mask_rules=MaskRules(border_axes=(0, 1)),
     )
 

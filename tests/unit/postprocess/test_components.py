@@ -75,3 +75,15 @@ def test_corners_connect_and_the_input_stays() -> None:
     assert cleaned is not labels
     assert cleaned.dtype == np.uint16
     assert np.count_nonzero(cleaned) == 2
+
+
+def test_of_one_organ_a_part_beside_the_rest_stays_and_a_larger_one_far_away_goes() -> None:
+    labels = np.zeros(GRID.shape, dtype=np.uint8)
+    labels[2:8, 2:8, 2:8] = 4  # 216 mL, the body of the organ
+    labels[8:10, 2:4, 2:4] = 1  # 8 mL, its small part
+    labels[15:19, 15:19, 15:19] = 1  # 64 mL of the same segment far away
+    rules = {"is_one_organ": True, "keep_largest": ("heart",)}
+    for array in (labels, np.asfortranarray(labels)):
+        cleaned = clean(array, **rules)
+        assert np.count_nonzero(cleaned == 1) == 8
+        assert np.count_nonzero(cleaned == 4) == 216
