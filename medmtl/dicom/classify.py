@@ -11,7 +11,7 @@ from medmtl.core.study import Skipped
 if TYPE_CHECKING:
     from medmtl.dicom.frames import Instance
 
-__all__ = ["IMAGE_CLASSES", "classify", "is_enhanced", "is_unknown_object"]
+__all__ = ["IMAGE_CLASSES", "classify", "is_enhanced"]
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1"
 IMAGE_CLASSES = frozenset(
@@ -68,13 +68,6 @@ def _refuse(instance: Instance, code: str, found: str, expected: str) -> InputRe
 def _sop_class(instance: Instance) -> str:
     uid: str = instance.text("SOPClassUID") or instance.text("MediaStorageSOPClassUID")
     return uid
-
-
-def is_unknown_object(instance: Instance) -> bool:
-    """Whether the object's SOP class is none that is known here."""
-    sop_class = _sop_class(instance)
-    known = any(sop_class.startswith(prefix) for prefix, _, _ in _OTHERS)
-    return bool(sop_class) and sop_class not in IMAGE_CLASSES and not known
 
 
 def _other_object(instance: Instance) -> Skipped | None:

@@ -13,7 +13,7 @@ from medmtl.core.errors import InputRefusedError
 from medmtl.core.flags import Flag
 from medmtl.core.study import Listing, Refusal, Skipped, Study, VolumeRef
 from medmtl.dicom.cine import MergedCine, merge_single_slices
-from medmtl.dicom.classify import classify, is_unknown_object
+from medmtl.dicom.classify import classify
 from medmtl.dicom.decode import Decoder
 from medmtl.dicom.describe import case_id, covariates, metadata, stack_flags
 from medmtl.dicom.frames import Frame, short_hash
@@ -59,12 +59,13 @@ def list_dicom(
     usable, refused, skipped = _sorted_out(scan.instances)
     refused = [*missing, *scan.refusals, *refused]
     damaged = [*unread, *(error.source for error in refused)]
-    # A slice whose SOP class was damaged looks like a foreign object, but its series gives it away.
+    # A slice with a damaged header looks like a foreign object, but its series gives it away.
+    foreign = {one.source for one in skipped if one.code != "localizer"}
     series = {instance.text("SeriesInstanceUID") for instance in usable}
     damaged += [
         instance.file.name
         for instance in scan.instances
-        if is_unknown_object(instance) and instance.text("SeriesInstanceUID") in series
+        if instance.file.name in foreign and instance.text("SeriesInstanceUID") in series
     ]
     listing = _Builder(worker, limits, keep_alive, damaged).build(usable)
     return replace(

@@ -100,6 +100,7 @@ def test_memory_limit_of_the_worker_is_a_refusal(tmp_path: Path) -> None:
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+@example(slice_number=0, place=0.875, byte=0)  # makes the image look like a colour image
 @example(slice_number=0, place=0.158203125, byte=0)  # swallows the SOP class into another element
 @given(slice_number=st.integers(0, 3), place=st.floats(0, 1), byte=st.integers(0, 255))
 def test_a_changed_byte_never_gives_another_geometry_in_silence(
