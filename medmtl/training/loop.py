@@ -39,6 +39,7 @@ class FitOptions:
         ema_decay: Of the averaged weights, which are what the stage returns.
         save_every: Steps between checkpoints.
         log_every: Steps between log lines.
+        compiled: Run the model through `torch.compile`; for batches of one shape.
     """
 
     steps: int
@@ -49,6 +50,7 @@ class FitOptions:
     ema_decay: float = 0.998
     save_every: int = 100
     log_every: int = 50
+    compiled: bool = False
 
     def lr(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -82,11 +84,12 @@ def fit(
     )
     start = _resume(checkpoint, model, average, optimiser)
     model.train()
+    run: nn.Module = torch.compile(model) if options.compiled else model  # type: ignore[assignment]
     began, seen = time.monotonic(), start
     for step in range(start, options.steps):
         for group in optimiser.param_groups:
             group["lr"] = options.lr(step)
-        terms = losses(model, next(batches))
+        terms = losses(run, next(batches))
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
             raise TrainingDivergedError(f"step {step}: loss {total.item()}; lower peak_lr.")

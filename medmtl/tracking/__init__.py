@@ -1,0 +1,1 @@
+"""Runs and models on record: the Tracker protocol and its one MLflow adapter."""
