@@ -169,7 +169,15 @@ def _volume(row: _Row, schema: LabelSchema) -> VolumeRow:
         segmentation=segmentation or None,
         sha256=sha256 or None,
         annotated_segments=(named or schema.segment_names) if segmentation else (),
+        attributes=_attributes(row, schema),
     )
+
+
+def _attributes(row: _Row, schema: LabelSchema) -> dict[str, str]:
+    """Cells of columns that mean nothing to medmtl itself, such as vendor."""
+    own = {*REQUIRED, *NUMBERS, SEX, ANNOTATED, *schema.finding_names}
+    names = [name for name in row.cells if name and name not in own]
+    return {name: row.text(name) for name in names if row.text(name)}
 
 
 def _fold(row: _Row) -> int | None:
@@ -218,7 +226,9 @@ def table_text(cases: Sequence[Case], schema: LabelSchema) -> str:
     """The text of `cases.csv`; optional columns only where something stands in them."""
     rows = [_cells(case, volume, schema) for case in cases for volume in case.volumes]
     optional = [name for name in (SEX, *NUMBERS, ANNOTATED) if any(row[name] for row in rows)]
-    columns = [*REQUIRED, *schema.finding_names, *optional]
+    further = sorted({name for row in rows for name in row} - {*REQUIRED, *NUMBERS, SEX, ANNOTATED})
+    further = [name for name in further if name not in schema.finding_names]
+    columns = [*REQUIRED, *schema.finding_names, *optional, *further]
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -245,4 +255,4 @@ def _cells(case: Case, volume: VolumeRow, schema: LabelSchema) -> dict[str, str]
         fixed[name] = "" if number is None else f"{number:g}"
     known = {name: value for name, value in case.findings.items() if value is not None}
     findings = {name: str(int(known[name])) if name in known else "" for name in case.findings}
-    return {**fixed, **findings}
+    return {**volume.attributes, **fixed, **findings}

@@ -26,6 +26,8 @@ class VolumeRow:
         sha256: Of the image file, lower-case hex; None where not stated.
         annotated_segments: Names of the segments that were looked for in this volume; a segment
             that is not among them is unknown, not absent.
+        attributes: Further columns of the table, such as vendor, with their text; empty cells are
+            left out.
     """
 
     volume_id: str
@@ -33,6 +35,7 @@ class VolumeRow:
     segmentation: str | None = None
     sha256: str | None = None
     annotated_segments: tuple[str, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,15 @@ class Case:
     volumes: tuple[VolumeRow, ...]
     findings: Mapping[str, bool | None] = field(default_factory=dict)
     covariates: Covariates = field(default_factory=Covariates)
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Further columns in which no two rows of the case differ; an empty cell is no value."""
+        found: dict[str, set[str]] = {}
+        for volume in self.volumes:
+            for name, value in volume.attributes.items():
+                found.setdefault(name, set()).add(value)
+        return {name: values.pop() for name, values in found.items() if len(values) == 1}
 
 
 @dataclass(frozen=True)

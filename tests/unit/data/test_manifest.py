@@ -218,3 +218,19 @@ def test_the_checksum_of_a_manifest_follows_its_content(tmp_path: Path) -> None:
     before = manifest_sha256(tmp_path)
     write_manifest(manifest(case(findings={"lesion": False, "fatty_liver": None})), tmp_path)
     assert manifest_sha256(tmp_path) != before
+
+
+def test_further_columns_are_kept_with_their_rows(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text(
+        f"{COLUMNS},vendor,slice_mm\n"
+        "a,a,v1,1.nii,,train,,,1,,Acme,1.5\n"
+        "a,a,v2,2.nii,,train,,,1,,Acme,2.0\n"
+        "b,b,v1,3.nii,,train,,,1,,,5\n"
+    )
+    cases, problems = read_cases(tmp_path / "cases.csv", SCHEMA)
+    assert not problems
+    assert [volume.attributes["slice_mm"] for volume in cases[0].volumes] == ["1.5", "2.0"]
+    assert cases[0].attributes == {"vendor": "Acme"}  # the rows differ in the other one
+    assert cases[1].attributes == {"slice_mm": "5"}
+    write_manifest(manifest(*cases), tmp_path / "copy")
+    assert read_manifest(tmp_path / "copy").cases == cases
