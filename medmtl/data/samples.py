@@ -10,6 +10,7 @@ from enum import Enum
 from math import ceil, isnan
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -139,11 +140,9 @@ def label_states(sample: Sample) -> LabelStates:
     """What is known of every segment in every volume and of every finding."""
     rows = []
     for labels, row in zip(sample.labels, sample.is_annotated.tolist(), strict=True):
-        found = set() if labels is None else set(labels.flatten().bincount().nonzero().flatten().tolist())
+        found = set() if labels is None else set(np.unique(labels.numpy()).tolist())
         rows.append(tuple(_state(known, label in found) for label, known in enumerate(row, 1)))
-    findings = tuple(
-        _state(not isnan(value), value > 0.5) for value in sample.findings.tolist()
-    )
+    findings = tuple(_state(not isnan(value), value > 0.5) for value in sample.findings.tolist())
     return LabelStates(tuple(rows), findings)
 
 
