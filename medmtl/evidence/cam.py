@@ -6,6 +6,7 @@ logit. For all three methods a positive value says: more of this feature here, m
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -25,9 +26,9 @@ __all__ = [
     "activation_map",
     "cam_geometry",
     "cam_volume",
-    "combine_levels",
     "gradcam",
     "gradcam_plus_plus",
+    "join_levels",
     "layercam",
     "normalise",
 ]
@@ -111,41 +112,51 @@ def normalise(cam: Tensor) -> Tensor:
     return cam / largest if largest > 0 else torch.zeros_like(cam)
 
 
-def combine_levels(
-    maps: Sequence[Tensor],
-    shape: tuple[int, int, int] | None = None,
-    *,
-    how: Literal["mean", "product"] = "mean",
-) -> Tensor:
-    """Join the maps of several levels: each to 0..1, resized trilinearly, then averaged.
+def join_levels(
+    volumes: Sequence[Sequence[Tensor]], shapes: Sequence[tuple[int, int, int]]
+) -> list[Tensor]:
+    """Join the maps of several levels of every volume of a study; volumes stay comparable.
+
+    Each level counts equally: its strongest response over all volumes becomes 1, then the levels
+    are averaged. A level that is zero everywhere has no say.
 
     Args:
-        maps: One or more (K', J', I') maps of one volume, at least 0.
-        shape: (K, J, I) of the answer; None takes that of the finest map.
-        how: "mean" lets any level speak; "product" (geometric mean) keeps what all agree on.
+        volumes: For each volume one (K', J', I') map per level, at least 0.
+        shapes: (K, J, I) of the answer for each volume.
 
     Returns:
-        (K, J, I) in 0..1, its largest value 1 unless it is zero everywhere.
+        One map (K, J, I) in 0..1 for each volume.
 
     Raises:
-        ValueError: If there is no map.
+        ValueError: If a volume has no map, or not as many as the others.
     """
-    if not maps:
-        raise ValueError("At least one activation map is needed. Found none.")
-    size = tuple(shape or max((tuple(cam.shape) for cam in maps), key=np.prod))
-    resized = torch.stack([_resize(normalise(cam), size) for cam in maps])
-    joined = resized.mean(dim=0)
-    if how == "product":
-        joined = resized.prod(dim=0) ** (1.0 / len(maps))
-    return normalise(joined)
+    counts = {len(levels) for levels in volumes}
+    if len(counts) != 1 or counts == {0}:
+        raise ValueError(f"Every volume needs the same number of maps. Found {sorted(counts)}.")
+    peaks = [max(float(cam.max()) for cam in level) for level in zip(*volumes, strict=True)]
+    return [
+        _mean_of_levels(levels, peaks, shape) for levels, shape in zip(volumes, shapes, strict=True)
+    ]
 
 
-def _resize(cam: Tensor, size: tuple[int, ...]) -> Tensor:
-    if tuple(cam.shape) == size:
+def _mean_of_levels(
+    levels: Sequence[Tensor], peaks: Sequence[float], shape: tuple[int, int, int]
+) -> Tensor:
+    used = [(cam, peak) for cam, peak in zip(levels, peaks, strict=True) if peak > 0]
+    if not used:
+        return torch.zeros(shape, device=levels[0].device)
+    return torch.stack([_resize(cam / peak, shape) for cam, peak in used]).mean(dim=0)
+
+
+def _resize(cam: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Largest value where the grid gets coarser, linear where it gets finer."""
+    if tuple(cam.shape) == shape:
         return cam
+    if cam.numel() > math.prod(shape):
+        return nn.functional.adaptive_max_pool3d(cam[None], shape)[0]
     # Half-voxel centres keep the extent, as cam_geometry does.
     interpolate = nn.functional.interpolate
-    return interpolate(cam[None, None], size=size, mode="trilinear", align_corners=False)[0, 0]
+    return interpolate(cam[None, None], size=shape, mode="trilinear", align_corners=False)[0, 0]
 
 
 def cam_geometry(network_geometry: Geometry, feature_shape_kji: Sequence[int]) -> Geometry:

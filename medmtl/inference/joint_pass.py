@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from medmtl.evidence.cam import activation_map
+from medmtl.evidence.cam import activation_map, join_levels
 from medmtl.inference.tiles import plan_tiles
 from medmtl.networks.joint import COVARIATES
 
@@ -160,29 +160,13 @@ def _cams(score: Tensor, leaves: Sequence[_Leaves], cam: CamSettings) -> list[Te
     ]
     count = len(cam.levels) + 1
     by_volume = [maps[n : n + count] for n in range(0, len(maps), count)]
-    # The strongest response of each level, over all volumes, becomes 1.
-    peaks = [max(float(levels[n].max()) for levels in by_volume) for n in range(count)]
-    return [_joined(levels, peaks) for levels in by_volume]
+    return join_levels(by_volume, [_map_shape(levels[-1]) for levels in by_volume])
 
 
-def _joined(levels: list[Tensor], peaks: list[float]) -> Tensor:
-    """Mean of the levels, each relative to its peak, on a grid of at most CAM_GRID_FACTOR."""
-    k, j, i = levels[-1].shape
-    shape = (k, max(1, j // CAM_GRID_FACTOR), max(1, i // CAM_GRID_FACTOR))
-    used = [(level, peak) for level, peak in zip(levels, peaks, strict=True) if peak > 0]
-    if not used:
-        return torch.zeros(shape, device=levels[0].device)
-    resized = [_resize(level / peak, shape) for level, peak in used]
-    return torch.stack(resized).mean(dim=0)
-
-
-def _resize(cam: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Largest value where the grid gets coarser, linear where it gets finer."""
-    if cam.numel() > shape[0] * shape[1] * shape[2]:
-        return torch.nn.functional.adaptive_max_pool3d(cam[None], shape)[0]
-    return torch.nn.functional.interpolate(
-        cam[None, None], size=shape, mode="trilinear", align_corners=False
-    )[0, 0]
+def _map_shape(finest: Tensor) -> tuple[int, int, int]:
+    """In plane a map is coarser than the network grid by CAM_GRID_FACTOR."""
+    k, j, i = finest.shape
+    return k, max(1, j // CAM_GRID_FACTOR), max(1, i // CAM_GRID_FACTOR)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from medmtl.evidence.cam import (
     activation_map,
     cam_geometry,
     cam_volume,
-    combine_levels,
+    join_levels,
     normalise,
 )
 
@@ -83,32 +83,34 @@ def test_wrong_arguments_are_named() -> None:
         activation_map(FEATURE, GRADIENT[0], method="gradcam")
     with pytest.raises(ValueError, match=r"gradcam.*Found 'scorecam'"):
         activation_map(FEATURE, GRADIENT, method="scorecam")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="Found none"):
-        combine_levels([])
+    with pytest.raises(ValueError, match=r"same number of maps. Found \[1, 2\]"):
+        join_levels([[FEATURE[0]], [FEATURE[0], FEATURE[0]]], [(1, 1, 4), (1, 1, 4)])
 
 
-def test_levels_join_on_the_finest_grid_whatever_their_scale() -> None:
+def test_levels_count_equally_whatever_their_scale() -> None:
     fine = torch.zeros(2, 4, 4)
     fine[0, 0, 0] = 5.0
     coarse = torch.zeros(1, 2, 2)
     coarse[0, 1, 1] = 1e-3
-    mean = combine_levels([fine, coarse])
-    assert mean.shape == (2, 4, 4)
-    assert mean.max() == 1.0
-    assert mean[0, 0, 0] == pytest.approx(1.0)
-    assert mean[0, 3, 3] == pytest.approx(1.0)
-    assert not combine_levels([fine, coarse], how="product").any()
+    (joined,) = join_levels([[fine, coarse]], [(2, 4, 4)])
+    assert joined.shape == (2, 4, 4)
+    assert joined[0, 0, 0] == pytest.approx(0.5)
+    assert joined[0, 3, 3] == pytest.approx(0.5)
 
 
-def test_levels_join_on_a_wanted_grid() -> None:
-    assert combine_levels([torch.ones(1, 2, 2)], (2, 6, 4)).shape == (2, 6, 4)
+def test_volumes_of_a_study_stay_comparable() -> None:
+    strong, weak = torch.full((1, 2, 2), 4.0), torch.full((1, 2, 2), 1.0)
+    first, second = join_levels([[strong], [weak]], [(1, 2, 2), (1, 4, 4)])
+    assert (first == 1).all()
+    assert second.shape == (1, 4, 4)
+    torch.testing.assert_close(second, torch.full((1, 4, 4), 0.25))
 
 
-def test_agreeing_levels_have_the_same_mean_and_product() -> None:
-    cam = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0))
-    expected = cam / cam.max()
-    torch.testing.assert_close(combine_levels([cam, 3 * cam]), expected)
-    torch.testing.assert_close(combine_levels([cam, 3 * cam], how="product"), expected)
+def test_a_level_of_zeros_has_no_say() -> None:
+    (joined,) = join_levels([[torch.zeros(1, 2, 2), torch.ones(1, 2, 2)]], [(1, 2, 2)])
+    assert (joined == 1).all()
+    (nothing,) = join_levels([[torch.zeros(1, 2, 2)]], [(1, 2, 2)])
+    assert not nothing.any()
 
 
 def test_cells_of_a_coarse_map_tile_the_network_grid() -> None:

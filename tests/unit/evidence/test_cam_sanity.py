@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medmtl.core.geometry import Geometry
-from medmtl.evidence.cam import CamMethod, activation_map, cam_volume, combine_levels
+from medmtl.evidence.cam import CamMethod, activation_map, cam_volume, join_levels
 from medmtl.metrics.localisation import is_peak_inside
 from medmtl.networks.backbones import DynUNetConfig
 from medmtl.networks.diagnosis_head import HeadConfig
@@ -99,12 +99,12 @@ def cam_of(net: JointNet, case: Case, method: CamMethod) -> Tensor:
     )
     assert logits is not None
     gradients = torch.autograd.grad(logits[0, 0], features[1:])
-    return combine_levels(
-        [
-            activation_map(feature[0], gradient[0], method=method)
-            for feature, gradient in zip(features[1:], gradients, strict=True)
-        ]
-    )
+    maps = [
+        activation_map(feature[0], gradient[0], method=method)
+        for feature, gradient in zip(features[1:], gradients, strict=True)
+    ]
+    k, j, i = maps[0].shape
+    return join_levels([maps], [(k, j, i)])[0]
 
 
 def hit_rate(cams: list[Tensor], cases: list[Case]) -> float:
