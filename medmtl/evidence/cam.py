@@ -30,7 +30,6 @@ __all__ = [
     "gradcam_plus_plus",
     "join_levels",
     "layercam",
-    "normalise",
 ]
 
 CamMethod = Literal["gradcam", "gradcam++", "layercam"]
@@ -104,12 +103,6 @@ def activation_map(feature: Tensor, gradient: Tensor, *, method: CamMethod) -> T
         )
         raise MedmtlError(message)
     return cam
-
-
-def normalise(cam: Tensor) -> Tensor:
-    """Divide by the largest value, to 0..1; a map of zeros stays zero (see `check_activation`)."""
-    largest = cam.max()
-    return cam / largest if largest > 0 else torch.zeros_like(cam)
 
 
 def join_levels(
