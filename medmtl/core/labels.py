@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Code", "FindingSpec", "LabelSchema", "SegmentSpec"]
+__all__ = ["NO_FINDING", "Code", "FindingSpec", "LabelSchema", "SegmentSpec"]
+
+NO_FINDING = "none"
+"""Class of a case without any of the findings, where findings exclude each other."""
 
 
 @dataclass(frozen=True)

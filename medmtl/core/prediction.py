@@ -19,6 +19,7 @@ __all__ = [
     "Measurement",
     "ModelIdentity",
     "Prediction",
+    "PredictionSet",
     "SegmentResult",
     "VolumePrediction",
 ]
@@ -72,6 +73,24 @@ class Measurement:
     source: str
 
 
+@dataclass(frozen=True)
+class PredictionSet:
+    """The answers that conformal prediction does not rule out.
+
+    Attributes:
+        members: "present" and "absent" for one finding, names of classes for exclusive ones.
+        coverage: At least this share of such sets holds the truth, on exchangeable cases.
+    """
+
+    members: tuple[str, ...]
+    coverage: float
+
+    @property
+    def abstains(self) -> bool:
+        """Whether the set gives no single answer: several are left, or none is like the cases."""
+        return len(self.members) != 1
+
+
 @dataclass(frozen=True, eq=False)
 class FindingResult:
     """One diagnosis label of a study.
@@ -85,6 +104,8 @@ class FindingResult:
         cams: Activation map in 0..1 per volume id, on its own coarse grid.
         cam_energy_in_segments: Share of the map's energy inside each segment, 0..1.
         measurements: Names of the measurements that the decision used.
+        prediction_set: Of "present" and "absent", what is not ruled out; None where the bundle
+            has no conformal quantile.
     """
 
     name: str
@@ -95,6 +116,7 @@ class FindingResult:
     cams: Mapping[str, Volume] = field(default_factory=dict)
     cam_energy_in_segments: Mapping[str, float] = field(default_factory=dict)
     measurements: tuple[str, ...] = ()
+    prediction_set: PredictionSet | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +134,11 @@ class VolumePrediction:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The whole answer for one study."""
+    """The whole answer for one study.
+
+    `diagnosis_set` holds the classes that are not ruled out, where findings exclude each other and
+    the bundle has a conformal quantile.
+    """
 
     model: ModelIdentity
     volumes: tuple[VolumePrediction, ...]
@@ -122,3 +148,4 @@ class Prediction:
     flags: tuple[Flag, ...]
     timings_s: Mapping[str, float]
     notice: str = "Research software, not a medical device."
+    diagnosis_set: PredictionSet | None = None
