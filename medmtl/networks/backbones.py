@@ -43,6 +43,17 @@ class Backbone(Protocol):
         """Segmentation logits (B, classes, K, J, I) on the grid of the image."""
         ...
 
+    def decode_levels(self, features: list[Tensor]) -> list[Tensor]:
+        """Feature maps of the decoder, fine to coarse, one for each of `features` but the last.
+
+        Level n has `channels[n]` channels and the grid of `features[n]`.
+        """
+        ...
+
+    def classify(self, level: Tensor) -> Tensor:
+        """Segmentation logits of the decoder's finest level."""
+        ...
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -119,10 +130,19 @@ class DynUNetBackbone(nn.Module):
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Segmentation logits on the grid of the image."""
-        x = features[-1]
+        return self.classify(self.decode_levels(features)[0])
+
+    def decode_levels(self, features: list[Tensor]) -> list[Tensor]:
+        """Feature maps of the decoder, fine to coarse."""
+        levels, x = [], features[-1]
         for block, skip in zip(self.net.upsamples, reversed(features[:-1]), strict=True):
             x = block(x, skip)
-        logits: Tensor = self.net.output_block(x)
+            levels.append(x)
+        return levels[::-1]
+
+    def classify(self, level: Tensor) -> Tensor:
+        """Segmentation logits of the decoder's finest level."""
+        logits: Tensor = self.net.output_block(level)
         return logits
 
 
@@ -151,10 +171,19 @@ class SegResNetDSBackbone(nn.Module):
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Segmentation logits on the grid of the image."""
-        x = features[-1]
+        return self.classify(self.decode_levels(features)[0])
+
+    def decode_levels(self, features: list[Tensor]) -> list[Tensor]:
+        """Feature maps of the decoder, fine to coarse."""
+        levels, x = [], features[-1]
         for level, skip in zip(self.net.up_layers, reversed(features[:-1]), strict=True):
             x = level["blocks"](level["upsample"](x) + skip)
-        logits: Tensor = self.net.up_layers[-1]["head"](x)
+            levels.append(x)
+        return levels[::-1]
+
+    def classify(self, level: Tensor) -> Tensor:
+        """Segmentation logits of the decoder's finest level."""
+        logits: Tensor = self.net.up_layers[-1]["head"](level)
         return logits
 
 
@@ -190,10 +219,19 @@ class SwinUNETRBackbone(nn.Module):
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Segmentation logits on the grid of the image."""
+        return self.classify(self.decode_levels(features)[0])
+
+    def decode_levels(self, features: list[Tensor]) -> list[Tensor]:
+        """Feature maps of the decoder, fine to coarse."""
         net = self.net
-        x = net.decoder5(features[5], features[4])
-        x = net.decoder4(x, features[3])
-        x = net.decoder3(x, features[2])
-        x = net.decoder2(x, features[1])
-        logits: Tensor = net.out(net.decoder1(x, features[0]))
+        blocks = (net.decoder5, net.decoder4, net.decoder3, net.decoder2, net.decoder1)
+        levels, x = [], features[-1]
+        for block, skip in zip(blocks, reversed(features[:-1]), strict=True):
+            x = block(x, skip)
+            levels.append(x)
+        return levels[::-1]
+
+    def classify(self, level: Tensor) -> Tensor:
+        """Segmentation logits of the decoder's finest level."""
+        logits: Tensor = self.net.out(level)
         return logits

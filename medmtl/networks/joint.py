@@ -5,7 +5,7 @@ Tensors: B batch, V volume of the study, C class (background first), K J I voxel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, cast
 
 import torch
@@ -74,12 +74,19 @@ class JointOutput:
         finding_logits: (B, F), or None where diagnosis is off.
         measurements: (B, M) inputs of the diagnosis, NaN where unknown; M may be 0.
         is_empty: (B, V, S), which predicted organs were empty for mask-guided pooling.
+        features: What the tasks read of the encoder, all levels of all volumes. Each is a node of
+            its own in the graph: a gradient with respect to one level holds nothing of the others,
+            so that going on from all of them into the encoder counts nothing twice.
+        deep_logits: For each volume the logits of the decoder's coarser levels, while training
+            with deep supervision.
     """
 
     segmentation_logits: list[Tensor]
     finding_logits: Tensor | None
     measurements: Tensor
     is_empty: Tensor
+    features: list[Tensor] = field(default_factory=list)
+    deep_logits: list[list[Tensor]] = field(default_factory=list)
 
 
 class JointNet(nn.Module):
@@ -96,8 +103,18 @@ class JointNet(nn.Module):
         self.poolings = nn.ModuleList()
         self.measure: MeasurementSet | None = None
         self.head: DiagnosisHead | None = None
+        self.deep_heads = nn.ModuleList()
         if config.head is not None and config.findings:
             self._add_head(config.head)
+
+    def add_deep_supervision(self, levels: int) -> None:
+        """Give the decoder's next coarser levels an output each, for training only.
+
+        They are no part of a bundle: the names of their weights start with `deep_heads.`.
+        """
+        channels = cast("Backbone", self.backbone).channels[:-1][1 : levels + 1]
+        classes = len(self.config.segments) + 1
+        self.deep_heads.extend(nn.Conv3d(channel, classes, 1) for channel in channels)
 
     def _add_head(self, head: HeadConfig) -> None:
         channels = cast("Backbone", self.backbone).channels
@@ -144,6 +161,13 @@ class JointNet(nn.Module):
     def decode(self, features: list[Tensor]) -> Tensor:
         """Segmentation logits (B, C, K, J, I) of one volume."""
         return cast("Backbone", self.backbone).decode(features)
+
+    def decode_deep(self, features: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Segmentation logits of one volume, and those of the deep heads on their own grids."""
+        backbone = cast("Backbone", self.backbone)
+        levels = backbone.decode_levels(features)
+        deep = [head(level) for head, level in zip(self.deep_heads, levels[1:], strict=False)]
+        return backbone.classify(levels[0]), deep
 
     def pool(
         self, features: list[Tensor], probabilities: Tensor, weight: Tensor | None = None
@@ -213,18 +237,20 @@ class JointNet(nn.Module):
             spacing_mm: (B, V, 3) along (K, J, I).
             covariates: (B,) each of COVARIATES, NaN where unknown.
         """
-        logits, probabilities, pooled = [], [], []
+        logits, probabilities, pooled, read, deep = [], [], [], [], []
         for image in volumes:
-            features = self.encode(image)
-            volume_logits = self.decode(features) if self.config.has_segmentation else None
-            if volume_logits is None:
+            features = [level.view_as(level) for level in self.encode(image)]
+            read += features
+            if self.config.has_segmentation:
+                volume_logits, deep_logits = self.decode_deep(features)
+                logits.append(volume_logits)
+                deep.append(deep_logits)
+                probabilities.append(volume_logits.float().softmax(dim=1))
+            else:
                 shape = (image.shape[0], len(self.config.segments) + 1, *image.shape[2:])
                 probabilities.append(image.new_zeros(shape))
-            else:
-                logits.append(volume_logits)
-                probabilities.append(volume_logits.float().softmax(dim=1))
             pooled.append(self.pool(features, probabilities[-1]))
         finding_logits, measurements, is_empty = self.diagnose(
             pooled, probabilities, spacing_mm=spacing_mm, covariates=covariates
         )
-        return JointOutput(logits, finding_logits, measurements, is_empty)
+        return JointOutput(logits, finding_logits, measurements, is_empty, read, deep)

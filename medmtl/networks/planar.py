@@ -89,10 +89,19 @@ class PlanarDynUNetBackbone(nn.Module):
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Segmentation logits (B, classes, K, J, I)."""
-        x = fold(features[-1])
+        return self.classify(self.decode_levels(features)[0])
+
+    def decode_levels(self, features: list[Tensor]) -> list[Tensor]:
+        """Feature maps of the decoder, fine to coarse."""
+        levels, x = [], fold(features[-1])
         for block, skip in zip(self.net.upsamples, reversed(features[:-1]), strict=True):
             x = block(x, fold(skip))
-        return unfold(self.net.output_block(x), features[0].shape[0])
+            levels.append(unfold(x, features[0].shape[0]))
+        return levels[::-1]
+
+    def classify(self, level: Tensor) -> Tensor:
+        """Segmentation logits of the decoder's finest level."""
+        return unfold(self.net.output_block(fold(level)), level.shape[0])
 
 
 def fold(x: Tensor) -> Tensor:
