@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from medmtl.core.flags import Flag
+    from medmtl.core.labels import LabelSchema
     from medmtl.core.volume import Volume
 
 __all__ = [
@@ -148,4 +149,5 @@ class Prediction:
     flags: tuple[Flag, ...]
     timings_s: Mapping[str, float]
     notice: str = "Research software, not a medical device."
+    schema: LabelSchema | None = None
     diagnosis_set: PredictionSet | None = None

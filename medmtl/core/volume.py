@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from medmtl.core.flags import Flag
     from medmtl.core.geometry import Geometry
+    from medmtl.core.source import VolumeSource
 
 __all__ = ["Volume"]
 
@@ -33,6 +34,7 @@ class Volume:
         path: Source file or folder relative to the input.
         time_ms: Trigger time or nominal time of a phase; None where it is no phase.
         metadata: Further facts without identity (body part, contrast, vendor, ...).
+        source: The DICOM frames it was read from; None for NIfTI.
     """
 
     array: NDArray[Any]
@@ -45,6 +47,7 @@ class Volume:
     path: str = ""
     time_ms: float | None = None
     metadata: Mapping[str, str | float] = field(default_factory=dict)
+    source: VolumeSource | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check that array and grid agree.

@@ -10,6 +10,7 @@ import numpy as np
 
 from medmtl.core.errors import InputRefusedError
 from medmtl.core.volume import Volume
+from medmtl.dicom.provenance import volume_source
 from medmtl.dicom.worker_client import Worker, WorkerError
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class Decoder:
             path=ref.source_files[0],
             time_ms=ref.time_ms,
             metadata=ref.metadata,
+            source=volume_source(frames, self.worker),
         )
 
     def _slice(self, frame: Frame) -> NDArray[np.float64]:

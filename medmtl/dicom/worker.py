@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmtl.dicom.full_header import NotDicomError, dicomdir_files, open_dataset, read_full
+from medmtl.dicom.patient import read_patient
 from medmtl.dicom.pixels import PixelError, stored_values
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def _answer(request: dict[str, Any], cache: _Cache) -> tuple[dict[str, Any], byt
         return _decode(request, cache)
     if request["op"] == "dicomdir":
         return {"files": dicomdir_files(path, limit=limit)}, b""
+    if request["op"] == "patient":
+        return {"values": read_patient(path, limit=limit)}, b""
     return {"values": read_full(path, limit=limit)}, b""
 
 

@@ -74,6 +74,11 @@ class Worker:
         answer, _ = self._ask({"op": "header", "path": str(path)})
         return dict(answer["values"])
 
+    def patient(self, path: Path) -> dict[str, str]:
+        """Patient and study attributes as clean text: identities, for DICOM objects only."""
+        answer, _ = self._ask({"op": "patient", "path": str(path)})
+        return dict(answer["values"])
+
     def dicomdir(self, path: Path) -> list[list[str]]:
         """Path components of each file that a DICOMDIR lists."""
         answer, _ = self._ask({"op": "dicomdir", "path": str(path)})

@@ -186,6 +186,7 @@ class Predictor:
             flags=tuple(dict.fromkeys(flags)),
             timings_s={},
             notice=settings.notice,
+            schema=self.schema,
         )
 
     def _label_map(self, volume: Volume, prepared: NetworkInput, logits: torch.Tensor) -> Any:
