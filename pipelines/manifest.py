@@ -39,7 +39,7 @@ def manifest(
     set_up_logging(quiet=quiet, json_logs=json_logs)
     import logging
 
-    from medmtl.data.acdc import build_acdc_manifest
+    from medmtl.data.builders.acdc import build_acdc_manifest
     from medmtl.data.manifest import read_manifest, write_manifest
 
     builders = {Dataset.ACDC: build_acdc_manifest}

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from medmtl.data.cases import Case, Manifest
 
-__all__ = ["choose_split"]
+__all__ = ["FOLDS", "choose_split", "with_folds"]
+
+FOLDS = 5
+"""Folds that a manifest gets where its authors give none."""
 
 
 def choose_split(manifest: Manifest, split: str | None) -> tuple[str, tuple[Case, ...]]:
@@ -31,3 +37,30 @@ def choose_split(manifest: Manifest, split: str | None) -> tuple[str, tuple[Case
         message = f"--split: found {split!r}, but manifest {manifest.name} has only: {known}."
         raise ConfigError(message)
     return split, cases
+
+
+def with_folds(
+    cases: Sequence[Case], *, split: str = "train", count: int = FOLDS
+) -> tuple[Case, ...]:
+    """The cases with cross-validation folds; without one in any other split.
+
+    Patients with the same findings follow each other and are dealt out in turn, so that every fold
+    holds as many of each kind as it can, and a patient's cases stay together. The same cases always
+    get the same folds.
+
+    Args:
+        cases: In any order, which is kept.
+        split: The split that is divided.
+        count: Number of folds.
+    """
+    kinds: dict[str, tuple[str, ...]] = {}
+    for case in cases:
+        if case.split == split:
+            kind = tuple(str(value) for _, value in sorted(case.findings.items()))
+            kinds.setdefault(case.patient_id, kind)
+    dealt = sorted(kinds, key=lambda patient: kinds[patient])  # stable: ties in table order
+    folds = {patient: place % count for place, patient in enumerate(dealt)}
+    return tuple(
+        replace(case, fold=folds[case.patient_id] if case.split == split else None)
+        for case in cases
+    )

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 from medmtl.core.errors import InputRefusedError
 from medmtl.core.study import VolumeRef
 from medmtl.dicom.limits import ReadLimits
-from medmtl.nifti.header import read_header
+from medmtl.nifti.header import Header, read_header
 from medmtl.nifti.voxels import read_volume
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from medmtl.core.geometry import Geometry
     from medmtl.core.volume import Volume
 
-__all__ = ["read_volume_file"]
+__all__ = ["read_grid", "read_volume_file"]
 
 _LIMITS = ReadLimits()
 
@@ -32,6 +33,33 @@ def read_volume_file(data_root: Path, name: str, *, limits: ReadLimits = _LIMITS
         InputRefusedError: If the file is damaged or holds several volumes.
     """
     path = data_root / name
+    header = _single(path, name, limits)
+    ref = VolumeRef(
+        id="image",
+        read=_unused,
+        geometry=header.geometry,
+        modality="",
+        source_files=(name,),
+        flags=header.flags,
+    )
+    return read_volume(path, index=None, ref=ref)
+
+
+def read_grid(data_root: Path, name: str, *, limits: ReadLimits = _LIMITS) -> Geometry:
+    """The grid of the one volume of a NIfTI file; no voxel is read.
+
+    Args:
+        data_root: Folder that `name` starts from.
+        name: Path with forward slashes, also in refusals.
+        limits: What reading may cost.
+
+    Raises:
+        InputRefusedError: If the header is damaged or tells of several volumes.
+    """
+    return _single(data_root / name, name, limits).geometry
+
+
+def _single(path: Path, name: str, limits: ReadLimits) -> Header:
     header = read_header(path, name, max_bytes=limits.max_pixel_bytes)
     if header.count != 1:
         raise InputRefusedError(
@@ -42,15 +70,7 @@ def read_volume_file(data_root: Path, name: str, *, limits: ReadLimits = _LIMITS
             expected="one volume, as one row of a manifest names one",
             advice="Split the file into one file per volume and give each its row.",
         )
-    ref = VolumeRef(
-        id="image",
-        read=_unused,
-        geometry=header.geometry,
-        modality="",
-        source_files=(name,),
-        flags=header.flags,
-    )
-    return read_volume(path, index=None, ref=ref)
+    return header
 
 
 def _unused() -> Volume:

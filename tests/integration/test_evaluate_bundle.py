@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from medmtl.data.acdc import ACDC_SCHEMA
+from medmtl.data.builders.acdc import ACDC_SCHEMA
 from medmtl.inference.bundle import (
     BundleSettings,
     FindingSettings,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medmtl.core.errors import ConfigError
-from medmtl.data.acdc import ACDC_SCHEMA, build_acdc_manifest
+from medmtl.data.builders.acdc import ACDC_SCHEMA, build_acdc_manifest
 from medmtl.data.manifest import check_files, read_manifest, write_manifest
 
 GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")

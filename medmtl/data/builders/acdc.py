@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import ConfigError
@@ -16,14 +14,13 @@ from medmtl.core.labels import Code, FindingSpec, LabelSchema, SegmentSpec
 from medmtl.core.prediction import Covariates
 from medmtl.data.cases import Case, Manifest, VolumeRow
 from medmtl.data.manifest import file_sha256
+from medmtl.data.splits import with_folds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["ACDC_SCHEMA", "FOLDS", "build_acdc_manifest"]
-
-FOLDS = 5
+__all__ = ["ACDC_SCHEMA", "build_acdc_manifest"]
 
 ACDC_SCHEMA = LabelSchema(
     segments=(
@@ -84,14 +81,11 @@ def build_acdc_manifest(root: Path) -> tuple[Manifest, list[str]]:
     """
     problems: list[str] = []
     cases: list[Case] = []
-    strata: defaultdict[tuple[str, str], int] = defaultdict(int)
     for folder, split in _patients(root):
         info = _read_info(folder)
         case = _case(folder, root, split=split, info=info, problems=problems)
         if case is not None:
-            rank = strata[split, info.get("Group", "")]
-            strata[split, info.get("Group", "")] += 1
-            cases.append(replace(case, fold=rank % FOLDS if split == "train" else None))
+            cases.append(case)
     if not cases:
         found = "; ".join(problems[:3]) or "no folder patientNNN"
         message = f"No usable ACDC patient: found {found}, expected training/patient001/Info.cfg "
@@ -99,7 +93,7 @@ def build_acdc_manifest(root: Path) -> tuple[Manifest, list[str]]:
             message + "with its frames. Give the folder that holds training/ as root."
         )
     cases, repeated = _without_repeats(cases)
-    return _manifest(cases), problems + repeated
+    return _manifest(with_folds(cases)), problems + repeated
 
 
 def _manifest(cases: Sequence[Case]) -> Manifest:

@@ -1,0 +1,219 @@
+"""A manifest against its files, with every problem found and named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from medmtl.core.errors import ConfigError
+from medmtl.data.case_table import read_cases
+from medmtl.data.check_image import ImageFacts, look_at_headers, look_at_voxels
+from medmtl.data.check_set import another_scale, repeated
+from medmtl.data.manifest import file_sha256
+from medmtl.data.schema_file import read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from medmtl.core.labels import LabelSchema
+    from medmtl.core.volume import Volume
+    from medmtl.data.cases import Case, VolumeRow
+    from medmtl.data.check_set import Key
+
+__all__ = ["Problem", "check_cases", "check_folder"]
+
+_ADVISORY = frozenset({"orientation-unknown", "segment-not-annotated", "finding-contradicts-mask"})
+"""Worth saying, but the image can be used."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a manifest.
+
+    Attributes:
+        code: Kebab-case kind, for example "grid-differs".
+        message: Found and expected, in one line without identity.
+        case_id: "" for the tables themselves.
+        volume_id: "" for a whole case.
+    """
+
+    code: str
+    message: str
+    case_id: str = ""
+    volume_id: str = ""
+
+    def __str__(self) -> str:
+        """One line for people."""
+        where = f"case {self.case_id}" if self.case_id else "manifest"
+        where += f", volume {self.volume_id}" if self.volume_id else ""
+        return f"{where}: {self.code}: {self.message}"
+
+    @property
+    def is_disabling(self) -> bool:
+        """Whether the case must not be used as it is."""
+        return bool(self.case_id) and self.code not in _ADVISORY
+
+
+@dataclass
+class _Look:
+    """What was found so far."""
+
+    problems: list[Problem] = field(default_factory=list)
+    facts: dict[Key, ImageFacts] = field(default_factory=dict)
+    checksums: dict[Key, str] = field(default_factory=dict)
+
+
+def check_folder(
+    folder: Path,
+    data_root: Path,
+    *,
+    with_voxels: bool = True,
+    track: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+) -> tuple[int, list[Problem]]:
+    """Check tables and files of a manifest folder.
+
+    Args:
+        folder: Holds `manifest.toml` and `cases.csv`.
+        data_root: Folder that the paths start from.
+        with_voxels: Read every voxel; else only tables, headers and checksums.
+        track: Wraps the cases, to show progress.
+
+    Returns:
+        Number of cases, and all problems: of the tables first, then case by case.
+
+    Raises:
+        ConfigError: If a table or the data root is not there at all.
+    """
+    for path in (folder / "manifest.toml", folder / "cases.csv"):
+        if not path.is_file():
+            message = f"No {path.name} in {folder.name}. Give the folder of a manifest."
+            raise ConfigError(message)
+    if not data_root.is_dir():
+        message = f"--data-root {data_root.name!r} is no folder. Give the one the paths start from."
+        raise ConfigError(message)
+    header, texts = read_header(folder / "manifest.toml")
+    if header is None:
+        return 0, [Problem("table", text) for text in texts]
+    schema = header.label_schema()
+    cases, more = read_cases(folder / "cases.csv", schema)
+    problems = [Problem("table", text) for text in (*texts, *more)]
+    return len(cases), problems + check_cases(
+        cases, schema, data_root, with_voxels=with_voxels, track=track
+    )
+
+
+def check_cases(
+    cases: Sequence[Case],
+    schema: LabelSchema,
+    data_root: Path,
+    *,
+    with_voxels: bool = True,
+    with_checksums: bool = True,
+    track: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+) -> list[Problem]:
+    """Check the files of cases.
+
+    A duplicate is an image with the voxel values (as float32) and shape of an earlier one; without
+    voxels, with the same file content.
+
+    Args:
+        cases: What to check.
+        schema: The labels a mask may hold.
+        data_root: Folder that the paths start from.
+        with_voxels: Read every voxel; else only headers.
+        with_checksums: Compare stated SHA-256 with the files.
+        track: Wraps the cases, to show progress.
+
+    Returns:
+        All problems, in the order of the cases.
+    """
+    look = _Look()
+    for case in track(cases):
+        masks: dict[str, Volume] = {}
+        for row in case.volumes:
+            _check_volume(look, case, row, data_root, schema, masks, with_voxels, with_checksums)
+        look.problems += _contradictions(case, schema, masks)
+    for key, (code, text) in another_scale(look.facts).items():
+        look.problems.append(Problem(code, text, *key))
+    splits = {case.case_id: case.split for case in cases}
+    for key, first in repeated(look.checksums).items():
+        leak = f" of split {splits[first[0]]!r}" if splits[key[0]] != splits[first[0]] else ""
+        text = f"the same image as volume {first[1]} of case {first[0]}{leak}"
+        look.problems.append(Problem("duplicate-image", text, *key))
+    order = {case.case_id: place for place, case in enumerate(cases)}
+    return sorted(look.problems, key=lambda problem: order[problem.case_id])
+
+
+def _check_volume(
+    look: _Look, case: Case, row: VolumeRow, data_root: Path, schema: LabelSchema,
+    masks: dict[str, Volume], with_voxels: bool, with_checksums: bool,
+) -> None:  # fmt: skip
+    key = (case.case_id, row.volume_id)
+    missing = _missing(row, data_root)
+    if missing:
+        look.problems += [Problem("missing-file", text, *key) for text in missing]
+        return
+    if with_checksums or not with_voxels:
+        digest = file_sha256(data_root / row.image)
+        look.checksums[key] = digest
+        if row.sha256 and digest != row.sha256:
+            text = f"sha256 of {row.image} is {digest[:12]}..., stated {row.sha256[:12]}..."
+            look.problems.append(Problem("checksum-differs", text, *key))
+    if with_voxels:
+        facts, found = look_at_voxels(row, data_root, schema, masks)
+        if facts is not None:
+            look.facts[key] = facts
+            look.checksums[key] = facts.voxel_sha256
+    else:
+        found = look_at_headers(row, data_root)
+    look.problems += [Problem(code, text, *key) for code, text in found]
+
+
+def _missing(row: VolumeRow, data_root: Path) -> list[str]:
+    """Files of a row that are not there; a path that leaves the data root is not followed."""
+    absent = [
+        path
+        for path in (row.image, row.segmentation)
+        if path is not None and not (_is_inside(path) and (data_root / path).is_file())
+    ]
+    if not absent:
+        return []
+    if row.image in absent and row.segmentation and row.segmentation not in absent:
+        return [f"no image {row.image} for the mask {row.segmentation}"]
+    return [
+        f"no mask {path} for the image {row.image}"
+        if path == row.segmentation and row.image not in absent
+        else f"no file {path or '(no path)'} below the data root"
+        for path in absent
+    ]
+
+
+def _is_inside(path: str) -> bool:
+    pure = PurePosixPath(path)
+    return bool(path) and not pure.is_absolute() and ".." not in pure.parts
+
+
+def _contradictions(case: Case, schema: LabelSchema, masks: dict[str, Volume]) -> list[Problem]:
+    """Findings that a mask rules out: present without their segment, absent with it."""
+    problems = []
+    labels = {segment.name: segment.label for segment in schema.segments}
+    rows = [row for row in case.volumes if row.segmentation in masks]
+    for finding in schema.findings:
+        name, stated = finding.requires_segment, case.findings.get(finding.name)
+        looked = [row for row in rows if name in row.annotated_segments]
+        if name is None or stated is None or not looked:
+            continue
+        is_there = any(_holds(masks[row.segmentation or ""], labels[name]) for row in looked)
+        if is_there != stated:
+            said = "present" if stated else "absent"
+            seen = "is in a mask" if is_there else "is in no mask"
+            text = f"{finding.name} is stated {said}, but {name} {seen}"
+            problems.append(Problem("finding-contradicts-mask", text, case.case_id))
+    return problems
+
+
+def _holds(mask: Volume, label: int) -> bool:
+    found: Any = (mask.array == label).any()
+    return bool(found)

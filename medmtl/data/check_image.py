@@ -1,0 +1,161 @@
+"""One volume of a manifest against its files: readable, on one grid, known labels."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medmtl.core.errors import InputRefusedError
+from medmtl.core.geometry import points_to_space
+from medmtl.data.volume_file import read_grid, read_volume_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from medmtl.core.geometry import Geometry
+    from medmtl.core.labels import LabelSchema
+    from medmtl.core.volume import Volume
+    from medmtl.data.cases import VolumeRow
+
+__all__ = ["Finding", "ImageFacts", "corner_distance_mm", "look_at_headers", "look_at_voxels"]
+
+_SAMPLE = 2_000_000
+"""Voxels a percentile is taken from; of a larger image every n-th voxel."""
+
+Finding = tuple[str, str]
+"""Code and message of something that is wrong."""
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is compared between the images of a data set, in their native units.
+
+    Attributes:
+        spread: 99.5th minus 0.5th percentile.
+        largest: Largest absolute value.
+        voxel_sha256: Of shape and voxel values as float32, so that the same image is known again
+            under another compression, data type or header.
+    """
+
+    spread: float
+    largest: float
+    voxel_sha256: str
+
+
+def look_at_headers(row: VolumeRow, data_root: Path) -> list[Finding]:
+    """What is wrong with the headers of an image and its mask; no voxel is read."""
+    try:
+        image = read_grid(data_root, row.image)
+        mask = read_grid(data_root, row.segmentation) if row.segmentation else None
+    except InputRefusedError as error:
+        return [_refused(error)]
+    return _grids(row, image, mask) if mask is not None else []
+
+
+def look_at_voxels(
+    row: VolumeRow, data_root: Path, schema: LabelSchema, masks: dict[str, Volume]
+) -> tuple[ImageFacts | None, list[Finding]]:
+    """What is wrong with an image and its mask, and the facts for comparisons.
+
+    Args:
+        row: The files.
+        data_root: Folder that their paths start from.
+        schema: The labels a mask may hold.
+        masks: Masks of the same case read before, by path; this one is added.
+
+    Returns:
+        Facts (None where the image cannot be read) and findings.
+    """
+    try:
+        image = read_volume_file(data_root, row.image)
+    except InputRefusedError as error:
+        return None, [_refused(error)]
+    found = [
+        (flag.code, f"{row.image}: {flag.message}")
+        for flag in image.flags
+        if flag.severity == "error"
+    ]
+    if row.segmentation:
+        found += _look_at_mask(row, image, data_root, schema, masks)
+    if image.array.min() == image.array.max():
+        found.append(("constant-image", f"every voxel of {row.image} is {image.array.flat[0]:g}"))
+    return _facts(image.array), found
+
+
+def _look_at_mask(
+    row: VolumeRow, image: Volume, data_root: Path, schema: LabelSchema, masks: dict[str, Volume]
+) -> list[Finding]:
+    name = row.segmentation or ""
+    if name not in masks:
+        try:
+            masks[name] = read_volume_file(data_root, name)
+        except InputRefusedError as error:
+            return [_refused(error)]
+    mask = masks[name]
+    return _grids(row, image.geometry, mask.geometry) + _labels(row, mask.array, schema)
+
+
+def _refused(error: InputRefusedError) -> Finding:
+    return error.code, f"{error.source}: found {error.found}, expected {error.expected}"
+
+
+def corner_distance_mm(one: Geometry, other: Geometry) -> float:
+    """Largest distance between the same corner of two grids of one shape."""
+    ends = [(0, size - 1) for size in one.shape]
+    corners = np.array(np.meshgrid(*ends)).reshape(3, -1).T
+    gap = points_to_space(one.affine_lps, corners) - points_to_space(other.affine_lps, corners)
+    return float(np.linalg.norm(gap, axis=1).max())
+
+
+def _grids(row: VolumeRow, image: Geometry, mask: Geometry) -> list[Finding]:
+    """The rule of `evaluate`: one shape, and corners less than 1 % of a voxel apart."""
+    if image.is_close(mask):
+        return []
+    if image.shape != mask.shape:
+        detail = f"shape {mask.shape}, its image has {image.shape}"
+    else:
+        detail = (
+            f"corners up to {corner_distance_mm(image, mask):.3g} mm away from those of its image, "
+            f"expected less than {0.01 * min(image.spacing_mm):.3g} mm"
+        )
+    return [("grid-differs", f"mask {row.segmentation}: {detail}")]
+
+
+def _labels(row: VolumeRow, mask: NDArray[Any], schema: LabelSchema) -> list[Finding]:
+    names = {segment.label: segment.name for segment in schema.segments}
+    values = [float(value) for value in np.unique(mask) if value != 0]
+    unknown = [f"{value:g}" for value in values if value not in names]
+    found = []
+    if unknown:
+        shown = ", ".join([*unknown[:5], *(["..."] if len(unknown) > 5 else [])])
+        known = f"0 and {', '.join(str(label) for label in names)}" if names else "0"
+        text = f"mask {row.segmentation}: found label {shown}, expected {_short(known)}"
+        found.append(("unknown-label", text))
+    unasked = [names[int(v)] for v in values if names.get(int(v), "") not in row.annotated_segments]
+    unasked = [name for name in unasked if name]
+    if unasked and not unknown:
+        text = f"mask {row.segmentation} holds {', '.join(unasked)}, not in annotated_segments"
+        found.append(("segment-not-annotated", text))
+    return found
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _facts(array: NDArray[Any]) -> ImageFacts:
+    flat = array.reshape(-1)
+    sample = flat[:: max(1, flat.size // _SAMPLE)]
+    low, high = np.percentile(sample, (0.5, 99.5))
+    digest = hashlib.sha256(repr(array.shape).encode())
+    digest.update(np.ascontiguousarray(array, dtype="<f4").data)
+    return ImageFacts(
+        spread=float(high) - float(low),
+        largest=max(abs(float(array.min())), abs(float(array.max()))),
+        voxel_sha256=digest.hexdigest(),
+    )
