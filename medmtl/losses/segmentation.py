@@ -8,7 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["dice_cross_entropy"]
+__all__ = ["IGNORED", "dice_cross_entropy"]
+
+IGNORED = -1
+"""Label of a voxel that takes no part in the loss."""
 
 
 def dice_cross_entropy(
@@ -21,14 +24,19 @@ def dice_cross_entropy(
 
     Args:
         logits: (B, C, ...), any floating dtype; computed in float32.
-        target: (B, ...) integer labels.
+        target: (B, ...) integer labels; voxels labelled IGNORED count nowhere, but not all of them
+            may be.
         smooth: Added to both sides of the Dice fraction.
         class_weights: (C,) weights of the cross entropy.
     """
     logits = logits.float()
-    cross_entropy = nn.functional.cross_entropy(logits, target, weight=class_weights)
-    probabilities = logits.softmax(dim=1)[:, 1:]
-    truth = nn.functional.one_hot(target, logits.shape[1]).movedim(-1, 1)[:, 1:].to(logits.dtype)
+    cross_entropy = nn.functional.cross_entropy(
+        logits, target, weight=class_weights, ignore_index=IGNORED
+    )
+    is_known = (target != IGNORED)[:, None]
+    probabilities = logits.softmax(dim=1)[:, 1:] * is_known
+    one_hot = nn.functional.one_hot(target.clamp_min(0), logits.shape[1])
+    truth = one_hot.movedim(-1, 1)[:, 1:].to(logits.dtype)  # an ignored voxel is background: 0
     axes = (0, *range(2, logits.dim()))
     overlap = (probabilities * truth).sum(dim=axes)
     total = (probabilities + truth).sum(dim=axes)
