@@ -11,7 +11,7 @@ from monai.metrics.meandice import compute_dice
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["crop_to_union", "dice"]
+__all__ = ["crop_to_union", "dice", "jaccard_of_dice"]
 
 
 def crop_to_union(
@@ -65,6 +65,11 @@ def dice(
     # MONAI answers nan for an empty truth, so the cases above never reach it.
     value = compute_dice(_batch(prediction), _batch(truth), include_background=True)
     return float(value[0, 0])
+
+
+def jaccard_of_dice(dice: float | None) -> float | None:
+    """Overlap over union, which Dice determines: J = D / (2 - D); None where there is no Dice."""
+    return None if dice is None else dice / (2.0 - dice)
 
 
 def _batch(mask: NDArray[np.bool_]) -> torch.Tensor:

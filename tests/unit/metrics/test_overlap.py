@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+from monai.metrics.meaniou import compute_iou
+from monai.metrics.surface_distance import compute_average_surface_distance
 from numpy.typing import NDArray
 
-from medmtl.metrics.overlap import dice
-from medmtl.metrics.surface import hd95_mm, normalised_surface_dice
+from medmtl.metrics.overlap import dice, jaccard_of_dice
+from medmtl.metrics.surface import hd95_mm, normalised_surface_dice, surface_distances
 
 Mask = NDArray[np.bool_]
 EMPTY: Mask = np.zeros((30, 20, 10), dtype=bool)
@@ -85,3 +89,32 @@ def test_dice_is_symmetric_and_does_not_see_the_empty_surroundings(
 def test_masks_on_different_grids_are_refused() -> None:
     with pytest.raises(ValueError, match="one shape"):
         dice(EMPTY, EMPTY[:, :, :-1])
+
+
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")  # MONAI's own call
+@pytest.mark.parametrize("seed", range(4))
+def test_overlap_and_distances_are_those_of_monai(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    one, other = generator.random((2, 12, 9, 5)) > 0.7
+    spacing_mm = (1.25, 1.5, 8.0)
+    batch = [torch.from_numpy(mask.astype(np.float32))[None, None] for mask in (one, other)]
+    assert jaccard_of_dice(dice(one, other)) == pytest.approx(float(compute_iou(*batch)))
+    found = surface_distances(one, other, spacing_mm=spacing_mm)
+    assert found is not None
+    hausdorff = compute_hausdorff_distance(
+        *batch, include_background=True, percentile=95, spacing=list(spacing_mm)
+    )
+    average = compute_average_surface_distance(
+        *batch, include_background=True, symmetric=True, spacing=list(spacing_mm)
+    )
+    assert found.hd95_mm == pytest.approx(float(hausdorff))
+    assert found.assd_mm == pytest.approx(float(average))
+
+
+def test_average_distance_of_parallel_sheets_is_their_distance() -> None:
+    one, other = np.zeros_like(EMPTY), np.zeros_like(EMPTY)
+    one[:, :, 2], other[:, :, 5] = True, True
+    found = surface_distances(one, other, spacing_mm=(1, 1, 2))
+    assert found is not None
+    assert found.assd_mm == pytest.approx(6.0)
+    assert surface_distances(one, EMPTY, spacing_mm=(1, 1, 2)) is None
