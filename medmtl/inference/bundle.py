@@ -30,7 +30,9 @@ from medmtl.evidence.contradictions import MeasurementRule
 from medmtl.evidence.input_ranges import InputRanges
 from medmtl.evidence.masks import MaskRules
 from medmtl.networks.joint import JointNet, NetworkConfig
+from medmtl.postprocess.calibration import Calibration
 from medmtl.postprocess.components import ComponentRules
+from medmtl.postprocess.conformal import BinaryConformal, ClassConformal
 from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ __all__ = [
     "SegmentSettings",
     "find_bundle",
     "load_bundle",
+    "load_members",
     "shipped_bundles",
     "verify_bundle",
     "write_bundle",
@@ -53,6 +56,9 @@ __all__ = [
 
 _SETTINGS, _WEIGHTS = "bundle.toml", "weights.safetensors"
 _HASHED = (_WEIGHTS, "card.md", "metrics.json")
+
+MemberFile = Annotated[str, Field(pattern=r"^weights_[A-Za-z0-9_-]+\.safetensors$")]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Strict(BaseModel):
@@ -81,7 +87,8 @@ class FindingSettings(_Strict):
     """One diagnosis label with its calibration.
 
     The calibrated probability is sigmoid(scale * logit + offset) (Platt scaling; temperature
-    scaling where the offset is zero).
+    scaling where the offset is zero), or linear between `knots` of (logit, probability) (isotonic
+    regression). `conformal` holds the limits of the prediction set.
     """
 
     name: str
@@ -92,6 +99,17 @@ class FindingSettings(_Strict):
     scale: PositiveFloat = 1.0
     offset: FiniteFloat = 0.0
     calibrated: bool = False
+    knots: tuple[tuple[FiniteFloat, Probability], ...] | None = None
+    conformal: BinaryConformal | None = None
+
+    @model_validator(mode="after")
+    def _is_monotone(self) -> FindingSettings:
+        self.calibration()
+        return self
+
+    def calibration(self) -> Calibration:
+        """The map from the raw logit to the calibrated probability."""
+        return Calibration(self.scale, self.offset, self.knots or ())
 
 
 class InputSettings(_Strict):
@@ -120,7 +138,12 @@ class CamSettings(_Strict):
 
 
 class BundleSettings(_Strict):
-    """`bundle.toml`."""
+    """`bundle.toml`.
+
+    `conformal` is the prediction set of exclusive findings. `ensemble` names further weights of
+    the same network, such as those of the folds: they never change the answer, only say how far
+    it would have been another one.
+    """
 
     schema_version: Literal[1] = 1
     name: str
@@ -141,6 +164,8 @@ class BundleSettings(_Strict):
     rules: tuple[MeasurementRule, ...] = ()
     components: ComponentRules = Field(default_factory=ComponentRules)
     mask_rules: MaskRules = Field(default_factory=MaskRules)
+    conformal: ClassConformal | None = None
+    ensemble: tuple[MemberFile, ...] | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> BundleSettings:
@@ -178,6 +203,13 @@ class BundleSettings(_Strict):
             (head is not None and head.embedding > 0 and not {*self.cam.levels} <= {*head.levels}),
         )
         yield "network.has_segmentation must be true", not network.has_segmentation
+        yield (
+            "conformal needs exclusive findings and one quantile for each and for none",
+            self.conformal is not None
+            and not (
+                self.findings_exclusive and len(self.conformal.quantiles) == len(findings) + 1
+            ),
+        )
 
     def label_schema(self) -> LabelSchema:
         """The segments and findings as core nouns."""
@@ -262,7 +294,7 @@ def verify_bundle(folder: Path) -> BundleSettings:
         BundleError: Naming the first file that is missing or altered.
     """
     settings, _ = read_settings(folder)
-    for name in _HASHED:
+    for name in (*_HASHED, *(settings.ensemble or ())):
         _checked_bytes(folder, name, settings)
     return settings
 
@@ -273,11 +305,31 @@ def load_bundle(folder: Path) -> Bundle:
     Raises:
         BundleError: If a file is missing or altered, or the weights do not fit the network.
     """
+    settings, identity = read_settings(folder)
+    return Bundle(settings, identity, _load_net(folder, _WEIGHTS, settings), folder)
+
+
+def load_members(bundle: Bundle) -> tuple[JointNet, ...]:
+    """The further networks of a bundle with an ensemble, in evaluation mode.
+
+    Raises:
+        BundleError: If the bundle has none, or a file is missing or altered.
+    """
+    if not bundle.settings.ensemble:
+        raise BundleError(
+            f"Bundle {bundle.folder.name}: found no `ensemble` in {_SETTINGS}, expected the "
+            "weights of several folds. Use test-time augmentation (tta) instead."
+        )
+    return tuple(
+        _load_net(bundle.folder, name, bundle.settings) for name in bundle.settings.ensemble
+    )
+
+
+def _load_net(folder: Path, name: str, settings: BundleSettings) -> JointNet:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    settings, identity = read_settings(folder)
-    content = _checked_bytes(folder, _WEIGHTS, settings)
+    content = _checked_bytes(folder, name, settings)
     try:
         net = JointNet(settings.network)
         _fill(net, load(content))
@@ -286,7 +338,7 @@ def load_bundle(folder: Path) -> Bundle:
             f"Bundle {folder.name}: the weights do not fit the network that {_SETTINGS} describes. "
             "Install the bundle again."
         ) from error
-    return Bundle(settings, identity, net.eval(), folder)
+    return net.eval()
 
 
 def _fill(net: JointNet, weights: Mapping[str, Tensor]) -> None:
@@ -338,8 +390,18 @@ def write_bundle(
     *,
     card: str,
     metrics_json: str,
+    members: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> BundleSettings:
     """Write a bundle; floating weights are stored in half precision, and each of them once.
+
+    Args:
+        folder: Made if need be.
+        settings: Without checksums.
+        weights: Of the network that answers.
+        card: The model card.
+        metrics_json: What was measured.
+        members: Further weights of the same network by name, such as "fold0", for the spread of
+            an ensemble.
 
     Returns:
         The settings with the checksums filled in.
@@ -348,14 +410,21 @@ def write_bundle(
     from safetensors.torch import save
 
     aliases = _aliases(JointNet(settings.network))
-    stored = {name: _half(value) for name, value in weights.items() if name not in aliases}
+
+    def stored(values: Mapping[str, Tensor]) -> bytes:
+        kept = {name: _half(value) for name, value in values.items() if name not in aliases}
+        return bytes(save(kept))
+
+    further = {f"weights_{name}.safetensors": stored(w) for name, w in (members or {}).items()}
     contents = {
-        _WEIGHTS: save(stored),
+        _WEIGHTS: stored(weights),
+        **further,
         "card.md": card.encode("utf-8"),
         "metrics.json": metrics_json.encode("utf-8"),
     }
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    complete = settings.model_copy(update={"sha256": digests})
+    update = {"sha256": digests, "ensemble": tuple(further) or None}
+    complete = BundleSettings.model_validate(settings.model_dump() | update)
     document = complete.model_dump(mode="json", exclude_none=True)
     contents[_SETTINGS] = tomli_w.dumps(document).encode("utf-8")
     folder.mkdir(parents=True, exist_ok=True)
