@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from medmtl.data.covariates import covariate_values
 from medmtl.evidence.cam import activation_map, join_levels
 from medmtl.inference.tiles import plan_tiles
-from medmtl.networks.joint import COVARIATES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,12 +56,8 @@ class JointPass:
 
 def covariate_tensors(covariates: Covariates, device: torch.device) -> dict[str, Tensor]:
     """Covariates (1,) each, NaN where unknown."""
-    sex = {"M": 1.0, "F": 0.0}.get((covariates.sex or "").upper())
-    values = (covariates.age_years, sex, covariates.height_cm, covariates.weight_kg)
-    return {
-        name: torch.tensor([torch.nan if value is None else value], device=device)
-        for name, value in zip(COVARIATES, values, strict=True)
-    }
+    values = covariate_values(covariates)
+    return {name: torch.tensor([value], device=device) for name, value in values.items()}
 
 
 def joint_pass(
