@@ -80,20 +80,25 @@ def choose_one(probability: Array, labels: NDArray[np.bool_], rule: ThresholdCon
     if isinstance(rule, FixedThreshold):
         return rule.value
     candidates = _candidates(probability)
-    called = probability[None, :] >= candidates[:, None]
-    hits = (called & labels).sum(axis=1)
+    hits = _reaching(probability[labels], candidates)
+    false_calls = _reaching(probability[~labels], candidates)
     sensitivity = hits / labels.sum()
-    specificity = (~called & ~labels).sum(axis=1) / (~labels).sum()
+    specificity = 1 - false_calls / (~labels).sum()
     if isinstance(rule, TargetThreshold):
-        goal, other = sensitivity, specificity
-        if rule.name == "specificity":
-            goal, other = specificity, sensitivity
-        value = np.where(goal >= rule.at_least, other, -1.0)  # calling all or none reaches any goal
-    elif rule.name == "youden":
-        value = sensitivity + specificity - 1
-    else:
-        value = 2 * hits / (called.sum(axis=1) + labels.sum())
+        pair = (sensitivity, specificity)
+        goal, other = pair if rule.name == "sensitivity" else pair[::-1]
+        reached = np.minimum(goal, rule.at_least)  # where none reaches it, the nearest
+        return float(candidates[np.lexsort((goal, other, reached))[-1]])
+    value = sensitivity + specificity - 1
+    if rule.name == "f1":
+        value = 2 * hits / (hits + false_calls + labels.sum())
     return float(candidates[int(value.argmax())])
+
+
+def _reaching(probability: Array, thresholds: Array) -> Array:
+    """How many probabilities reach each threshold."""
+    below = np.searchsorted(np.sort(probability), thresholds, side="left")
+    return np.asarray(len(probability) - below, dtype=np.float64)
 
 
 def choose_exclusive(probability_nf: Array, classes: NDArray[np.intp], *, rule_name: str) -> float:
