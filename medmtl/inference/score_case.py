@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medmtl.core.errors import ConfigError, InputRefusedError
-from medmtl.metrics.localisation import is_peak_inside
-from medmtl.metrics.scores import CaseScore, FindingScore, SegmentScore, score_segment
+from medmtl.inference.score_findings import score_findings
+from medmtl.metrics.scores import CaseScore, SegmentScore, score_segment
 from medmtl.metrics.surface import TOLERANCE_MM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterator, Mapping, Sequence
 
     from medmtl.core.geometry import Geometry
-    from medmtl.core.labels import LabelSchema
-    from medmtl.core.prediction import FindingResult, Prediction, VolumePrediction
+    from medmtl.core.labels import LabelSchema, SegmentSpec
+    from medmtl.core.prediction import Prediction, VolumePrediction
     from medmtl.core.volume import Volume
     from medmtl.data.cases import Case
 
@@ -90,7 +88,7 @@ def score_case(
                 answered[row.volume_id],
                 truths[row.volume_id],
                 volume_id=row.volume_id,
-                labels=_labels(schema, row.annotated_segments),
+                segments=[s for s in schema.segments if s.name in row.annotated_segments],
                 tolerance_mm=tolerance_mm,
             )
     own_ids = {volume_id: answer.volume.id for volume_id, answer in answered.items()}
@@ -98,9 +96,17 @@ def score_case(
         case_id=case.case_id,
         patient_id=case.patient_id,
         segments=tuple(segments),
-        findings=tuple(_score_findings(case, prediction, truths, schema, own_ids)),
+        findings=tuple(score_findings(case, prediction, truths, schema, own_ids)),
         not_analysed=tuple(sorted(truths.keys() - answered.keys())),
+        flags=tuple(sorted({f"{flag.severity}: {flag.code}" for flag in prediction.flags})),
+        slice_mm=_slice_mm(prediction.volumes),
     )
+
+
+def _slice_mm(volumes: Sequence[VolumePrediction]) -> float | None:
+    """Largest voxel spacing, to 0.01 mm; None where the volumes of a case differ in it."""
+    found = {round(float(max(part.volume.geometry.spacing_mm)), 2) for part in volumes}
+    return found.pop() if len(found) == 1 else None
 
 
 def _answers_by_row(case: Case, prediction: Prediction) -> dict[str, VolumePrediction]:
@@ -122,18 +128,13 @@ def _check_common_names(prediction: Prediction, schema: LabelSchema) -> None:
     raise ConfigError(message)
 
 
-def _labels(schema: LabelSchema, names: tuple[str, ...]) -> dict[str, int]:
-    """Label of each of these segments in the true label map."""
-    return {segment.name: segment.label for segment in schema.segments if segment.name in names}
-
-
 def _score_volume(
     prediction: Prediction,
     answer: VolumePrediction,
     truth: Volume,
     *,
     volume_id: str,
-    labels: Mapping[str, int],
+    segments: Sequence[SegmentSpec],
     tolerance_mm: float,
 ) -> Iterator[SegmentScore]:
     if answer.label_map.shape != truth.array.shape or not answer.volume.geometry.is_close(
@@ -145,70 +146,14 @@ def _score_volume(
         )
         raise ConfigError(message)
     own = {s.name: s.label for s in prediction.segments if s.volume == answer.volume.id}
-    for name, label in labels.items():
-        if name in own:
+    for segment in segments:
+        if segment.name in own:
             yield score_segment(
-                answer.label_map == own[name],
-                truth.array == label,
+                answer.label_map == own[segment.name],
+                truth.array == segment.label,
                 geometry=truth.geometry,
                 volume_id=volume_id,
-                segment=name,
+                segment=segment.name,
                 tolerance_mm=tolerance_mm,
+                is_lesion=segment.is_lesion,
             )
-
-
-def _score_findings(
-    case: Case,
-    prediction: Prediction,
-    truths: Mapping[str, Volume],
-    schema: LabelSchema,
-    own_ids: Mapping[str, str],
-) -> Iterator[FindingScore]:
-    relevant = {finding.name: finding.segments for finding in schema.findings}
-    for answer in prediction.findings:
-        if answer.name not in relevant:
-            continue
-        truth = case.findings.get(answer.name)
-        segments = relevant[answer.name]
-        cams = {i: answer.cams[own] for i, own in own_ids.items() if own in answer.cams}
-        has_evidence = bool(truth) and bool(segments) and bool(cams)
-        yield FindingScore(
-            name=answer.name,
-            truth=truth,
-            probability=answer.probability,
-            decision=answer.decision,
-            pointing_game=_pointing(case, cams, truths, _labels(schema, segments))
-            if has_evidence
-            else None,
-            energy_in_segments=_energy(answer, segments) if has_evidence else None,
-        )
-
-
-def _pointing(
-    case: Case,
-    cams: Mapping[str, Volume],
-    truths: Mapping[str, Volume],
-    labels: Mapping[str, int],
-) -> float | None:
-    """Share of the volumes whose map peaks in the segments where evidence is expected."""
-    hits = []
-    for row in case.volumes:
-        if row.volume_id not in truths or row.volume_id not in cams:
-            continue
-        if not set(labels) <= set(row.annotated_segments):
-            continue  # the peak may lie in a segment that nobody looked for
-        mask = _any_of(truths[row.volume_id], labels)
-        geometry = truths[row.volume_id].geometry
-        hits.append(is_peak_inside(cams[row.volume_id], mask, geometry=geometry))
-    known = [hit for hit in hits if hit is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _any_of(truth: Volume, labels: Mapping[str, int]) -> NDArray[np.bool_]:
-    return np.asarray(np.isin(truth.array, list(labels.values())))
-
-
-def _energy(answer: FindingResult, segments: tuple[str, ...]) -> float | None:
-    shares = [answer.cam_energy_in_segments.get(name) for name in segments]
-    known = [share for share in shares if share is not None]
-    return float(sum(known)) if known else None

@@ -8,16 +8,20 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from medmtl.inference.case_store import output_errors
+from medmtl.metrics.lesions import LesionCounts
 from medmtl.metrics.scores import CaseScore, FindingScore, SegmentScore
 from medmtl.report.durable import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from medmtl.data.cases import Case
 
 __all__ = ["load_score", "save_score", "score_key"]
+
+_SCORE_VERSION = 2
+"""Raised when a score holds more or means something else, so that it is computed anew."""
 
 
 def score_key(case: Case, data_root: Path, *, model_key: str, settings: Sequence[Any]) -> str:
@@ -27,7 +31,11 @@ def score_key(case: Case, data_root: Path, *, model_key: str, settings: Sequence
     for path in paths:
         status = (data_root / path).stat()
         files.append([path, status.st_size, status.st_mtime_ns])
-    text = json.dumps([model_key, asdict(case), files, list(settings)], sort_keys=True, default=str)
+    row = asdict(case)
+    for volume in row["volumes"]:
+        del volume["attributes"]  # they group scores, and enter none
+    parts = [_SCORE_VERSION, model_key, row, files, list(settings)]
+    text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -41,12 +49,19 @@ def load_score(folder: Path, case_id: str, *, key: str) -> CaseScore | None:
         return CaseScore(
             case_id=score["case_id"],
             patient_id=score["patient_id"],
-            segments=tuple(SegmentScore(**row) for row in score["segments"]),
+            segments=tuple(_segment(row) for row in score["segments"]),
             findings=tuple(FindingScore(**row) for row in score["findings"]),
             not_analysed=tuple(score["not_analysed"]),
+            flags=tuple(score["flags"]),
+            slice_mm=score["slice_mm"],
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _segment(row: Mapping[str, Any]) -> SegmentScore:
+    lesions = row["lesions"]
+    return SegmentScore(**{**row, "lesions": LesionCounts(**lesions) if lesions else None})
 
 
 def save_score(folder: Path, score: CaseScore, *, key: str) -> None:

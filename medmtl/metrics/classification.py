@@ -8,7 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    confusion_matrix,
+    roc_auc_score,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +24,9 @@ __all__ = [
     "ECE_BINS",
     "auprc",
     "auroc",
+    "balanced_accuracy",
     "brier",
+    "confusion",
     "expected_calibration_error",
     "known",
     "sensitivity",
@@ -69,6 +76,21 @@ def specificity(truth: Sequence[bool | None], decision: ArrayLike) -> float | No
     """Share of the absent that were called absent; None where none is absent."""
     labels, decisions = _known_pairs(truth, decision)
     return float((decisions[~labels] <= 0).mean()) if not labels.all() else None
+
+
+def balanced_accuracy(truth: Sequence[bool | None], decision: ArrayLike) -> float | None:
+    """Mean of sensitivity and specificity; None unless both truth values occur."""
+    parts = (sensitivity(truth, decision), specificity(truth, decision))
+    return None if parts[0] is None or parts[1] is None else (parts[0] + parts[1]) / 2
+
+
+def confusion(truth: Sequence[bool | None], decision: ArrayLike) -> list[list[int]]:
+    """Counts [[present called present, called absent], [absent called present, called absent]]."""
+    labels, decisions = _known_pairs(truth, decision)
+    if not len(labels):
+        return [[0, 0], [0, 0]]
+    counts: list[list[int]] = confusion_matrix(labels, decisions > 0, labels=[True, False]).tolist()
+    return counts
 
 
 def expected_calibration_error(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from medmtl.metrics.overlap import dice
-from medmtl.metrics.surface import TOLERANCE_MM, hd95_mm, normalised_surface_dice
+from medmtl.metrics.lesions import LesionCounts, match_lesions
+from medmtl.metrics.overlap import dice, jaccard_of_dice
+from medmtl.metrics.surface import TOLERANCE_MM, normalised_surface_dice, surface_distances
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,8 @@ class SegmentScore:
         is_missed: Whether exactly one of prediction and truth is empty.
         truth_ml: True volume.
         predicted_ml: Predicted volume.
+        assd_mm: Average symmetric surface distance; None where either is empty.
+        lesions: Pieces found one by one; None where the segment is no lesion.
     """
 
     volume_id: str
@@ -40,6 +43,25 @@ class SegmentScore:
     is_missed: bool
     truth_ml: float
     predicted_ml: float
+    assd_mm: float | None = None
+    lesions: LesionCounts | None = None
+
+    @property
+    def jaccard(self) -> float | None:
+        """Overlap over union; None where prediction and truth are both empty."""
+        return jaccard_of_dice(self.dice)
+
+    @property
+    def volume_error_ml(self) -> float | None:
+        """Predicted minus true volume; None where both are empty: agreement on nothing is easy."""
+        return self.predicted_ml - self.truth_ml if self.dice is not None else None
+
+    @property
+    def volume_error_percent(self) -> float | None:
+        """The error as a share of the true volume; None where that is empty."""
+        if self.truth_ml <= 0:
+            return None
+        return 100 * (self.predicted_ml - self.truth_ml) / self.truth_ml
 
 
 @dataclass(frozen=True)
@@ -55,6 +77,8 @@ class FindingScore:
             the finding is not present, or has no map or no mask.
         energy_in_segments: Share of the map's energy inside the predicted relevant segments; None
             as above.
+        energy_in_true_segments: The same inside the true masks; None as above or where a volume
+            has a map but no true mask.
     """
 
     name: str
@@ -63,17 +87,41 @@ class FindingScore:
     decision: bool
     pointing_game: float | None = None
     energy_in_segments: float | None = None
+    energy_in_true_segments: float | None = None
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the decision differs from a known truth."""
+        return self.truth is not None and self.decision != self.truth
 
 
 @dataclass(frozen=True)
 class CaseScore:
-    """One case; `not_analysed` names volumes with a true mask that the model did not use."""
+    """One case.
+
+    Attributes:
+        case_id: Case of the manifest.
+        patient_id: Its patient; intervals resample patients.
+        segments: What was measured on masks.
+        findings: What was answered about findings.
+        not_analysed: Volumes with a true mask that the model did not use.
+        flags: Quality flags of the answer as "severity: code", sorted.
+        slice_mm: Largest voxel spacing of the images analysed; None where they differ.
+    """
 
     case_id: str
     patient_id: str
     segments: tuple[SegmentScore, ...] = ()
     findings: tuple[FindingScore, ...] = ()
     not_analysed: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    slice_mm: float | None = None
+
+    @property
+    def mean_dice(self) -> float | None:
+        """Mean over everything in the case that has a Dice."""
+        known = [score.dice for score in self.segments if score.dice is not None]
+        return sum(known) / len(known) if known else None
 
 
 def score_segment(
@@ -84,6 +132,7 @@ def score_segment(
     volume_id: str,
     segment: str,
     tolerance_mm: float = TOLERANCE_MM,
+    is_lesion: bool = False,
 ) -> SegmentScore:
     """Measure one predicted mask against the true one on the same grid.
 
@@ -94,17 +143,21 @@ def score_segment(
         volume_id: Volume inside the study.
         segment: Name of the structure.
         tolerance_mm: Of the normalised surface Dice.
+        is_lesion: Whether its pieces are counted one by one.
     """
     spacing_mm = geometry.spacing_mm
+    distances = surface_distances(prediction, truth, spacing_mm=spacing_mm)
     return SegmentScore(
         volume_id=volume_id,
         segment=segment,
         dice=dice(prediction, truth),
-        hd95_mm=hd95_mm(prediction, truth, spacing_mm=spacing_mm),
+        hd95_mm=distances.hd95_mm if distances else None,
         nsd=normalised_surface_dice(
             prediction, truth, spacing_mm=spacing_mm, tolerance_mm=tolerance_mm
         ),
         is_missed=bool(prediction.any()) != bool(truth.any()),
         truth_ml=float(truth.sum() * geometry.voxel_mm3 / 1000),
         predicted_ml=float(prediction.sum() * geometry.voxel_mm3 / 1000),
+        assd_mm=distances.assd_mm if distances else None,
+        lesions=match_lesions(prediction, truth) if is_lesion else None,
     )

@@ -46,4 +46,7 @@ def _evidence(cases: Sequence[CaseScore], name: str) -> dict[str, Any]:
         "energy_in_segments": mean_interval(
             patients, [f.energy_in_segments for _, f in rows]
         ).as_json(),
+        "energy_in_true_segments": mean_interval(
+            patients, [f.energy_in_true_segments for _, f in rows]
+        ).as_json(),
     }

@@ -9,10 +9,13 @@ import numpy as np
 
 from medmtl.metrics import classification
 from medmtl.metrics.intervals import Interval, bootstrap
+from medmtl.metrics.reliability import reliability_curve
+from medmtl.metrics.summary_exclusive import exclusive_class, summarise_classes
 from medmtl.metrics.weighted import (
     mean_of_means,
     weighted_auprc,
     weighted_auroc,
+    weighted_balanced_accuracy,
     weighted_ece,
     weighted_mean,
 )
@@ -22,12 +25,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from medmtl.metrics.scores import CaseScore, FindingScore
+    from medmtl.metrics.intervals import Statistic
+    from medmtl.metrics.scores import CaseScore
 
-__all__ = ["NO_FINDING", "exclusive_class", "summarise_diagnosis"]
-
-NO_FINDING = "none"
-"""Class of a case without any of the findings, where findings exclude each other."""
+__all__ = ["brief_diagnosis", "exclusive_class", "summarise_diagnosis"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,12 @@ class _Known:
     labels: NDArray[np.bool_]
     probability: NDArray[np.float64]
     decision: NDArray[np.bool_]
+
+    def interval(
+        self, value: float | None, statistic: Statistic, *, n: int | None = None
+    ) -> dict[str, Any]:
+        """A number over these cases with its interval, as in metrics.json."""
+        return bootstrap(statistic, self.patients, value=value, n=n).as_json()
 
 
 def summarise_diagnosis(
@@ -58,25 +65,21 @@ def summarise_diagnosis(
         "per_finding": {name: _finding(table) for name, table in tables.items()},
     }
     if is_exclusive and names:
-        summary = {**_accuracy(cases, names), **summary}
+        summary = {**summarise_classes(cases, names), **summary}
     return summary
 
 
-def exclusive_class(findings: Sequence[FindingScore], *, of_truth: bool) -> str | None:
-    """The one class of a case: the finding that is present, or none of them.
-
-    Args:
-        findings: All findings of the case.
-        of_truth: The true class, else the one decided on. Of several decided findings the most
-            probable counts; a truth that is not fully known and names no finding is None.
-    """
-    if of_truth:
-        present = [finding.name for finding in findings if finding.truth]
-        if present:
-            return present[0]
-        return None if any(finding.truth is None for finding in findings) else NO_FINDING
-    decided = [finding for finding in findings if finding.decision]
-    return max(decided, key=lambda f: f.probability).name if decided else NO_FINDING
+def brief_diagnosis(
+    cases: Sequence[CaseScore], *, names: Sequence[str], is_exclusive: bool = False
+) -> dict[str, Any]:
+    """Only accuracy and discrimination, for a group of cases."""
+    tables = {name: _known_cases(cases, name) for name in names}
+    accuracy = summarise_classes(cases, names)["accuracy"] if is_exclusive and names else None
+    return {
+        **({"accuracy": accuracy} if accuracy else {}),
+        "macro_auroc": _macro_auroc(list(tables.values())).as_json(),
+        "per_finding": {name: _discrimination(table) for name, table in tables.items()},
+    }
 
 
 def _known_cases(cases: Sequence[CaseScore], name: str) -> _Known:
@@ -96,40 +99,52 @@ def _known_cases(cases: Sequence[CaseScore], name: str) -> _Known:
     )
 
 
-def _finding(table: _Known) -> dict[str, Any]:
+def _discrimination(table: _Known) -> dict[str, Any]:
     labels, scores, right = table.labels, table.probability, table.decision == table.labels
-    squared = (scores - labels) ** 2
-
-    def interval(value: float | None, statistic: Any, n: int | None = None) -> dict[str, Any]:
-        return bootstrap(statistic, table.patients, value=value, n=n).as_json()
-
     present = int(labels.sum())
     return {
-        "auroc": interval(
+        "auroc": table.interval(
             classification.auroc(table.truth, scores), lambda w: weighted_auroc(w, labels, scores)
         ),
-        "auprc": interval(
-            classification.auprc(table.truth, scores), lambda w: weighted_auprc(w, labels, scores)
-        ),
-        "sensitivity": interval(
+        "sensitivity": table.interval(
             classification.sensitivity(table.truth, table.decision),
             lambda w: weighted_mean(w[:, labels], right[labels]),
-            present,
+            n=present,
         ),
-        "specificity": interval(
+        "specificity": table.interval(
             classification.specificity(table.truth, table.decision),
             lambda w: weighted_mean(w[:, ~labels], right[~labels]),
-            len(labels) - present,
-        ),
-        "brier": interval(
-            classification.brier(table.truth, scores), lambda w: weighted_mean(w, squared)
-        ),
-        "ece": interval(
-            classification.expected_calibration_error(table.truth, scores),
-            lambda w: weighted_ece(w, labels, scores),
+            n=len(labels) - present,
         ),
         "n_present": present,
         "n_absent": len(labels) - present,
+    }
+
+
+def _finding(table: _Known) -> dict[str, Any]:
+    labels, scores, right = table.labels, table.probability, table.decision == table.labels
+    squared = (scores - labels) ** 2
+    return {
+        **_discrimination(table),
+        "auprc": table.interval(
+            classification.auprc(table.truth, scores), lambda w: weighted_auprc(w, labels, scores)
+        ),
+        "balanced_accuracy": table.interval(
+            classification.balanced_accuracy(table.truth, table.decision),
+            lambda w: weighted_balanced_accuracy(w, labels, right),
+        ),
+        "brier": table.interval(
+            classification.brier(table.truth, scores), lambda w: weighted_mean(w, squared)
+        ),
+        "ece": table.interval(
+            classification.expected_calibration_error(table.truth, scores),
+            lambda w: weighted_ece(w, labels, scores),
+        ),
+        "confusion": {
+            "classes": ["present", "absent"],
+            "matrix": classification.confusion(table.truth, table.decision),
+        },
+        "reliability": [part.as_json() for part in reliability_curve(table.truth, scores)],
     }
 
 
@@ -153,30 +168,3 @@ def _macro_auroc(tables: Sequence[_Known]) -> Interval:
 
     mean = float(np.mean([value for value in values if value is not None]))
     return bootstrap(statistic, patients, value=mean, n=len(set(patients)))
-
-
-def _accuracy(cases: Sequence[CaseScore], names: Sequence[str]) -> dict[str, Any]:
-    """Share of cases in the right class, and the confusion matrix (rows are truth)."""
-    classes = [*names, NO_FINDING]
-    answers = [
-        (case.patient_id, [finding for finding in case.findings if finding.name in names])
-        for case in cases
-    ]
-    rows = [
-        (patient, truth, exclusive_class(findings, of_truth=False))
-        for patient, findings in answers
-        if (truth := exclusive_class(findings, of_truth=True)) is not None
-    ]
-    right = np.array([truth == decided for _, truth, decided in rows], dtype=np.float64)
-    matrix = np.zeros((len(classes), len(classes)), dtype=int)
-    for _, truth, decided in rows:
-        matrix[classes.index(truth), classes.index(str(decided))] += 1
-    accuracy = bootstrap(
-        lambda weights_rn: weighted_mean(weights_rn, right),
-        [patient for patient, _, _ in rows],
-        value=float(right.mean()) if len(right) else None,
-    )
-    return {
-        "accuracy": accuracy.as_json(),
-        "confusion": {"classes": classes, "matrix": matrix.tolist()},
-    }

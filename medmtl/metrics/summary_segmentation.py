@@ -1,4 +1,4 @@
-"""Dice, HD95 and NSD over cases, with intervals over patients."""
+"""Overlap, distances and volumes over cases, with intervals over patients."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmtl.metrics.agreement import bland_altman
 from medmtl.metrics.intervals import Interval, bootstrap
+from medmtl.metrics.summary_lesions import summarise_lesions
 from medmtl.metrics.weighted import mean_of_means, weighted_mean
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     Row = tuple[str, SegmentScore]
     """Patient and what was measured on one segment of one volume."""
 
-__all__ = ["mean_interval", "summarise_segmentation"]
+__all__ = ["brief_segmentation", "mean_interval", "summarise_segmentation"]
 
 
 def summarise_segmentation(cases: Sequence[CaseScore]) -> dict[str, Any]:
@@ -32,6 +34,21 @@ def summarise_segmentation(cases: Sequence[CaseScore]) -> dict[str, Any]:
         for volume_id in volume_ids
     }
     return {**_summarise(rows), "per_volume_id": by_volume}
+
+
+def brief_segmentation(cases: Sequence[CaseScore]) -> dict[str, Any]:
+    """Only Dice, for a group of cases."""
+    rows = [(case.patient_id, score) for case in cases for score in case.segments]
+    names = list(dict.fromkeys(score.segment for _, score in rows))
+    members = {name: [row for row in rows if row[1].segment == name] for name in names}
+    return {
+        "mean_dice": _mean_dice(rows, names).as_json(),
+        "per_segment": {name: {"dice": _dice(member)} for name, member in members.items()},
+    }
+
+
+def _dice(rows: Sequence[Row]) -> dict[str, Any]:
+    return mean_interval([p for p, _ in rows], [score.dice for _, score in rows]).as_json()
 
 
 def mean_interval(patients: Sequence[str], values: Sequence[float | None]) -> Interval:
@@ -70,7 +87,30 @@ def _segment(rows: Sequence[Row]) -> dict[str, Any]:
             "missed": missed,
         },
         "nsd": interval([score.nsd for _, score in rows]).as_json(),
+        "jaccard": interval([score.jaccard for _, score in rows]).as_json(),
+        "assd_mm": interval([score.assd_mm for _, score in rows]).as_json(),
+        "volume_error_ml": interval([score.volume_error_ml for _, score in rows]).as_json(),
+        "volume_error_percent": interval(
+            [score.volume_error_percent for _, score in rows]
+        ).as_json(),
+        "bland_altman": _agreement(rows),
+        **_lesions(rows),
     }
+
+
+def _agreement(rows: Sequence[Row]) -> dict[str, Any]:
+    known = [(patient, score.volume_error_ml) for patient, score in rows]
+    kept = [(patient, error) for patient, error in known if error is not None]
+    return bland_altman([patient for patient, _ in kept], [error for _, error in kept])
+
+
+def _lesions(rows: Sequence[Row]) -> dict[str, Any]:
+    """The part `lesions`, only where the segment is one."""
+    counts = [(patient, score.lesions) for patient, score in rows]
+    kept = [(patient, count) for patient, count in counts if count is not None]
+    if not kept:
+        return {}
+    return {"lesions": summarise_lesions([p for p, _ in kept], [count for _, count in kept])}
 
 
 def _mean_dice(rows: Sequence[Row], names: Sequence[str]) -> Interval:

@@ -14,17 +14,17 @@ from medmtl.report.html_markup import Html, tag
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["INK", "inline_figure", "inline_png"]
+__all__ = ["inline_figure", "inline_png"]
 
-INK = "#010203"
-"""Draw axes and text in this: it becomes the text colour of the page, light or dark."""
+_PAGE_COLOURS = {"#000000": "currentColor", "#ffffff": "var(--paper)"}
+"""Black and white of a figure become text and ground of the page, light or dark."""
 
 
 def inline_figure(figure: Figure, *, name: str, alt: str, caption: object = None) -> Html:
     """A matplotlib figure as SVG with its caption.
 
     Args:
-        figure: What `plots.py` gives; what is drawn in `INK` follows the page's colours.
+        figure: Black and white in it follow the page's colours.
         name: Unique in the page (letters, digits, hyphens): identifiers inside start with it.
         alt: What the figure shows, for who cannot see it.
         caption: Text or markup below it.
@@ -53,6 +53,7 @@ def _adapt(svg: str, *, name: str, alt: str) -> Html:
     element = re.sub(r'\bid="', f'id="{name}-', element)
     element = re.sub(r'href="#', f'href="#{name}-', element)
     element = re.sub(r"url\(#", f"url(#{name}-", element)
-    element = element.replace(INK, "currentColor")
+    for colour, of_page in _PAGE_COLOURS.items():
+        element = element.replace(colour, of_page)
     label = str(tag("svg", role="img", aria_label=alt)).removesuffix("></svg>")
     return Html(element.replace("<svg", label, 1))

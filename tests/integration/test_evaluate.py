@@ -181,7 +181,9 @@ def test_the_report_on_the_disk_is_by_the_contract(root: Path, tmp_path: Path) -
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert {"model", "manifest", "split", "n_cases", "segmentation", "diagnosis", "evidence",
             "per_case"} <= metrics.keys()  # fmt: skip
-    assert set(metrics["segmentation"]["per_segment"]["organ"]) == {"dice", "hd95_mm", "nsd"}
+    assert {"dice", "hd95_mm", "nsd", "jaccard", "assd_mm", "volume_error_ml"} <= set(
+        metrics["segmentation"]["per_segment"]["organ"]
+    )
     assert {"auroc", "auprc", "sensitivity", "specificity", "brier", "ece"} <= set(
         metrics["diagnosis"]["per_finding"]["ill"]
     )

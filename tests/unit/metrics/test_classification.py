@@ -9,10 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
 from medmtl.metrics import classification
-from medmtl.metrics.weighted import weighted_auprc, weighted_auroc, weighted_ece, weighted_mean
+from medmtl.metrics.weighted import (
+    weighted_auprc,
+    weighted_auroc,
+    weighted_balanced_accuracy,
+    weighted_ece,
+    weighted_mean,
+    weighted_sd,
+)
 
 METRICS: list[Callable[..., float | None]] = [
     classification.auroc,
@@ -119,3 +126,18 @@ def test_a_replicate_without_one_class_has_no_auroc() -> None:
     replicates = weighted_auroc(np.array([[2.0, 0.0], [1.0, 1.0]]), labels, scores)
     assert np.isnan(replicates[0])
     assert replicates[1] == 1.0
+
+
+def test_whole_weights_count_like_copies(
+    observations: tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]],
+) -> None:
+    weights, labels, scores = observations
+    right = (scores > 0.5) == labels
+    spreads, balanced = (
+        weighted_sd(weights, scores),
+        weighted_balanced_accuracy(weights, labels, right),
+    )
+    for row, spread, value in zip(weights.astype(int), spreads, balanced, strict=True):
+        assert spread == pytest.approx(np.std(np.repeat(scores, row), ddof=1))
+        expected = balanced_accuracy_score(np.repeat(labels, row), np.repeat(scores > 0.5, row))
+        assert value == pytest.approx(expected)

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from medmtl.core.geometry import Geometry
+from medmtl.metrics.lesions import LesionCounts
 from medmtl.metrics.scores import CaseScore, FindingScore, SegmentScore, score_segment
 from medmtl.metrics.summary import summarise
-from medmtl.metrics.summary_diagnosis import exclusive_class
+from medmtl.metrics.summary_exclusive import exclusive_class
 
 
 def segment(name: str, dice: float | None, *, volume: str = "ed") -> SegmentScore:
@@ -130,3 +132,82 @@ def test_volumes_are_measured_in_millilitres() -> None:
     assert score.truth_ml == pytest.approx(500 * 20 / 1000)
     assert score.dice == 1.0
     assert not score.is_missed
+
+
+def test_volume_errors_and_limits_of_agreement_are_those_of_the_paper() -> None:
+    errors = [-4.0, 0.0, 1.0, 3.0]
+    cases = [
+        case(n, replace(segment("organ", 0.9), truth_ml=10.0, predicted_ml=10.0 + error))
+        for n, error in enumerate(errors)
+    ]
+    organ = summarise(cases, findings=())["segmentation"]["per_segment"]["organ"]
+    assert organ["volume_error_ml"]["value"] == 0.0
+    assert organ["volume_error_percent"]["value"] == 0.0
+    agreement = organ["bland_altman"]
+    sd = float(np.std(errors, ddof=1))
+    assert agreement["sd_ml"]["value"] == pytest.approx(sd)
+    assert agreement["upper_ml"]["value"] == pytest.approx(1.96 * sd)
+    assert agreement["lower_ml"]["value"] == pytest.approx(-1.96 * sd)
+    low, high = agreement["upper_ml"]["ci95"]
+    assert low < agreement["upper_ml"]["value"] < high
+
+
+def test_volumes_of_nothing_agree_on_nothing() -> None:
+    empty = replace(segment("organ", None), truth_ml=0.0, predicted_ml=0.0)
+    invented = replace(segment("organ", 0.0), truth_ml=0.0, predicted_ml=5.0)
+    part = summarise([case(0, empty), case(1, invented)], findings=())["segmentation"]
+    organ = part["per_segment"]["organ"]
+    assert (organ["volume_error_ml"]["value"], organ["volume_error_ml"]["n"]) == (5.0, 1)
+    assert organ["volume_error_percent"]["value"] is None
+    assert organ["bland_altman"]["upper_ml"]["value"] is None
+
+
+def test_lesions_are_counted_over_all_volumes() -> None:
+    def scored(n: int, counts: LesionCounts) -> CaseScore:
+        return case(n, replace(segment("lesion", 0.5), lesions=counts))
+
+    cases = [scored(0, LesionCounts(3, 2, 2, 1.2)), scored(1, LesionCounts(0, 2, 0, 0.0))]
+    lesions = summarise(cases, findings=())["segmentation"]["per_segment"]["lesion"]["lesions"]
+    assert lesions["f1"]["value"] == pytest.approx(2 * 2 / (3 + 4))
+    assert lesions["sensitivity"]["value"] == pytest.approx(2 / 3)
+    assert lesions["precision"]["value"] == pytest.approx(2 / 4)
+    assert lesions["panoptic_quality"]["value"] == pytest.approx(1.2 / 3.5)
+    assert lesions["false_positives_per_volume"]["value"] == 1.0
+    organ = summarise([case(0, segment("organ", 1.0))], findings=())["segmentation"]
+    assert "lesions" not in organ["per_segment"]["organ"]
+
+
+def test_balanced_accuracy_and_confusion_of_one_finding() -> None:
+    probabilities = [0.9, 0.8, 0.2, 0.1, 0.7, 0.3]
+    truths = [True, True, True, True, False, False]
+    cases = [
+        case(n, finding("a", truth, p))
+        for n, (truth, p) in enumerate(zip(truths, probabilities, strict=True))
+    ]
+    part = summarise(cases, findings=("a",))["diagnosis"]["per_finding"]["a"]
+    decisions = [p >= 0.5 for p in probabilities]
+    assert part["balanced_accuracy"]["value"] == pytest.approx(
+        balanced_accuracy_score(truths, decisions)
+    )
+    assert part["confusion"] == {"classes": ["present", "absent"], "matrix": [[2, 2], [1, 1]]}
+    assert sum(row["n"] for row in part["reliability"]) == 6
+    gap = sum(r["n"] * abs(r["frequency"] - r["mean_probability"]) for r in part["reliability"])
+    assert part["ece"]["value"] == pytest.approx(gap / 6)
+
+
+def test_balanced_accuracy_of_classes_is_that_of_scikit_learn() -> None:
+    generator = np.random.default_rng(5)
+    truths, decided = generator.integers(0, 3, (2, 40))  # the third class is none of the findings
+    cases = [
+        case(
+            n,
+            FindingScore("a", bool(t == 0), 0.6, decision=bool(d == 0)),
+            FindingScore("b", bool(t == 1), 0.6, decision=bool(d == 1)),
+        )
+        for n, (t, d) in enumerate(zip(truths, decided, strict=True))
+    ]
+    part = summarise(cases, findings=("a", "b"), is_exclusive=True)["diagnosis"]
+    assert part["balanced_accuracy"]["value"] == pytest.approx(
+        balanced_accuracy_score(truths, decided)
+    )
+    assert part["accuracy"]["value"] == pytest.approx(float((truths == decided).mean()))

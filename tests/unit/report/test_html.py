@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from medmtl.report.html_figure import INK, inline_figure, inline_png
+from medmtl.report.html_figure import inline_figure, inline_png
 from medmtl.report.html_markup import Html, tag
 from medmtl.report.html_page import Section, interval_cell, notice, page, table
 
@@ -52,7 +52,7 @@ class Reader(HTMLParser):
 def line() -> Figure:
     figure = Figure(figsize=(2, 2))
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=INK)
+    axes.plot([0, 1], [0, 1], color="black")
     axes.set_xlabel("a < b & c")
     return figure
 
@@ -86,7 +86,7 @@ def test_a_page_nests_and_points_only_into_itself() -> None:
 def test_a_figure_takes_the_colours_of_the_page_and_is_the_same_each_time() -> None:
     svg = inline_figure(line(), name="f", alt="a line")
     assert svg == inline_figure(line(), name="f", alt="a line")
-    assert INK not in svg
+    assert "#000000" not in svg
     assert "currentColor" in svg
     assert "a &lt; b &amp; c" in svg
     assert 'aria-label="a line"' in svg
