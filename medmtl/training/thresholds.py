@@ -83,7 +83,8 @@ def choose_one(probability: Array, labels: NDArray[np.bool_], rule: ThresholdCon
     hits = _reaching(probability[labels], candidates)
     false_calls = _reaching(probability[~labels], candidates)
     sensitivity = hits / labels.sum()
-    specificity = 1 - false_calls / (~labels).sum()
+    absent = (~labels).sum()
+    specificity = (absent - false_calls) / absent
     if isinstance(rule, TargetThreshold):
         pair = (sensitivity, specificity)
         goal, other = pair if rule.name == "sensitivity" else pair[::-1]

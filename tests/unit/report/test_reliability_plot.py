@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medmtl.report.reliability_plot import reliability_figure, risk_coverage_figure
@@ -22,7 +23,7 @@ def test_a_panel_per_finding(count: int) -> None:
     figure = reliability_figure({name: {"before": BINS, "after": BINS} for name in names})
     assert [panel.get_title() for panel in figure.axes] == [n.replace("_", " ") for n in names]
     for panel in figure.axes:
-        texts = {text.get_text() for text in panel.get_legend().get_texts()}
+        texts = set(legend_texts(panel))
         assert texts == {"perfect", "before (n = 15)", "after (n = 15)"}
     assert len(png(figure)) > 1000
 
@@ -31,9 +32,15 @@ def test_risk_against_coverage() -> None:
     figure = risk_coverage_figure({"edema": CURVE}, risk="share of wrong decisions")
     (panel,) = figure.axes
     assert panel.get_ylabel() == "share of wrong decisions"
-    assert panel.get_legend().get_texts()[0].get_text() == "edema, AURC 0.125"
+    assert legend_texts(panel) == ["edema, AURC 0.125"]
     assert len(png(figure)) > 1000
     assert len(png(risk_coverage_figure({}, risk="error"))) > 1000
+
+
+def legend_texts(panel: Axes) -> list[str]:
+    legend = panel.get_legend()
+    assert legend is not None
+    return [text.get_text() for text in legend.get_texts()]
 
 
 def png(figure: Figure) -> bytes:
