@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from typing import Any
 
 import typer
 
@@ -13,7 +14,7 @@ from medmtl import MedmtlError
 from .console import COULD_NOT_START
 from .convert import convert
 from .evaluate import evaluate
-from .manifest import manifest
+from .manifest import app as manifest
 from .models import app as models
 from .phantom import phantom
 from .predict import predict
@@ -30,20 +31,34 @@ app = typer.Typer(
 
 app.command()(convert)
 app.command()(evaluate)
-app.command()(manifest)
 app.command()(phantom)
 app.command()(predict)
 app.command()(scan)
+app.add_typer(manifest, name="manifest")
 app.add_typer(models, name="models")
+
+
+def _defaults() -> dict[str, Any]:
+    """What the environment gives in place of an option."""
+    data_root = os.environ.get("MEDMTL_DATA_ROOT")
+    root = {"data_root": data_root} if data_root else {}
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    server = {"tracking_uri": uri} if uri else {}
+    return {
+        "evaluate": root,
+        "manifest": {"check": root},
+        "models": {"register": server, "promote": server, "rollback": server},
+        "predict": server,
+    }
 
 
 def main() -> None:
     """Run one command; a known error is one line on stderr and exit status 2."""
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.simplefilter("ignore")  # library warnings quote header values
-    data_root = os.environ.get("MEDMTL_DATA_ROOT")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # its import writes an identifier
     try:
-        app(default_map={"evaluate": {"data_root": data_root}} if data_root else {})
+        app(default_map=_defaults())
     except MedmtlError as error:
         sys.stderr.write(f"medmtl: {error}\n")
         sys.exit(COULD_NOT_START)

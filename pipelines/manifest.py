@@ -1,10 +1,11 @@
-"""`medmtl manifest`: write and check a manifest for a data set found on this machine."""
+"""`medmtl manifest`: write and check manifests for data sets found on this machine."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,38 +19,142 @@ from .console import (
     set_up_logging,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from medmtl.data.cases import Case
+
+app = typer.Typer(
+    help="Manifests of data sets: write one for a public layout, or check one against its files.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+)
+
 
 class Dataset(StrEnum):
-    """Public data sets whose layout is known."""
+    """Public data sets whose layout is known; the keys of `medmtl.data.builders.table`."""
 
     ACDC = "acdc"
+    AMOS = "amos"
+    BRATS = "brats"
+    CT_RATE = "ct-rate"
+    KITS = "kits"
+    LIDC = "lidc"
+    MSD = "msd"
+    TOTALSEGMENTATOR = "totalsegmentator"
 
 
-def manifest(
-    dataset: Annotated[Dataset, typer.Argument(help="Which public layout lies at --root.")],
-    root: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="Copy of the data set; becomes --data-root later."),
+_HELP = {
+    Dataset.ACDC: "ACDC: cine cardiac MR, masks and one of five groups.",
+    Dataset.AMOS: "AMOS 2022: abdominal CT and MR, fifteen organs.",
+    Dataset.BRATS: "BraTS 2020: brain MR in four sequences, tumour masks and grade.",
+    Dataset.CT_RATE: "CT-RATE: chest CT, eighteen abnormalities, no masks.",
+    Dataset.KITS: "KiTS 2023: kidney CT, tumours and cysts, malignant or not.",
+    Dataset.LIDC: "LIDC-IDRI: chest CT as DICOM with the readers' XML.",
+    Dataset.MSD: "One task of the Medical Segmentation Decathlon.",
+    Dataset.TOTALSEGMENTATOR: "TotalSegmentator CT version 2, 117 structures.",
+}
+
+QuickOption = Annotated[
+    bool,
+    typer.Option("--quick", help="Read no voxels: only tables, headers, files and checksums."),
+]
+
+
+def _tracked(cases: Sequence[Case]) -> Iterable[Case]:
+    """The cases, with a progress bar on a terminal."""
+    from rich.progress import track
+
+    return track(cases, description="checking", console=console, disable=not console.is_terminal)
+
+
+def _writer(dataset: Dataset) -> Callable[..., None]:
+    def write(
+        root: Annotated[
+            Path,
+            typer.Option(metavar="DIR", help="Copy of the data set; becomes --data-root later."),
+        ],
+        out: OutOption,
+        made_in: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="DIR",
+                help="For files that have to be made (merged masks, channels, NIfTI from DICOM). "
+                "It becomes --data-root and gets links to the copy. Default: ROOT/medmtl.",
+            ),
+        ] = None,
+        quick: QuickOption = False,
+        quiet: QuietOption = False,
+        json_logs: JsonLogsOption = False,
+    ) -> None:
+        set_up_logging(quiet=quiet, json_logs=json_logs)
+        from medmtl.data.builders.copy import DataCopy
+        from medmtl.data.builders.table import build_checked
+        from medmtl.data.manifest import read_manifest, write_manifest
+
+        data = DataCopy.at(root, made_in)
+        built = build_checked(dataset.value, data, with_voxels=not quick, track=_tracked)
+        write_manifest(built.manifest, out)
+        checked = read_manifest(out)
+        _say([*built.layout, *map(str, built.problems)])
+        counts = ", ".join(f"{len(checked.in_split(split))} {split}" for split in checked.splits)
+        problems = len(built.layout) + len(built.problems)
+        console.print(
+            f"{checked.name}: {len(checked.cases)} cases ({counts}), {problems} problems, "
+            f"{len(built.left_out)} cases left out by the check",
+            markup=False,
+        )
+        raise typer.Exit(OK if built.is_whole else SOME_FAILED)
+
+    return write
+
+
+for _dataset in Dataset:
+    app.command(_dataset.value, help=_HELP[_dataset])(_writer(_dataset))
+
+
+@app.command()
+def check(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a manifest.", show_default=False)
     ],
-    out: OutOption,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where paths start. Default: MEDMTL_DATA_ROOT, else ."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all problems as JSON too.")
+    ] = None,
+    quick: QuickOption = False,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
 ) -> None:
-    """Write manifest.toml and cases.csv for a public data set; name what cannot be used."""
+    """List all that is wrong with a manifest and its files; status 1 if it must not be used so."""
     set_up_logging(quiet=quiet, json_logs=json_logs)
+    from medmtl.data.check import check_folder
+
+    from .write_json import write_json
+
+    count, problems = check_folder(
+        folder, data_root or Path(), with_voxels=not quick, track=_tracked
+    )
+    _say([str(problem) for problem in problems])
+    if report is not None:
+        rows: list[dict[str, Any]] = [vars(problem) for problem in problems]
+        write_json(report, {"n_cases": count, "problems": rows})
+    disabling = [problem for problem in problems if problem.is_disabling]
+    named = len({problem.case_id for problem in disabling} - {""})
+    console.print(
+        f"{count} cases, {len(problems)} problems, {named} cases that cannot be used as they are",
+        markup=False,
+    )
+    raise typer.Exit(SOME_FAILED if disabling else OK)
+
+
+def _say(problems: list[str]) -> None:
     import logging
 
-    from medmtl.data.builders.acdc import build_acdc_manifest
-    from medmtl.data.manifest import read_manifest, write_manifest
-
-    builders = {Dataset.ACDC: build_acdc_manifest}
-    built, problems = builders[dataset](root)
-    write_manifest(built, out)
-    checked = read_manifest(out)
+    logger = logging.getLogger("medmtl.manifest")
     for problem in problems:
-        logging.getLogger("medmtl.manifest").warning("%s", problem)
-    counts = ", ".join(f"{len(checked.in_split(split))} {split}" for split in checked.splits)
-    console.print(
-        f"{checked.name}: {len(checked.cases)} cases ({counts}), {len(problems)} problems"
-    )
-    raise typer.Exit(SOME_FAILED if problems else OK)
+        logger.warning("%s", problem)

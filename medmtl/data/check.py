@@ -14,7 +14,7 @@ from medmtl.data.manifest import file_sha256
 from medmtl.data.schema_file import read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from medmtl.core.labels import LabelSchema
@@ -24,8 +24,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Problem", "check_cases", "check_folder"]
 
-_ADVISORY = frozenset({"orientation-unknown", "segment-not-annotated", "finding-contradicts-mask"})
-"""Worth saying, but the image can be used."""
+_ADVISORY = frozenset(
+    {
+        "duplicate-image",
+        "finding-contradicts-mask",
+        "orientation-unknown",
+        "segment-not-annotated",
+    }
+)
+"""Worth saying, but the case can be used."""
+
+_RANK = {"test": 0, "val": 1}
+"""Of two copies of an image in different splits the one that judges stays."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +47,14 @@ class Problem:
         message: Found and expected, in one line without identity.
         case_id: "" for the tables themselves.
         volume_id: "" for a whole case.
+        twin: Where an image occurs twice, the case with the other copy.
     """
 
     code: str
     message: str
     case_id: str = ""
     volume_id: str = ""
+    twin: str = ""
 
     def __str__(self) -> str:
         """One line for people."""
@@ -52,8 +64,8 @@ class Problem:
 
     @property
     def is_disabling(self) -> bool:
-        """Whether the case must not be used as it is."""
-        return bool(self.case_id) and self.code not in _ADVISORY
+        """Whether the case, or for a table the manifest, must not be used as it is."""
+        return self.code not in _ADVISORY
 
 
 @dataclass
@@ -115,8 +127,10 @@ def check_cases(
 ) -> list[Problem]:
     """Check the files of cases.
 
-    A duplicate is an image with the voxel values (as float32) and shape of an earlier one; without
-    voxels, with the same file content.
+    A duplicate is an image with the voxel values (as float32) and shape of another one; without
+    voxels, with the same file content. It is only said ("duplicate-image") where both copies are in
+    one split and fold, and a "duplicate-leak" where they are not: the copy that is not in the test
+    split is then the one that must go.
 
     Args:
         cases: What to check.
@@ -137,13 +151,29 @@ def check_cases(
         look.problems += _contradictions(case, schema, masks)
     for key, (code, text) in another_scale(look.facts).items():
         look.problems.append(Problem(code, text, *key))
-    splits = {case.case_id: case.split for case in cases}
-    for key, first in repeated(look.checksums).items():
-        leak = f" of split {splits[first[0]]!r}" if splits[key[0]] != splits[first[0]] else ""
-        text = f"the same image as volume {first[1]} of case {first[0]}{leak}"
-        look.problems.append(Problem("duplicate-image", text, *key))
+    look.problems += _duplicates(look, {case.case_id: case for case in cases})
     order = {case.case_id: place for place, case in enumerate(cases)}
     return sorted(look.problems, key=lambda problem: order[problem.case_id])
+
+
+def _duplicates(look: _Look, cases: Mapping[str, Case]) -> list[Problem]:
+    problems = []
+    for later, first in repeated(look.checksums).items():
+        odd, kept = sorted((later, first), key=lambda key: -_RANK.get(cases[key[0]].split, 2))
+        one, other = cases[odd[0]], cases[kept[0]]
+        text = f"the same image as volume {kept[1]} of case {kept[0]}"
+        if one.patient_id != other.patient_id:
+            text += ", another patient"
+        if one.findings != other.findings:
+            text += ", with other findings"
+        if one.split != other.split:
+            text += f"; in splits {one.split!r} and {other.split!r}"
+        elif one.fold != other.fold:
+            text += f"; in folds {one.fold} and {other.fold}"
+        leaks = (one.split, one.fold) != (other.split, other.fold)
+        code = "duplicate-leak" if leaks else "duplicate-image"
+        problems.append(Problem(code, text, *odd, twin=kept[0]))
+    return problems
 
 
 def _check_volume(

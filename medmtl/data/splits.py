@@ -40,7 +40,11 @@ def choose_split(manifest: Manifest, split: str | None) -> tuple[str, tuple[Case
 
 
 def with_folds(
-    cases: Sequence[Case], *, split: str = "train", count: int = FOLDS
+    cases: Sequence[Case],
+    *,
+    split: str = "train",
+    count: int = FOLDS,
+    together: Sequence[tuple[str, str]] = (),
 ) -> tuple[Case, ...]:
     """The cases with cross-validation folds; without one in any other split.
 
@@ -52,6 +56,8 @@ def with_folds(
         cases: In any order, which is kept.
         split: The split that is divided.
         count: Number of folds.
+        together: Pairs of patients of whom the second gets the fold of the first, as where one
+            person occurs under two numbers.
     """
     kinds: dict[str, tuple[str, ...]] = {}
     for case in cases:
@@ -60,6 +66,9 @@ def with_folds(
             kinds.setdefault(case.patient_id, kind)
     dealt = sorted(kinds, key=lambda patient: kinds[patient])  # stable: ties in table order
     folds = {patient: place % count for place, patient in enumerate(dealt)}
+    for first, second in together:
+        if first in folds and second in folds:
+            folds[second] = folds[first]
     return tuple(
         replace(case, fold=folds[case.patient_id] if case.split == split else None)
         for case in cases

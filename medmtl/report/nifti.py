@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from medmtl.core.geometry import Geometry
     from medmtl.core.volume import Volume
 
-__all__ = ["CAM_STEPS", "write_activation_map", "write_label_map"]
+__all__ = ["CAM_STEPS", "write_activation_map", "write_image", "write_label_map"]
 
 CAM_STEPS = 255
 """Activation maps are multiples of 1/255: finer than their meaning, and they compress well."""
@@ -102,6 +102,26 @@ def write_activation_map(path: Path, cam: Volume, geometry: Geometry) -> None:
         OSError: If the file cannot be written; nothing is left of it then.
     """
     _write(path, _header(geometry, np.float32), _quantised(cam, geometry))
+
+
+def write_image(path: Path, volume: Volume) -> None:
+    """Write a volume in its native units as .nii.gz; float64 becomes float32.
+
+    Args:
+        path: File to write; its name ends in .nii.gz.
+        volume: What to write; its dtype is kept where NIfTI readers know it.
+
+    Raises:
+        OSError: If the file cannot be written; nothing is left of it then.
+    """
+    array = volume.array
+    kept = array.dtype.kind in "iu" and array.dtype.itemsize <= 4
+    little = array.dtype.newbyteorder("<") if kept else np.dtype("<f4")
+    slabs = (
+        array[:, :, start : start + _PLANES].astype(little, copy=False)
+        for start in range(0, volume.geometry.shape[2], _PLANES)
+    )
+    _write(path, _header(volume.geometry, little), slabs)
 
 
 def _quantised(cam: Volume, geometry: Geometry) -> Iterator[NDArray[np.float32]]:
