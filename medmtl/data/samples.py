@@ -5,7 +5,7 @@ Tensors: B batch, V volume of the study, S segment, F finding, K J I voxel axes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from math import ceil, isnan
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from medmtl.networks.joint import COVARIATES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "IGNORED",
@@ -29,6 +29,7 @@ __all__ = [
     "Task",
     "collate",
     "label_states",
+    "only_task",
 ]
 
 Task: TypeAlias = Literal["segmentation", "diagnosis"]
@@ -103,17 +104,20 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device; copies from pinned memory do not wait."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory; torch's DataLoader calls this by name."""
+        return self._each(lambda tensor: tensor.pin_memory())
 
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         return Batch(
-            [move(image) for image in self.images],
-            [move(labels) for labels in self.labels],
-            move(self.is_annotated),
-            move(self.findings),
-            {name: move(values) for name, values in self.covariates.items()},
-            move(self.spacing_mm),
+            [change(image) for image in self.images],
+            [change(labels) for labels in self.labels],
+            change(self.is_annotated),
+            change(self.findings),
+            {name: change(values) for name, values in self.covariates.items()},
+            change(self.spacing_mm),
             self.case_ids,
         )
 
@@ -150,6 +154,17 @@ def _state(is_known: bool, is_present: bool) -> LabelState:
     if not is_known:
         return LabelState.UNKNOWN
     return LabelState.PRESENT if is_present else LabelState.ABSENT
+
+
+def only_task(sample: Sample, task: Task) -> Sample:
+    """The sample with everything unknown that teaches another task."""
+    if task == "segmentation":
+        return replace(sample, findings=torch.full_like(sample.findings, torch.nan))
+    return replace(
+        sample,
+        labels=(None,) * len(sample.labels),
+        is_annotated=torch.zeros_like(sample.is_annotated),
+    )
 
 
 def collate(samples: Sequence[Sample], *, divisor: Sequence[int]) -> Batch:
