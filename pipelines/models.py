@@ -1,4 +1,4 @@
-"""`medmtl models`: the bundles that are installed, their cards and checksums."""
+"""`medmtl models`: the bundles that are installed, and those of the MLflow registry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The installed model bundles.", no_args_is_help=False)
+from .models_registry import promote, register, rollback
+
+app = typer.Typer(help="Model bundles: installed ones, and the registry.", no_args_is_help=False)
 
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="A shipped bundle's name, or a bundle's folder.")
@@ -66,3 +68,8 @@ def verify(name: NameArgument) -> None:
     for file, digest in settings.sha256.items():
         typer.echo(f"{file}  {digest}")
     typer.echo(f"{settings.name} {settings.version}: all checksums match.")
+
+
+app.command("register")(register)
+app.command("promote")(promote)
+app.command("rollback")(rollback)

@@ -20,6 +20,7 @@ from .console import (
     console,
     set_up_logging,
 )
+from .model_source import TrackingUriOption, local_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +38,9 @@ def predict(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME_OR_PATH",
-            help="Model bundle. Without it, each study goes to the shipped model that fits it.",
+            metavar="MODEL",
+            help="Name, folder or models:/NAME@ALIAS. Without it, each study goes to the shipped "
+            "model that fits it.",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -54,6 +56,7 @@ def predict(
         ),
     ] = "all",
     restart: Annotated[bool, typer.Option("--restart", help="Compute all cases anew.")] = False,
+    tracking_uri: TrackingUriOption = None,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
 ) -> None:
@@ -67,7 +70,8 @@ def predict(
     from medmtl.inference.batch import BatchOptions, run_batch
     from medmtl.inference.predictor import load_predictor
 
-    analyser = load_predictor(model, device=device, backend=backend, cam=cam)
+    chosen_model = None if model is None else local_model(model, tracking_uri=tracking_uri)
+    analyser = load_predictor(chosen_model, device=device, backend=backend, cam=cam)
     listing = open_input(source)
     for refusal in listing.refusals:
         logger.warning("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)

@@ -19,7 +19,10 @@ from medmtl.tracking.places import without_credentials
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Connection", "connect", "error_code", "mlflow_errors"]
+__all__ = ["LOCAL_STORE", "Connection", "connect", "error_code", "mlflow_errors"]
+
+LOCAL_STORE = Path("runs")
+"""Where the programs keep the local store, seen from the folder that they are started in."""
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
@@ -138,6 +141,7 @@ def _quiet_mlflow() -> None:
     settings.MLFLOW_DISABLE_TELEMETRY.set(True)
     set_telemetry_client()
     settings.MLFLOW_UV_AUTO_DETECT.set(False)
+    settings.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
     if not settings.MLFLOW_HTTP_REQUEST_MAX_RETRIES.is_set():
         settings.MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(_HTTP_RETRIES)
     for name in ("mlflow", "alembic"):

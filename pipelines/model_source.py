@@ -1,0 +1,44 @@
+"""`--model` of every command: a shipped name, a folder, or an address of the MLflow registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TrackingUriOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URI",
+        help="MLflow server or database; else MLFLOW_TRACKING_URI, else runs/mlflow.db.",
+        show_default=False,
+    ),
+]
+
+
+def bundle_cache() -> Path:
+    """Where bundles of the registry are kept, by checksum."""
+    return Path.home() / ".cache" / "medmtl" / "bundles"
+
+
+def local_model(model: str, *, tracking_uri: str | None = None) -> str | Path:
+    """A name or folder as it is; `models:/NAME@ALIAS` as the folder of the fetched bundle.
+
+    Raises:
+        MedmtlError: If the registry has no such model, or what it gives is damaged.
+    """
+    from medmtl.tracking.model_uri import is_model_uri, parse_model_uri
+
+    if not is_model_uri(model):
+        return model
+    uri = parse_model_uri(model)
+    from medmtl.inference.bundle import verify_bundle
+    from medmtl.tracking.bundle_cache import fetch
+    from medmtl.tracking.mlflow_store import LOCAL_STORE, connect
+    from medmtl.tracking.registry import find_version
+
+    connection = connect(tracking_uri, store=LOCAL_STORE, may_create=False)
+    folder = fetch(connection, find_version(connection, uri), cache=bundle_cache()).folder
+    verify_bundle(folder)
+    return folder
