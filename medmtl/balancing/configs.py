@@ -1,7 +1,7 @@
 """The settings of every balancer, selected by `name`.
 
-The methods and their numbers are those of torchjd 0.18, where each class links its paper; GradNorm
-is in `gradnorm.py`. Left out, with the reason:
+The methods and their numbers are those of torchjd 0.18, where each class links its paper, but for
+GradNorm (`gradnorm.py`) and the solver of Nash-MTL (`nash.py`). Left out, with the reason:
 
 - torchjd's MoDo and SDMGrad: they need the Jacobians of two independent batches at every step.
 - torchjd's Sum, Mean, Constant and Random *on gradients*: the same sums as on the losses.
@@ -221,7 +221,6 @@ class NashMTLConfig(GradientSettings):
 
     name: Literal["nash_mtl"] = "nash_mtl"
     max_norm: NonNegativeFloat = 1.0
-    optim_niter: PositiveInt = 20
 
 
 class IMTLGConfig(GradientSettings):
