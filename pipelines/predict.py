@@ -55,6 +55,13 @@ def predict(
             metavar="FINDINGS", help="Activation maps for: all, none, or names joined by commas."
         ),
     ] = "all",
+    uncertainty: Annotated[
+        str,
+        typer.Option(
+            help="none, tta (the answer compared with those to turned and shifted views) or "
+            "ensemble (with those of the bundle's further weights)."
+        ),
+    ] = "none",
     restart: Annotated[bool, typer.Option("--restart", help="Compute all cases anew.")] = False,
     tracking_uri: TrackingUriOption = None,
     quiet: QuietOption = False,
@@ -65,6 +72,7 @@ def predict(
     chosen = _formats(formats)
     _one_of("--device", device, ("auto", "cpu", "cuda"))
     _one_of("--backend", backend, ("auto", "torch"))
+    _one_of("--uncertainty", uncertainty, ("none", "tta", "ensemble"))
     _check_places(source, out)
     from medmtl.data.intake import open_input
     from medmtl.inference.batch import BatchOptions, run_batch

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Covariates",
     "FindingResult",
+    "FindingUncertainty",
     "Measurement",
     "ModelIdentity",
     "Prediction",
     "PredictionSet",
     "SegmentResult",
+    "SegmentUncertainty",
+    "UncertaintySource",
     "VolumePrediction",
 ]
 
@@ -46,6 +49,54 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True)
+class UncertaintySource:
+    """Which further answers the spread was taken over.
+
+    Attributes:
+        method: "tta" (test-time augmentation) or "ensemble".
+        members: Names of the answers, that of the case itself first.
+    """
+
+    method: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SegmentUncertainty:
+    """How far the members' masks of one segment agree, on the network's own grid.
+
+    Attributes:
+        pairwise_dice: Mean Dice over all pairs of members; a pair of empty masks has none, and
+            None is left where no pair has one.
+        min_pairwise_dice: The smallest.
+        volume_ml_std: Standard deviation of the members' volumes.
+    """
+
+    pairwise_dice: float | None
+    min_pairwise_dice: float | None
+    volume_ml_std: float
+
+
+@dataclass(frozen=True)
+class FindingUncertainty:
+    """How far the members' probabilities of one finding agree, each through the calibration.
+
+    Attributes:
+        mean: Of the members.
+        std: Standard deviation over the members.
+        low: Smallest.
+        high: Largest.
+        agreement: Share of the members whose decision is that of the case.
+    """
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    agreement: float
+
+
+@dataclass(frozen=True)
 class SegmentResult:
     """One segment of one volume; `mean_intensity` is None where the segment is empty."""
 
@@ -55,6 +106,7 @@ class SegmentResult:
     volume_ml: float
     voxels: int
     mean_intensity: float | None
+    uncertainty: SegmentUncertainty | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +159,7 @@ class FindingResult:
         measurements: Names of the measurements that the decision used.
         prediction_set: Of "present" and "absent", what is not ruled out; None where the bundle
             has no conformal quantile.
+        uncertainty: Where it was asked for.
     """
 
     name: str
@@ -118,6 +171,7 @@ class FindingResult:
     cam_energy_in_segments: Mapping[str, float] = field(default_factory=dict)
     measurements: tuple[str, ...] = ()
     prediction_set: PredictionSet | None = None
+    uncertainty: FindingUncertainty | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +192,7 @@ class Prediction:
     """The whole answer for one study.
 
     `diagnosis_set` holds the classes that are not ruled out, where findings exclude each other and
-    the bundle has a conformal quantile.
+    the bundle has a conformal quantile; `uncertainty` is None where it was not asked for.
     """
 
     model: ModelIdentity
@@ -151,3 +205,4 @@ class Prediction:
     notice: str = "Research software, not a medical device."
     schema: LabelSchema | None = None
     diagnosis_set: PredictionSet | None = None
+    uncertainty: UncertaintySource | None = None

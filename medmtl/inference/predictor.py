@@ -29,13 +29,15 @@ from medmtl.evidence.contradictions import (
 from medmtl.evidence.localisation import energy_in_segments, segment_fractions
 from medmtl.evidence.masks import check_masks
 from medmtl.evidence.quality import check_input
-from medmtl.inference.bundle import find_bundle, load_bundle, shipped_bundles
+from medmtl.inference.bundle import find_bundle, load_bundle, load_members, shipped_bundles
+from medmtl.inference.finding_answers import FindingAnswers, answer_findings
 from medmtl.inference.joint_pass import JointPass, joint_pass
 from medmtl.inference.phases import choose_phases
 from medmtl.inference.select_input import select_volumes
+from medmtl.inference.uncertainty import METHODS, gather_members
+from medmtl.inference.uncertainty_report import with_uncertainty
 from medmtl.postprocess.cardiac import cardiac_measurements
 from medmtl.postprocess.components import clean_components
-from medmtl.postprocess.decide import decide
 from medmtl.postprocess.measure import measure_segments
 from medmtl.postprocess.restore import restore_labels
 from medmtl.postprocess.torso import torso_measurements
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from medmtl.core.study import Study, VolumeRef
     from medmtl.core.volume import Volume
     from medmtl.inference.bundle import Bundle
+    from medmtl.networks.joint import JointNet
 
 __all__ = ["AutoPredictor", "Predictor", "choose_device", "load_predictor"]
 
@@ -62,9 +65,21 @@ class Predictor:
         bundle: The loaded bundle; its network is moved to `device`.
         device: Where the network runs.
         cam: Findings for which activation maps are computed.
+        uncertainty: "none", "tta" (further passes over views of the input) or "ensemble" (over the
+            bundle's further weights); it never changes the answer, only says how far it spreads.
+
+    Raises:
+        BundleError: If an ensemble is asked of a bundle that has none.
     """
 
-    def __init__(self, bundle: Bundle, *, device: torch.device, cam: Sequence[str]) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: torch.device,
+        cam: Sequence[str],
+        uncertainty: str = "none",
+    ) -> None:
         self.bundle = bundle
         self.device = device
         self.schema = bundle.settings.label_schema()
@@ -72,6 +87,11 @@ class Predictor:
         self.net = bundle.net.to(device)
         self.net.requires_grad_(requires_grad=False)
         self.cam = tuple(name for name in self.schema.finding_names if name in cam)
+        self.uncertainty = uncertainty
+        self.further_nets: tuple[JointNet, ...] = ()
+        if uncertainty == "ensemble":
+            nets = load_members(bundle)
+            self.further_nets = tuple(net.requires_grad_(False).to(device) for net in nets)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -81,7 +101,10 @@ class Predictor:
     @property
     def settings(self) -> Mapping[str, Any]:
         """What makes one result differ from another."""
-        return {"device": self.device.type, "backend": "torch", "cam": list(self.cam)}
+        settings = {"device": self.device.type, "backend": "torch", "cam": list(self.cam)}
+        # Without uncertainty the settings, and so the finished cases, are those of before.
+        asked = {} if self.uncertainty == "none" else {"uncertainty": self.uncertainty}
+        return settings | asked
 
     def select(self, study: Study) -> Sequence[VolumeRef]:
         """The volumes to read, by the rule of `select_input`."""
@@ -110,6 +133,20 @@ class Predictor:
         clock.stop("network")
         prediction = self._report(study, volumes, inputs, answer, flags, phase_facts)
         clock.stop("postprocess")
+        if self.uncertainty != "none":
+            members = gather_members(
+                self.uncertainty,
+                [self.net, *self.further_nets],
+                inputs,
+                answer=answer,
+                covariates=study.covariates,
+                settings=self.bundle.settings,
+                device=self.device,
+            )
+            prediction = with_uncertainty(
+                prediction, members, inputs, settings=self.bundle.settings, method=self.uncertainty
+            )
+            clock.stop("uncertainty")
         return replace(prediction, timings_s=clock.seconds)
 
     def _choose(
@@ -121,7 +158,16 @@ class Predictor:
         named = [volume.id.rsplit("_", 1)[-1].lower() for volume in volumes]
         if wanted.kind == "single" or named == list(slots):
             return _renamed(volumes, slots), [], []
-        class_index = self.net.config.segments.index(wanted.phase_segment or "") + 1
+        if wanted.phase_segment is None:
+            raise InputRefusedError(
+                "study",
+                stage="select",
+                code="phases-not-named",
+                found=f"volumes {', '.join(named)}",
+                expected=f"volumes named {', '.join(slots)}: this model has no masks to find them",
+                advice="Name the files by their phases, or use a model with segmentation.",
+            )
+        class_index = self.net.config.segments.index(wanted.phase_segment) + 1
         ed, es, curve_ml = choose_phases(
             self.net, self.preprocessing, volumes, class_index=class_index, device=self.device
         )
@@ -163,7 +209,10 @@ class Predictor:
                 self.schema, mask.label_map, segments=measured, rules=settings.mask_rules
             )
         measurements = [*phase_facts, *self._measurements(study, masks, answer)]
-        findings = self._findings(masks, inputs, answer)
+        logits = answer.finding_logits
+        answered = None if logits is None else answer_findings(settings, logits.tolist())
+        findings = [] if answered is None else self._findings(masks, inputs, answer, answered)
+        flags += _abstentions(answered)
         flags += check_contradictions(
             self.schema,
             segments=segments,
@@ -219,21 +268,12 @@ class Predictor:
         masks: Sequence[VolumePrediction],
         inputs: Sequence[NetworkInput],
         answer: JointPass,
+        answered: FindingAnswers,
     ) -> list[FindingResult]:
-        if answer.finding_logits is None:
-            return []
-        settings = self.bundle.settings.findings
-        logits = answer.finding_logits.tolist()
-        probabilities = {
-            spec.name: _sigmoid(spec.scale * logit + spec.offset)
-            for spec, logit in zip(settings, logits, strict=True)
-        }
-        thresholds = {spec.name: spec.threshold for spec in settings}
-        decisions = decide(self.schema, probabilities, thresholds)
         used = tuple(_input_name(name) for name in self.net.measurement_names)
         fractions: dict[str, Any] = {}
         results = []
-        for index, spec in enumerate(settings):
+        for index, spec in enumerate(self.bundle.settings.findings):
             maps = self._maps(answer.cams.get(index, []), inputs, masks)
             for mask, cam in zip(masks, maps, strict=False):
                 if mask.volume.id not in fractions:
@@ -249,13 +289,14 @@ class Predictor:
             results.append(
                 FindingResult(
                     name=spec.name,
-                    probability=probabilities[spec.name],
+                    probability=answered.probabilities[spec.name],
                     threshold=spec.threshold,
-                    decision=decisions[spec.name],
+                    decision=answered.decisions[spec.name],
                     calibrated=spec.calibrated,
                     cams={cam.id: cam for cam in maps},
                     cam_energy_in_segments=energy,
                     measurements=used,
+                    prediction_set=answered.sets.get(spec.name),
                 )
             )
         return results
@@ -321,6 +362,7 @@ def load_predictor(
     device: str = "auto",
     backend: str = "auto",
     cam: str = "all",
+    uncertainty: str = "none",
 ) -> Predictor | AutoPredictor:
     """Load a model once.
 
@@ -329,25 +371,32 @@ def load_predictor(
         device: "auto", "cpu" or "cuda".
         backend: "auto" or "torch".
         cam: "all", "none", or finding names joined by commas.
+        uncertainty: "none", "tta" or "ensemble"; see `Predictor`.
 
     Raises:
-        BundleError: If the bundle is missing or altered.
-        ConfigError: If device, backend or a finding's name is unknown.
+        BundleError: If the bundle is missing or altered, or has no ensemble that was asked for.
+        ConfigError: If device, backend, uncertainty or a finding's name is unknown.
     """
     if backend not in ("auto", "torch"):
         raise ConfigError(f"Backend {backend!r}: expected auto or torch.")
+    if uncertainty not in METHODS:
+        expected = ", ".join(METHODS)
+        raise ConfigError(f"--uncertainty: found {uncertainty!r}, expected one of {expected}.")
     chosen = choose_device(device)
     if model is not None:
-        return _load_one(find_bundle(model), chosen, cam)
+        return _load_one(find_bundle(model), chosen, cam, uncertainty)
     shipped = shipped_bundles()
     if not shipped:
         raise BundleError("No model bundle is installed. Name a bundle's folder with --model.")
-    return AutoPredictor([_load_one(folder, chosen, cam) for folder in shipped.values()])
+    return AutoPredictor(
+        [_load_one(folder, chosen, cam, uncertainty) for folder in shipped.values()]
+    )
 
 
-def _load_one(folder: Path, device: torch.device, cam: str) -> Predictor:
+def _load_one(folder: Path, device: torch.device, cam: str, uncertainty: str) -> Predictor:
     bundle = load_bundle(folder)
-    return Predictor(bundle, device=device, cam=_cam_findings(cam, bundle))
+    wanted = _cam_findings(cam, bundle)
+    return Predictor(bundle, device=device, cam=wanted, uncertainty=uncertainty)
 
 
 def _cam_findings(cam: str, bundle: Bundle) -> tuple[str, ...]:
@@ -398,8 +447,22 @@ def _input_name(name: str) -> str:
     return f"network_{name}"
 
 
-def _sigmoid(value: float) -> float:
-    return float(torch.sigmoid(torch.tensor(value, dtype=torch.float64)))
+def _abstentions(answered: FindingAnswers | None) -> list[Flag]:
+    """A set without a single answer is said, whatever the decision at the threshold."""
+    if answered is None:
+        return []
+    open_sets = {name: found for name, found in answered.sets.items() if found.abstains}
+    if answered.classes is not None:
+        open_sets = {"the diagnosis": answered.classes} if answered.classes.abstains else {}
+    return [
+        Flag(
+            "finding-abstains",
+            "warning",
+            f"No single answer for {name} at {found.coverage:.0%} coverage: "
+            f"{' or '.join(found.members) or 'unlike all calibration cases'}.",
+        )
+        for name, found in open_sets.items()
+    ]
 
 
 class _Clock:

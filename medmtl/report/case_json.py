@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from medmtl.core.prediction import FindingResult, ModelIdentity, Prediction, SegmentResult
+    from medmtl.core.prediction import (
+        FindingResult,
+        FindingUncertainty,
+        ModelIdentity,
+        Prediction,
+        SegmentResult,
+        SegmentUncertainty,
+    )
     from medmtl.core.study import Study
     from medmtl.core.volume import Volume
 
@@ -58,6 +66,7 @@ def _segment(segment: SegmentResult) -> dict[str, Any]:
         "volume_ml": _rounded(segment.volume_ml, 4),
         "voxels": segment.voxels,
         "mean_intensity": _rounded(segment.mean_intensity, 3),
+        **_uncertainty(segment.uncertainty),
     }
 
 
@@ -74,7 +83,46 @@ def _finding(finding: FindingResult, cam_files: Mapping[str, str]) -> dict[str, 
             "cam_energy_in_segments": energy,
             "measurements": list(finding.measurements),
         },
+        **_prediction_set(finding),
+        **_uncertainty(finding.uncertainty),
     }
+
+
+def _prediction_set(finding: FindingResult) -> dict[str, Any]:
+    """Nothing where the model has no conformal quantile."""
+    found = finding.prediction_set
+    if found is None:
+        return {}
+    return {
+        "prediction_set": list(found.members),
+        "coverage": found.coverage,
+        "abstains": found.abstains,
+    }
+
+
+def _uncertainty(found: SegmentUncertainty | FindingUncertainty | None) -> dict[str, Any]:
+    """Nothing where it was not asked for."""
+    if found is None:
+        return {}
+    return {"uncertainty": {name: _rounded(value, 6) for name, value in asdict(found).items()}}
+
+
+def _of_the_case(prediction: Prediction) -> dict[str, Any]:
+    """What only some models and runs have."""
+    record: dict[str, Any] = {}
+    if prediction.diagnosis_set is not None:
+        classes = prediction.diagnosis_set
+        record["diagnosis_set"] = {
+            "classes": list(classes.members),
+            "coverage": classes.coverage,
+            "abstains": classes.abstains,
+        }
+    if prediction.uncertainty is not None:
+        record["uncertainty"] = {
+            "method": prediction.uncertainty.method,
+            "members": list(prediction.uncertainty.members),
+        }
+    return record
 
 
 def case_record(
@@ -113,6 +161,7 @@ def case_record(
             for m in prediction.measurements
         ],
         "findings": [_finding(f, cam_files.get(f.name, {})) for f in prediction.findings],
+        **_of_the_case(prediction),
         "quality": {
             "flags": [
                 {"code": flag.code, "severity": flag.severity, "message": flag.message}

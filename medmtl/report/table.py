@@ -80,8 +80,21 @@ def case_row(record: Mapping[str, Any]) -> dict[str, Any]:
         "flags": ";".join(flags),
     }
     row |= {f"probability_{f['name']}": f["probability"] for f in record["findings"]}
+    row |= _sets_and_spread(record)
     row |= {m["name"]: m["value"] for m in record["measurements"] if m["name"] not in row}
     return row | _segment_columns(record["segments"], volumes)
+
+
+def _sets_and_spread(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of models with prediction sets and of runs with uncertainty only."""
+    columns: dict[str, Any] = {}
+    findings = record["findings"]
+    if any("abstains" in finding for finding in findings):
+        columns["abstains"] = ";".join(f["name"] for f in findings if f.get("abstains"))
+    if "diagnosis_set" in record:
+        columns["diagnosis_set"] = ";".join(record["diagnosis_set"]["classes"])
+    spread = {f["name"]: f["uncertainty"]["std"] for f in findings if "uncertainty" in f}
+    return columns | {f"probability_std_{name}": std for name, std in spread.items()}
 
 
 def _segment_columns(segments: list[Mapping[str, Any]], volumes: list[str]) -> dict[str, Any]:
