@@ -136,8 +136,8 @@ def _labels(row: VolumeRow, mask: NDArray[Any], schema: LabelSchema) -> list[Fin
         known = f"0 and {', '.join(str(label) for label in names)}" if names else "0"
         text = f"mask {row.segmentation}: found label {shown}, expected {_short(known)}"
         found.append(("unknown-label", text))
-    unasked = [names[int(v)] for v in values if names.get(int(v), "") not in row.annotated_segments]
-    unasked = [name for name in unasked if name]
+    there = [names[int(value)] for value in values if value in names]
+    unasked = [name for name in there if name not in row.annotated_segments]
     if unasked and not unknown:
         text = f"mask {row.segmentation} holds {', '.join(unasked)}, not in annotated_segments"
         found.append(("segment-not-annotated", text))
