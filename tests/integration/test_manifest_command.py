@@ -1,0 +1,74 @@
+"""`medmtl manifest` from the command line: exit status, files, and what is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medmtl.data.builders.table import BUILDERS
+from medmtl.data.manifest import read_manifest
+from pipelines.__main__ import main
+from pipelines.manifest import Dataset
+from tests.miniatures import image_values, write_image, write_mask
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr("sys.argv", ["medmtl", "manifest", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+def copy(root: Path, count: int = 6) -> Path:
+    for number in range(count):
+        stem = f"spleen_{number}.nii.gz"
+        write_image(root / "imagesTr" / stem, image_values(number))
+        write_mask(root / "labelsTr" / stem, 1)
+    entries = [{"image": f"imagesTr/spleen_{n}.nii.gz"} for n in range(count)]
+    header = {"labels": {"0": "background", "1": "spleen"}, "training": entries}
+    (root / "dataset.json").write_text(json.dumps(header))
+    return root
+
+
+def test_every_data_set_has_its_command() -> None:
+    assert {dataset.value for dataset in Dataset} == set(BUILDERS)
+
+
+def test_write_and_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = copy(tmp_path / "copy"), tmp_path / "manifest"
+    assert run(monkeypatch, "msd", "--root", root, "-o", out) == 0
+    assert len(read_manifest(out).cases) == 6
+    assert run(monkeypatch, "check", out, "--data-root", root) == 0
+    write_mask(root / "labelsTr" / "spleen_3.nii.gz", 5)
+    report = tmp_path / "report.json"
+    assert run(monkeypatch, "check", out, "--data-root", root, "--quick") == 0
+    assert run(monkeypatch, "check", out, "--data-root", root, "--json", report) == 1
+    found = json.loads(report.read_text())
+    assert found["n_cases"] == 6
+    assert [(row["case_id"], row["code"]) for row in found["problems"]] == [
+        ("spleen_3", "unknown-label")
+    ]
+
+
+def test_a_bad_case_is_named_left_out_and_status_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root, out = copy(tmp_path / "copy"), tmp_path / "manifest"
+    write_image(root / "imagesTr" / "spleen_2.nii.gz", image_values(2).astype("float32") * 1e4)
+    assert run(monkeypatch, "msd", "--root", root, "-o", out, "--json-logs") == 1
+    assert [case.case_id for case in read_manifest(out).cases] == [
+        f"spleen_{number}" for number in (0, 1, 3, 4, 5)
+    ]
+    said = [json.loads(line)["message"] for line in capfd.readouterr().err.splitlines()]
+    assert any("case spleen_2, volume image: extreme-intensity" in message for message in said)
+
+
+def test_nothing_to_start_with_is_status_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(monkeypatch, "kits", "--root", tmp_path, "-o", tmp_path / "m") == 2
+    assert run(monkeypatch, "kits", "--root", tmp_path / "no", "-o", tmp_path / "m") == 2
+    assert run(monkeypatch, "check", tmp_path, "--data-root", tmp_path) == 2
+    assert not (tmp_path / "m").exists()

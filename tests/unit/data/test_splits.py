@@ -1,0 +1,56 @@
+"""Folds: patients whole, kinds even, always the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medmtl.data.cases import Case, VolumeRow
+from medmtl.data.splits import with_folds
+
+
+def case(number: int, patient: int, *, ill: bool | None = None, split: str = "train") -> Case:
+    row = VolumeRow("image", f"{number}.nii.gz")
+    return Case(f"c{number}", f"p{patient}", split, None, (row,), {"ill": ill})
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 30), st.sampled_from([None, False, True])), min_size=1, max_size=60
+    )
+)
+def test_patients_stay_whole_and_folds_even(rows: list[tuple[int, bool | None]]) -> None:
+    cases = [case(place, patient, ill=ill) for place, (patient, ill) in enumerate(rows)]
+    folded = with_folds(cases)
+    assert [one.case_id for one in folded] == [one.case_id for one in cases]
+    folds = {(one.patient_id, one.fold) for one in folded}
+    patients = {one.patient_id for one in folded}
+    assert len(folds) == len(patients)
+    sizes = Counter(fold for _, fold in folds)
+    assert max(sizes.values()) - min(sizes.get(fold, 0) for fold in range(5)) <= 1
+    assert with_folds(folded) == folded
+
+
+def test_every_fold_has_as_many_of_each_kind() -> None:
+    folded = with_folds([case(n, n, ill=n % 4 == 0) for n in range(40)])
+    ill = Counter(one.fold for one in folded if one.findings["ill"])
+    well = Counter(one.fold for one in folded if not one.findings["ill"])
+    assert ill == dict.fromkeys(range(5), 2)
+    assert well == dict.fromkeys(range(5), 6)
+
+
+def test_only_the_training_part_has_folds() -> None:
+    folded = with_folds([case(0, 0), case(1, 1, split="test"), case(2, 2, split="val")])
+    assert [one.fold for one in folded] == [0, None, None]
+
+
+def test_two_numbers_of_one_person_share_a_fold() -> None:
+    cases = [case(n, n) for n in range(10)]
+    apart = with_folds(cases)
+    folded = with_folds(cases, together=[("p3", "p7"), ("p0", "elsewhere")])
+    assert apart[7].fold != apart[3].fold
+    assert folded[7].fold == folded[3].fold
+    changed = [one.case_id for one, other in zip(apart, folded, strict=True) if one != other]
+    assert changed == ["c7"]
