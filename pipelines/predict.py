@@ -25,11 +25,12 @@ from .model_source import TrackingUriOption, local_model
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from medmtl.core.study import Listing
     from medmtl.inference.batch import CaseOutcome
 
 logger = logging.getLogger("medmtl.predict")
 
-_LATER_FORMATS = ("seg", "sr", "pm")
+_DICOM_FORMATS = ("seg", "sr", "pm")
 
 
 def predict(
@@ -47,8 +48,15 @@ def predict(
     backend: Annotated[str, typer.Option(help="auto or torch.")] = "auto",
     formats: Annotated[
         str,
-        typer.Option(metavar="LIST", help="Of nifti,json,png, or all. case.json always comes."),
+        typer.Option(
+            metavar="LIST",
+            help="Of nifti,json,png,seg,sr,pm, or all. case.json always comes. seg, sr and pm "
+            "(DICOM segmentation, report, activation maps) need DICOM input; sr brings seg along.",
+        ),
     ] = "nifti,json,png",
+    seg_type: Annotated[
+        str, typer.Option(help="DICOM segmentation: binary (read everywhere) or labelmap (small).")
+    ] = "binary",
     cam: Annotated[
         str,
         typer.Option(
@@ -69,7 +77,8 @@ def predict(
 ) -> None:
     """Segment and diagnose every study in INPUT. Finished cases are not computed again."""
     set_up_logging(quiet=quiet, json_logs=json_logs)
-    chosen = _formats(formats)
+    _one_of("--seg-type", seg_type, ("binary", "labelmap"))
+    chosen = _formats(formats, seg_type=seg_type)
     _one_of("--device", device, ("auto", "cpu", "cuda"))
     _one_of("--backend", backend, ("auto", "torch"))
     _one_of("--uncertainty", uncertainty, ("none", "tta", "ensemble"))
@@ -81,6 +90,7 @@ def predict(
     chosen_model = None if model is None else local_model(model, tracking_uri=tracking_uri)
     analyser = load_predictor(chosen_model, device=device, backend=backend, cam=cam)
     listing = open_input(source)
+    _check_dicom_formats(formats, listing)
     for refusal in listing.refusals:
         logger.warning("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)
     outcomes = run_batch(
@@ -94,21 +104,35 @@ def predict(
     raise typer.Exit(SOME_FAILED if failed else OK)
 
 
-def _formats(text: str) -> tuple[str, ...]:
+def _formats(text: str, *, seg_type: str) -> tuple[str, ...]:
+    """The formats to write, in their own order; a report cites a segmentation and brings it."""
     from medmtl.core.errors import ConfigError
     from medmtl.inference.write_case import FORMATS
 
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if names == ("all",):
-        return FORMATS
-    for name in names:
-        if name in _LATER_FORMATS:
-            message = f"--formats: {name} is not written by this version; use {','.join(FORMATS)}."
-            raise ConfigError(message)
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    if names == {"all"}:
+        names = set(FORMATS)
+    for name in sorted(names):
         if name not in FORMATS:
             message = f"--formats: found {name!r}, expected a list of {','.join(FORMATS)}, or all."
             raise ConfigError(message)
-    return names
+    if "sr" in names:
+        names.add("seg")
+    seg = "seg" if seg_type == "binary" else "seg-labelmap"
+    return tuple(seg if name == "seg" else name for name in FORMATS if name in names)
+
+
+def _check_dicom_formats(formats: str, listing: Listing) -> None:
+    """DICOM results of NIfTI images would have no patient, study or frame of reference."""
+    from medmtl.core.errors import ConfigError
+
+    named = [name.strip() for name in formats.split(",") if name.strip() in _DICOM_FORMATS]
+    if named and listing.studies and all(study.kind == "nifti" for study in listing.studies):
+        message = (
+            f"--formats: {','.join(named)} needs DICOM input, for the patient, study and frame of "
+            "reference that a DICOM result shares with its source. Found NIfTI only; use nifti."
+        )
+        raise ConfigError(message)
 
 
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ from medmtl.inference.read_ahead import CaseReader, DecidedCase, ReadCase, read_
 from medmtl.inference.resume import model_key
 from medmtl.inference.summary import Summary
 from medmtl.inference.tally import Tally
-from medmtl.inference.write_case import FORMATS, write_case
+from medmtl.inference.write_case import DEFAULT_FORMATS, FORMATS, write_case
 from medmtl.report.table import Failure
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class BatchOptions:
         summary_every_s: The tables are rebuilt this often while the run goes on.
     """
 
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[str, ...] = DEFAULT_FORMATS
     restart: bool = False
     summary_every_s: float = 30.0
 

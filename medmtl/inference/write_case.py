@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from medmtl.inference.case_store import CASE_FILE
+from medmtl.inference.write_dicom import dicom_results
 from medmtl.report.case_json import as_json_bytes, case_record
 from medmtl.report.durable import durable_file
 from medmtl.report.nifti import write_activation_map, write_label_map
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from medmtl.core.prediction import Prediction, VolumePrediction
     from medmtl.core.study import Study
 
-__all__ = ["FORMATS", "write_case"]
+__all__ = ["DEFAULT_FORMATS", "FORMATS", "write_case"]
 
-FORMATS = ("nifti", "json", "png")
-"""What can be written; "json" always is, because it proves that a case is whole."""
+DEFAULT_FORMATS = ("nifti", "json", "png")
+"""What is written unless asked otherwise; "json" always is: it proves that a case is whole."""
+FORMATS = (*DEFAULT_FORMATS, "seg", "sr", "pm")
+"""What can be written; "seg-labelmap" in place of "seg" writes a label map segmentation."""
 
 
 def write_case(
@@ -39,14 +42,16 @@ def write_case(
         folder: Does not exist yet; made here.
         study: The study that was analysed.
         prediction: The answer.
-        formats: Of FORMATS.
+        formats: Of FORMATS. The DICOM ones are left out with a flag where there is no DICOM source.
         resume: Stored in case.json, see `CaseStore.is_finished`.
         read_s: Seconds that reading the volumes took.
 
     Raises:
         OSError: If a file cannot be written.
+        InputRefusedError: If a DICOM source that must be cited is not there any more.
     """
     start_s = time.perf_counter()
+    dicom, prediction = dicom_results(study, prediction, formats=formats)
     folder.mkdir()
     cam_files: dict[str, dict[str, str]] = {}
     for part in prediction.volumes:
@@ -55,6 +60,7 @@ def write_case(
             _write_nifti(folder, part, prediction, cam_files)
         if "png" in formats:
             write_preview(folder / part.volume.id / "preview.png", study.case_id, prediction, part)
+        dicom.write(folder / part.volume.id, part, prediction)
     timings_s = {"read": read_s, **prediction.timings_s}
     timings_s.pop("total", None)
     timings_s["write"] = time.perf_counter() - start_s

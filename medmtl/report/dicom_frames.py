@@ -119,7 +119,7 @@ def _encoded(**elements: Any) -> bytes:
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_dataset(buffer, dataset)
-    return buffer.getvalue()
+    return bytes(buffer.getvalue())
 
 
 def _segment(number: int) -> bytes:

@@ -9,22 +9,21 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import highdicom
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 
-from medmtl.core.errors import OutputError
+from medmtl.core.errors import MedmtlError
 from medmtl.report.durable import durable_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from highdicom.base import SOPClass
+    from highdicom import AlgorithmIdentificationSequence
 
     from medmtl.core.geometry import Geometry
     from medmtl.core.prediction import ModelIdentity
@@ -45,7 +44,7 @@ _TYPE_2 = (
 )  # fmt: skip
 
 
-class NoDicomSourceError(OutputError):
+class NoDicomSourceError(MedmtlError):
     """A DICOM object was asked for, but the source cannot be cited in it."""
 
 
@@ -126,6 +125,11 @@ class DicomSource:
         )  # fmt: skip
 
     @property
+    def model_uid(self) -> UID:
+        """The model as a device, whatever it looks at."""
+        return _uid("model", self.model.name, self.model.version, self.model.sha256)
+
+    @property
     def description(self) -> str:
         """Series description of every object, at most 64 characters."""
         return f"medmtl {self.model.name[:24]} {self.model.version[:12]} RESEARCH USE ONLY"[:64]
@@ -135,7 +139,7 @@ class DicomSource:
         """Software Versions: medmtl and the model."""
         return [f"medmtl {medmtl_version()}"[:64], f"{self.model.name} {self.model.version}"[:64]]
 
-    def equipment(self) -> dict[str, object]:
+    def equipment(self) -> dict[str, Any]:
         """The equipment arguments of highdicom's images."""
         return {
             "manufacturer": "medmtl",
@@ -144,9 +148,11 @@ class DicomSource:
             "device_serial_number": self.model.sha256[:64],
         }
 
-    def algorithm(self) -> highdicom.AlgorithmIdentificationSequence:
+    def algorithm(self) -> AlgorithmIdentificationSequence:
         """Name, version and checksum of the model (PS3.3 10.16)."""
-        return highdicom.AlgorithmIdentificationSequence(
+        from highdicom import AlgorithmIdentificationSequence  # takes a second
+
+        return AlgorithmIdentificationSequence(
             name=self.model.name[:64],
             family=codes.DCM.ArtificialIntelligence,
             version=self.model.version[:64],
@@ -182,7 +188,7 @@ class DicomSource:
             [_series_item(series, instances) for series, instances in by_series.items()]
         )
 
-    def finish(self, dataset: SOPClass) -> None:
+    def finish(self, dataset: Dataset) -> None:
         """Give an object the patient and study of its source, and take the clock out of it."""
         dataset.SpecificCharacterSet = "ISO_IR 192"
         for keyword in _TYPE_2:
