@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ from .console import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from medmtl.data.manifest import Case
     from medmtl.metrics.scores import CaseScore
@@ -47,6 +47,17 @@ def evaluate(
     ] = Path(),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     cam: Annotated[str, typer.Option(help="all, or none to leave evidence out (faster).")] = "all",
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Group by this column of cases.csv, or by age_years=40,65; may be repeated. "
+            "Default: every column that splits the cases.",
+        ),
+    ] = None,
+    min_group: Annotated[
+        int, typer.Option(min=1, help="Groups of fewer patients are not shown.")
+    ] = 5,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
 ) -> None:
@@ -61,6 +72,8 @@ def evaluate(
     from medmtl.inference.evaluate import Evaluation
     from medmtl.inference.evaluation_report import metrics_record, write_report
     from medmtl.inference.predictor import load_predictor
+    from medmtl.inference.subgroup_columns import choose_columns, known_columns
+    from medmtl.report.table import Failure
 
     analyser = load_predictor(model, device=device, cam=cam)
     evaluation = Evaluation(
@@ -69,7 +82,9 @@ def evaluate(
         data_root=data_root,
         records=out / ".medmtl" / "scores",
     )
+    choose_columns(known_columns(cases, ()), _of_manifest(by))  # a wrong name is said at once
     results = _follow(evaluation.run(cases), total=len(cases))
+    scores = [result for result in results if not isinstance(result, Failure)]
     record = metrics_record(
         results,
         model=analyser.identity,
@@ -77,10 +92,32 @@ def evaluate(
         manifest_sha256=manifest_sha256(manifest),
         split=name,
         tolerance_mm=evaluation.tolerance_mm,
+        columns=choose_columns(known_columns(cases, scores), by),
+        min_patients=min_group,
     )
-    write_report(out, record, results)
-    console.print_json(data={key: record[key] for key in ("split", "n_cases", "n_failed")})
+    write_report(out, record, results, records=evaluation.records)
+    _say(record)
     raise typer.Exit(SOME_FAILED if record["n_failed"] else OK)
+
+
+def _of_manifest(by: list[str] | None) -> list[str] | None:
+    """Columns that can be checked before anything is computed; slice_mm comes from the images."""
+    return None if by is None else [text for text in by if text.partition("=")[0] != "slice_mm"]
+
+
+def _say(record: Mapping[str, Any]) -> None:
+    """The warnings, and the few numbers that matter most with their intervals."""
+    for warning in record["warnings"]:
+        logger.warning("%s", warning["message"])
+    diagnosis = record["diagnosis"]
+    main = {
+        "mean_dice": record["segmentation"]["mean_dice"],
+        "accuracy": diagnosis.get("accuracy"),
+        "macro_auroc": diagnosis["macro_auroc"],
+    }
+    numbers = {name: part for name, part in main.items() if part and part["value"] is not None}
+    counts = {key: record[key] for key in ("split", "n_cases", "n_failed")}
+    console.print_json(data={**counts, **numbers})
 
 
 def _check_root(cases: Sequence[Case], data_root: Path) -> None:

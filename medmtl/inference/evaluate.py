@@ -16,6 +16,7 @@ from medmtl.data.volume_file import read_volume_file
 from medmtl.inference.failure import attempt
 from medmtl.inference.resume import model_key
 from medmtl.inference.score_case import check_truth, score_case
+from medmtl.inference.score_picture import save_picture
 from medmtl.inference.score_record import load_score, save_score, score_key
 from medmtl.metrics.surface import TOLERANCE_MM
 
@@ -41,7 +42,7 @@ class Evaluation:
         analyser: The loaded model.
         manifest: Whose label schema gives the truth its meaning.
         data_root: Folder that the manifest's paths start from.
-        records: Folder of the scores of finished cases; None to keep none.
+        records: Folder of the scores and pictures of finished cases; None to keep none.
         tolerance_mm: Of the normalised surface Dice.
     """
 
@@ -71,24 +72,20 @@ class Evaluation:
             settings=[self.tolerance_mm],
         )
         known = load_score(self.records, case.case_id, key=key) if self.records else None
-        score = known or self._compute(case)
-        if self.records and known is None:
-            save_score(self.records, score, key=key)
-        return score
+        return known or self._compute(case, key)
 
-    def _compute(self, case: Case) -> CaseScore:
+    def _compute(self, case: Case, key: str) -> CaseScore:
         images = self._images(case)
         truths = self._truths(case, images)
         study = self._study(case, images)
         chosen = [ref.read() for ref in self.analyser.select(study)]
         prediction = self.analyser.analyse(study, chosen)
-        return score_case(
-            case,
-            prediction,
-            truths,
-            schema=self.manifest.schema,
-            tolerance_mm=self.tolerance_mm,
-        )
+        schema = self.manifest.schema
+        score = score_case(case, prediction, truths, schema=schema, tolerance_mm=self.tolerance_mm)
+        if self.records:
+            save_picture(self.records, case, prediction, truths, schema=schema)
+            save_score(self.records, score, key=key)
+        return score
 
     def _images(self, case: Case) -> dict[str, Volume]:
         """Images by volume id, named and typed as the manifest says."""

@@ -1,16 +1,21 @@
-"""metrics.json and cases.csv of an evaluation."""
+"""metrics.json, cases.csv and report.html of an evaluation."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from medmtl.inference.case_store import output_errors
+from medmtl.inference.evaluation_html import report_page
+from medmtl.metrics.agreement import LIMIT_SDS
 from medmtl.metrics.classification import ECE_BINS
 from medmtl.metrics.intervals import RESAMPLES, SEED
+from medmtl.metrics.lesions import MIN_IOU
 from medmtl.metrics.scores import CaseScore
+from medmtl.metrics.subgroups import MIN_PATIENTS, summarise_subgroups
 from medmtl.metrics.summary import summarise
 from medmtl.report.durable import replace_file
 from medmtl.report.table import Failure
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from medmtl.core.labels import LabelSchema
     from medmtl.core.prediction import ModelIdentity
     from medmtl.data.cases import Manifest
+    from medmtl.metrics.subgroups import Column
 
     Result = CaseScore | Failure
 
@@ -29,6 +35,14 @@ __all__ = ["cases_table", "metrics_record", "write_report"]
 
 SCHEMA_VERSION = 1
 CASES_FILE = "cases.csv"
+REPORT_FILE = "report.html"
+FEW_CASES = 50
+"""Below this a 95 % interval of a share is wider than about 28 points at its worst."""
+
+
+_SEGMENT_COLUMNS = (
+    "dice", "hd95_mm", "nsd", "truth_ml", "predicted_ml", "jaccard", "assd_mm",
+)  # fmt: skip
 
 
 def metrics_record(
@@ -39,6 +53,8 @@ def metrics_record(
     manifest_sha256: str,
     split: str,
     tolerance_mm: float,
+    columns: Sequence[Column] = (),
+    min_patients: int = MIN_PATIENTS,
 ) -> dict[str, Any]:
     """The content of metrics.json.
 
@@ -49,11 +65,14 @@ def metrics_record(
         manifest_sha256: Of its files.
         split: Which cases.
         tolerance_mm: Of the normalised surface Dice.
+        columns: What to group by.
+        min_patients: Groups of fewer patients are suppressed.
     """
     scores = [result for result in results if isinstance(result, CaseScore)]
     schema = manifest.schema
     answered = {finding.name for score in scores for finding in score.findings}
     findings = [name for name in schema.finding_names if name in answered]
+    is_exclusive = schema.findings_exclusive and len(findings) == len(schema.findings)
     return {
         "schema_version": SCHEMA_VERSION,
         "model": {"name": model.name, "version": model.version, "sha256": model.sha256},
@@ -62,15 +81,26 @@ def metrics_record(
         "n_cases": len(scores),
         "n_patients": len({score.patient_id for score in scores}),
         "n_failed": len(results) - len(scores),
-        **summarise(
-            scores,
-            findings=findings,
-            is_exclusive=schema.findings_exclusive and len(findings) == len(schema.findings),
+        "warnings": _warnings(len(scores)),
+        **summarise(scores, findings=findings, is_exclusive=is_exclusive),
+        "subgroups": summarise_subgroups(
+            scores, columns, findings=findings, is_exclusive=is_exclusive, min_patients=min_patients
         ),
         "per_case": CASES_FILE,
         "not_evaluated": _not_evaluated(scores, schema, findings),
         "rules": _rules(tolerance_mm),
     }
+
+
+def _warnings(n_cases: int) -> list[dict[str, str]]:
+    """What a reader must know before any number."""
+    if n_cases >= FEW_CASES:
+        return []
+    message = (
+        f"Only {n_cases} cases were measured, fewer than {FEW_CASES}: the intervals are wide and "
+        "themselves uncertain. Take no difference between models, findings or groups as shown."
+    )
+    return [{"code": "few-cases", "message": message}]
 
 
 def _not_evaluated(
@@ -87,10 +117,12 @@ def _not_evaluated(
 
 def _rules(tolerance_mm: float) -> dict[str, Any]:
     return {
-        "both_masks_empty": "no Dice, HD95 or NSD",
-        "one_mask_empty": "Dice 0, NSD 0, no HD95, counted as missed",
+        "both_masks_empty": "no Dice, distance, NSD or volume error",
+        "one_mask_empty": "Dice 0, NSD 0, no HD95 or ASSD, counted as missed",
         "unknown_truth": "enters no number",
         "nsd_tolerance_mm": tolerance_mm,
+        "lesion_match": f"pieces of 26 neighbours, one to one, IoU above {MIN_IOU}",
+        "limits_of_agreement": f"bias ± {LIMIT_SDS} standard deviations of the volume error",
         "ece_bins_of_equal_width": ECE_BINS,
         "ci95": f"percentile bootstrap over patients, {RESAMPLES} resamples, seed {SEED}",
     }
@@ -118,21 +150,36 @@ def _row(result: Result) -> dict[str, Any]:
         "patient_id": result.patient_id,
         "status": "done",
         "not_analysed": ";".join(result.not_analysed),
+        "flags": ";".join(result.flags),
+        "slice_mm": result.slice_mm,
+        "mean_dice": result.mean_dice,
     }
     for segment in result.segments:
-        for name in ("dice", "hd95_mm", "nsd", "truth_ml", "predicted_ml"):
+        for name in _SEGMENT_COLUMNS:
             row[f"{name}_{segment.volume_id}_{segment.segment}"] = getattr(segment, name)
+        if segment.lesions is not None:
+            for name, value in asdict(segment.lesions).items():
+                row[f"lesions_{name}_{segment.volume_id}_{segment.segment}"] = value
     for finding in result.findings:
         row[f"truth_{finding.name}"] = None if finding.truth is None else int(finding.truth)
         row[f"probability_{finding.name}"] = finding.probability
         row[f"decision_{finding.name}"] = int(finding.decision)
         row[f"pointing_game_{finding.name}"] = finding.pointing_game
         row[f"energy_in_segments_{finding.name}"] = finding.energy_in_segments
+        row[f"energy_in_true_segments_{finding.name}"] = finding.energy_in_true_segments
     return row
 
 
-def write_report(out: Path, record: dict[str, Any], results: Sequence[Result]) -> None:
-    """Write cases.csv, then metrics.json.
+def write_report(
+    out: Path, record: dict[str, Any], results: Sequence[Result], *, records: Path | None = None
+) -> None:
+    """Write cases.csv and report.html, then metrics.json.
+
+    Args:
+        out: Folder to write to.
+        record: The content of metrics.json.
+        results: One score or failure per case.
+        records: Folder of scores and pictures; None for a report without pictures.
 
     Raises:
         OutputError: If the folder cannot be written.
@@ -140,5 +187,6 @@ def write_report(out: Path, record: dict[str, Any], results: Sequence[Result]) -
     with output_errors("Evaluation"):
         out.mkdir(parents=True, exist_ok=True)
         replace_file(out / CASES_FILE, cases_table(results))
+        replace_file(out / REPORT_FILE, report_page(record, results, records=records).encode())
         text = json.dumps(record, indent=1, allow_nan=False)
         replace_file(out / "metrics.json", text.encode() + b"\n")

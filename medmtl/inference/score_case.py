@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medmtl.core.volume import Volume
     from medmtl.data.cases import Case
 
-__all__ = ["check_truth", "score_case"]
+__all__ = ["answers_by_row", "check_truth", "score_case"]
 
 
 def check_truth(truth: Volume, image: Geometry, *, schema: LabelSchema, source: str) -> None:
@@ -79,7 +79,7 @@ def score_case(
             is not on the grid of its truth.
     """
     _check_common_names(prediction, schema)
-    answered = _answers_by_row(case, prediction)
+    answered = answers_by_row(case, prediction)
     segments: list[SegmentScore] = []
     for row in case.volumes:
         if row.volume_id in truths and row.volume_id in answered:
@@ -109,7 +109,7 @@ def _slice_mm(volumes: Sequence[VolumePrediction]) -> float | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _answers_by_row(case: Case, prediction: Prediction) -> dict[str, VolumePrediction]:
+def answers_by_row(case: Case, prediction: Prediction) -> dict[str, VolumePrediction]:
     """Answers by the manifest's volume id; a model may call a volume by a name of its own."""
     ids = {row.image: row.volume_id for row in case.volumes}
     return {ids.get(v.volume.path, v.volume.id): v for v in prediction.volumes}

@@ -29,6 +29,7 @@ __all__ = [
     "confusion",
     "expected_calibration_error",
     "known",
+    "known_pairs",
     "sensitivity",
     "specificity",
 ]
@@ -44,7 +45,7 @@ def known(truth: Sequence[bool | None]) -> NDArray[np.intp]:
 
 def auroc(truth: Sequence[bool | None], probability: ArrayLike) -> float | None:
     """Area under the ROC curve; None unless both truth values occur."""
-    labels, scores = _known_pairs(truth, probability)
+    labels, scores = known_pairs(truth, probability)
     if labels.all() or not labels.any():  # also where nothing is known
         return None
     return float(roc_auc_score(labels, scores))
@@ -52,7 +53,7 @@ def auroc(truth: Sequence[bool | None], probability: ArrayLike) -> float | None:
 
 def auprc(truth: Sequence[bool | None], probability: ArrayLike) -> float | None:
     """Average precision; None unless both truth values occur."""
-    labels, scores = _known_pairs(truth, probability)
+    labels, scores = known_pairs(truth, probability)
     if labels.all() or not labels.any():
         return None
     return float(average_precision_score(labels, scores))
@@ -60,7 +61,7 @@ def auprc(truth: Sequence[bool | None], probability: ArrayLike) -> float | None:
 
 def brier(truth: Sequence[bool | None], probability: ArrayLike) -> float | None:
     """Mean squared distance of probability and truth; None where nothing is known."""
-    labels, scores = _known_pairs(truth, probability)
+    labels, scores = known_pairs(truth, probability)
     if not len(labels):
         return None
     return float(brier_score_loss(labels, scores, pos_label=True))
@@ -68,13 +69,13 @@ def brier(truth: Sequence[bool | None], probability: ArrayLike) -> float | None:
 
 def sensitivity(truth: Sequence[bool | None], decision: ArrayLike) -> float | None:
     """Share of the present that were called present; None where none is present."""
-    labels, decisions = _known_pairs(truth, decision)
+    labels, decisions = known_pairs(truth, decision)
     return float((decisions[labels] > 0).mean()) if labels.any() else None
 
 
 def specificity(truth: Sequence[bool | None], decision: ArrayLike) -> float | None:
     """Share of the absent that were called absent; None where none is absent."""
-    labels, decisions = _known_pairs(truth, decision)
+    labels, decisions = known_pairs(truth, decision)
     return float((decisions[~labels] <= 0).mean()) if not labels.all() else None
 
 
@@ -86,7 +87,7 @@ def balanced_accuracy(truth: Sequence[bool | None], decision: ArrayLike) -> floa
 
 def confusion(truth: Sequence[bool | None], decision: ArrayLike) -> list[list[int]]:
     """Counts [[present called present, called absent], [absent called present, called absent]]."""
-    labels, decisions = _known_pairs(truth, decision)
+    labels, decisions = known_pairs(truth, decision)
     if not len(labels):
         return [[0, 0], [0, 0]]
     counts: list[list[int]] = confusion_matrix(labels, decisions > 0, labels=[True, False]).tolist()
@@ -105,7 +106,7 @@ def expected_calibration_error(
         probability: In 0..1, same length.
         bins: Number of bins of equal width over 0..1.
     """
-    labels, scores = _known_pairs(truth, probability)
+    labels, scores = known_pairs(truth, probability)
     if not len(labels):
         return None
     index = bin_index(scores, bins=bins)
@@ -118,7 +119,7 @@ def bin_index(probability: NDArray[np.float64], *, bins: int = ECE_BINS) -> NDAr
     return np.clip((probability * bins).astype(np.intp), 0, bins - 1)
 
 
-def _known_pairs(
+def known_pairs(
     truth: Sequence[bool | None], values: ArrayLike
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Truth and values where the truth is known.
