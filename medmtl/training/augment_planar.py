@@ -35,7 +35,6 @@ class PlanarMR(BaseModel):
         elastic: Share of patches with a smooth deformation.
         reverse_slices: Share of the samples with the slices in reverse order. That is a mirror
             image, so 0 unless stacks of both directions occur and nothing named has a side.
-        covariate_dropout: Share of the samples whose covariates are made unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,7 +49,6 @@ class PlanarMR(BaseModel):
     log_stretch: NonNegativeFloat = 0.08
     elastic: float = Field(default=0.15, ge=0, le=1)
     reverse_slices: float = Field(default=0.0, ge=0, le=1)
-    covariate_dropout: float = Field(default=0.2, ge=0, le=1)
 
 
 class PlanarAugment:
@@ -68,9 +66,7 @@ class PlanarAugment:
         settings = self.settings
         is_anywhere = bool(rng.random() < settings.anywhere)
         options = PlaneAugmentation(
-            **settings.model_dump(
-                exclude={"name", "anywhere", "reverse_slices", "covariate_dropout"}
-            ),
+            **settings.model_dump(exclude={"name", "anywhere", "reverse_slices"}),
             anywhere=float(is_anywhere),
         )
         seed = int(rng.integers(2**63))
@@ -86,15 +82,11 @@ class PlanarAugment:
             images.append(vary_intensity(patch, rng).flip(order))
             labels.append(None if mask is None else truth.byte().flip(order))
             spacings.append(sample.spacing_mm[number] * torch.tensor([1.0, along_j, along_i]))
-        covariates = sample.covariates
-        if rng.random() < settings.covariate_dropout:
-            covariates = {name: torch.full((1,), torch.nan) for name in covariates}
         changed = replace(
             sample,
             images=tuple(images),
             labels=tuple(labels),
             spacing_mm=torch.stack(spacings),
-            covariates=covariates,
         )
         return without_diagnosis(changed) if is_anywhere else changed
 

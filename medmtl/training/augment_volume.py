@@ -49,7 +49,6 @@ class _VolumeSettings(BaseModel):
         log_scale: Largest logarithm of the scale; the spacing follows, so volumes stay true.
         flips: Axes of the network grid that are mirrored in half of the samples. Empty, since most
             anatomy has sides; name an axis only where no segment and no finding does.
-        covariate_dropout: Share of the samples whose covariates are made unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,7 +57,6 @@ class _VolumeSettings(BaseModel):
     angle_rad: NonNegativeFloat = 0.26
     log_scale: NonNegativeFloat = 0.2
     flips: tuple[Literal["k", "j", "i"], ...] = ()
-    covariate_dropout: float = Field(default=0.2, ge=0, le=1)
 
 
 class VolumeCT(_VolumeSettings):
@@ -152,15 +150,11 @@ class VolumeAugment:
             images.append(self._vary(image, rng).flip(flips))
             labels.append(None if mask is None else mask.flip(flips))
             spacings.append(mm)
-        covariates = sample.covariates
-        if rng.random() < settings.covariate_dropout:
-            covariates = {name: torch.full((1,), torch.nan) for name in covariates}
         changed = replace(
             sample,
             images=tuple(images),
             labels=tuple(labels),
             spacing_mm=torch.stack(spacings),
-            covariates=covariates,
         )
         return changed if is_whole else without_diagnosis(changed)
 

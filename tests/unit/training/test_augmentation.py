@@ -78,13 +78,12 @@ def test_volumes_in_ml_stay_those_of_the_patient(name: str, spacing_mm: tuple[fl
     shape = (40, 48, 44) if spacing_mm == ISOTROPIC else (12, 64, 60)
     radius_mm = 26.0 if spacing_mm == ISOTROPIC else 36.0
     sample = make_sample(shape=shape, spacing_mm=spacing_mm, radius_mm=radius_mm)
-    sizes = set()
-    for seed in range(6):
-        changed = _augmented(name, sample, seed, space=1.0)
-        sizes.add(round(float(changed.spacing_mm.prod()), 3))
-        for label in (1, 2):
-            assert _ml(changed, label) == pytest.approx(_ml(sample, label), rel=0.04)
-    assert len(sizes) == 6  # every seed scaled
+    views = [_augmented(name, sample, seed, space=1.0) for seed in range(10)]
+    assert len({float(view.spacing_mm.prod()) for view in views}) == 10  # every seed scaled
+    for label in (1, 2):
+        ratios = [_ml(view, label) / _ml(sample, label) for view in views]
+        assert np.mean(ratios) == pytest.approx(1, abs=0.015)
+        assert np.abs(np.array(ratios) - 1).max() < 0.08  # the nearest voxel is half a voxel off
 
 
 def test_planar_patches_keep_the_ml_too() -> None:
@@ -262,15 +261,6 @@ def test_a_case_without_masks_is_augmented_too() -> None:
     sample = replace(make_sample(shape=(6, 60, 60), spacing_mm=THICK), labels=(None,))
     for name in SETTINGS:
         assert _augmented(name, sample, 0).labels == (None,)
-
-
-def test_covariates_are_dropped_as_often_as_said() -> None:
-    sample = make_sample(shape=(4, 8, 8))
-    dropped = [
-        bool(_augmented("volume_ct", sample, seed).covariates["height_cm"].isnan())
-        for seed in range(100)
-    ]
-    assert 8 <= sum(dropped) <= 35
 
 
 def test_every_name_is_built_from_its_defaults() -> None:
