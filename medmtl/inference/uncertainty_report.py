@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
+from statistics import fmean, pstdev
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,9 +110,9 @@ def finding_uncertainty(
 
 def _spread(probabilities: list[float], decisions: list[bool]) -> FindingUncertainty:
     return FindingUncertainty(
-        mean=float(np.mean(probabilities)),
-        std=float(np.std(probabilities)),
+        mean=fmean(probabilities),
+        std=pstdev(probabilities),
         low=min(probabilities),
         high=max(probabilities),
-        agreement=float(np.mean([decision == decisions[0] for decision in decisions])),
+        agreement=fmean(decision == decisions[0] for decision in decisions),
     )
