@@ -94,7 +94,7 @@ def build_amos_manifest(data: DataCopy) -> tuple[Manifest, list[str]]:
         raise ConfigError(f"No usable AMOS case: found {found}. Give the folder amos22.")
     manifest = Manifest(
         name="amos",
-        licence="see README: stated differently by its authors in different places",
+        licence="CC BY 4.0 (Zenodo); the page of the paper says CC BY-NC: ask the authors",
         citation=_CITATION,
         source="https://doi.org/10.5281/zenodo.7155725",
         modality="",
@@ -105,12 +105,12 @@ def build_amos_manifest(data: DataCopy) -> tuple[Manifest, list[str]]:
 
 
 def _compare_labels(header: Any, problems: list[str]) -> None:
-    """dataset.json must number the organs as AMOS 2022 does; a first word each tells them apart."""
+    """dataset.json must number the organs as AMOS 2022 does; it spells label 8 "arota"."""
     stated = header.get("labels") if isinstance(header, dict) else None
     if not isinstance(stated, dict):
         problems.append("no dataset.json: the label order of AMOS 2022 is taken")
         return
-    first = {"1": "spleen", "6": "liver", "8": "aorta", "10": "pancreas", "13": "duodenum"}
+    first = {"1": "spleen", "6": "liver", "7": "stomach", "10": "pancreas", "13": "duodenum"}
     wrong = [
         value for value, name in first.items() if name not in str(stated.get(value, "")).lower()
     ]

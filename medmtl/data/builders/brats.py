@@ -97,7 +97,7 @@ def build_brats_manifest(data: DataCopy) -> tuple[Manifest, list[str]]:
         )
     manifest = Manifest(
         name="brats2020",
-        licence="see README: access by registration, terms of the challenge",
+        licence="terms of the challenge, by registration; no open licence known",
         citation=_CITATION,
         source="https://www.med.upenn.edu/cbica/brats2020/data.html",
         modality="MR",

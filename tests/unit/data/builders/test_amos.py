@@ -16,7 +16,7 @@ from tests.miniatures import image_values, write_image, write_mask
 
 LABELS = (
     "background", "spleen", "right kidney", "left kidney", "gall bladder", "esophagus", "liver",
-    "stomach", "aorta", "postcava", "pancreas", "right adrenal gland", "left adrenal gland",
+    "stomach", "arota", "postcava", "pancreas", "right adrenal gland", "left adrenal gland",
     "duodenum", "bladder", "prostate/uterus",
 )  # fmt: skip
 
