@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from medmtl.networks.backbones import (
@@ -24,6 +24,7 @@ from medmtl.networks.measurements import MEASUREMENTS, MeasurementSet
 from medmtl.networks.planar import PlanarDynUNetConfig
 from medmtl.networks.pooling import PooledSums, Pooling
 from medmtl.networks.slice_context import SliceContext
+from medmtl.networks.soft_sharing import Partner, Sharing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,7 @@ class NetworkConfig(BaseModel):
         findings: Finding names in output order; empty switches the diagnosis off.
         has_segmentation: False switches the masks off.
         head: The diagnosis head; None switches it off.
+        sharing: "hard" is one encoder for both tasks; "soft" and "cross_stitch" are two.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +65,13 @@ class NetworkConfig(BaseModel):
     findings: tuple[str, ...] = ()
     has_segmentation: bool = True
     head: HeadConfig | None = None
+    sharing: Sharing = "hard"
+
+    @model_validator(mode="after")
+    def _can_share(self) -> NetworkConfig:
+        if self.sharing == "cross_stitch" and self.backbone.name == "swin_unetr":
+            raise ValueError("sharing cross_stitch needs a convolutional encoder, not swin_unetr.")
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +109,10 @@ class JointNet(nn.Module):
             in_channels=2 * config.slice_context + 1, out_channels=len(config.segments) + 1
         )
         self.backbone = module
+        is_stitched = config.sharing == "cross_stitch"
+        self.partner = (
+            None if config.sharing == "hard" else Partner(module, is_stitched=is_stitched)
+        )
         self.poolings = nn.ModuleList()
         self.measure: MeasurementSet | None = None
         self.head: DiagnosisHead | None = None
@@ -151,21 +164,41 @@ class JointNet(nn.Module):
         return self.measure.names if self.measure else ()
 
     def encode(self, image_bckji: Tensor) -> list[Tensor]:
-        """Shared feature maps of one volume, fine to coarse."""
+        """Feature maps of one volume, fine to coarse, as `decode` and `pool` take them.
+
+        With two encoders those of the segmentation, then those of the diagnosis.
+        """
         return self.encode_stem(self.context(image_bckji))
 
     def encode_stem(self, stem_bckji: Tensor) -> list[Tensor]:
         """Feature maps of a tile, cut from what `context` makes of the whole volume."""
+        if self.partner is not None:
+            return self.partner.encode(self.backbone, stem_bckji)
         return cast("Backbone", self.backbone).encode(stem_bckji)
+
+    def _levels(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """What the segmentation reads of `encode`, and what the diagnosis reads."""
+        depth = len(cast("Backbone", self.backbone).channels)
+        return features[:depth], features[-depth:]
+
+    def diagnosis_features(self, features: list[Tensor]) -> list[Tensor]:
+        """The feature maps of `encode` that the diagnosis pools, fine to coarse."""
+        return self._levels(features)[1]
+
+    def sharing_penalty(self) -> Tensor | None:
+        """Squared distance of two tied encoders, to be added to the loss with a small weight."""
+        if self.partner is None or self.config.sharing != "soft":
+            return None
+        return self.partner.distance(self.backbone)
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Segmentation logits (B, C, K, J, I) of one volume."""
-        return cast("Backbone", self.backbone).decode(features)
+        return cast("Backbone", self.backbone).decode(self._levels(features)[0])
 
     def decode_deep(self, features: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Segmentation logits of one volume, and those of the deep heads on their own grids."""
         backbone = cast("Backbone", self.backbone)
-        levels = backbone.decode_levels(features)
+        levels = backbone.decode_levels(self._levels(features)[0])
         deep = [head(level) for head, level in zip(self.deep_heads, levels[1:], strict=False)]
         return backbone.classify(levels[0]), deep
 
@@ -182,7 +215,7 @@ class JointNet(nn.Module):
         levels = self.config.head.levels if self.config.head else ()
         sums = []
         for pooling, level in zip(self.poolings, levels, strict=False):
-            feature = features[level]
+            feature = self.diagnosis_features(features)[level]
             scaled = weight
             if weight is not None:
                 k, j, i = feature.shape[2:]
