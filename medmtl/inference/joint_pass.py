@@ -73,7 +73,7 @@ def joint_pass(
     wants_cam = bool(cam_findings) and max(p.array_kji.size for p in inputs) <= CAM_MAX_VOXELS
     passes = [_one_volume(net, prepared, device) for prepared in inputs]
     # Gradients start from the features and the masks, both finished: no pass through the decoder.
-    leaves = [_leaves(features, logits, cam) for features, logits in passes] if wants_cam else []
+    leaves = [_leaves(net, *one, cam) for one in passes] if wants_cam else []
     with torch.set_grad_enabled(wants_cam):
         probabilities = [leaf.probabilities for leaf in leaves] or [
             logits.softmax(dim=1) for _, logits in passes
@@ -129,8 +129,11 @@ def _one_volume(
     return features, net.decode(features)
 
 
-def _leaves(features: list[Tensor] | _Pooled, logits: Tensor, cam: CamSettings) -> _Leaves:
-    levels = [] if isinstance(features, _Pooled) else [features[level] for level in cam.levels]
+def _leaves(
+    net: JointNet, features: list[Tensor] | _Pooled, logits: Tensor, cam: CamSettings
+) -> _Leaves:
+    read = [] if isinstance(features, _Pooled) else net.diagnosis_features(features)
+    levels = [read[level] for level in cam.levels] if read else []
     return _Leaves(
         [level.requires_grad_() for level in levels], logits.softmax(dim=1).requires_grad_()
     )
