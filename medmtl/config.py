@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from medmtl.balancing.configs import BalancerConfig, SumConfig
+from medmtl.data.sampling import SamplingConfig
 from medmtl.evidence.contradictions import MeasurementRule
 from medmtl.evidence.masks import MaskRules
 from medmtl.inference.bundle import CamSettings, InputSettings
@@ -101,6 +102,7 @@ class TrainerConfig(_Section):
         ema_decay: Of the averaged weights, which are what a run delivers; 0 for no averaging.
         precision: Of the forward pass. "float16" scales the loss and needs CUDA.
         device: "auto" prefers CUDA.
+        workers: Processes that prepare batches; 0 prepares them in the training process.
         compile: Whether encoder and decoder go through `torch.compile`; for grids of one shape.
         channels_last: Whether tensors lie channels last in memory; faster convolutions.
         deterministic: Whether only deterministic kernels may run.
@@ -130,6 +132,7 @@ class TrainerConfig(_Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: NonNegativeInt = 0
     compile: bool = False
     channels_last: bool = False
     deterministic: bool = True
@@ -233,6 +236,7 @@ class TrainConfig(_Section):
         data: Where the cases come from.
         preprocessing: From a volume to the network grid, in training and inference alike.
         network: The joint network.
+        sampling: How cases are drawn.
         trainer: How long and how it learns.
         balancer: From the losses of the tasks to one update.
         head_refit: Refit of the diagnosis head after training, None for none.
@@ -247,6 +251,7 @@ class TrainConfig(_Section):
     data: DataConfig
     preprocessing: PreprocessingConfig
     network: NetworkConfig
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     trainer: TrainerConfig
     balancer: BalancerConfig = Field(default_factory=SumConfig)
     head_refit: HeadRefitConfig | None = None

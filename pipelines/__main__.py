@@ -19,6 +19,7 @@ from .models import app as models
 from .phantom import phantom
 from .predict import predict
 from .scan import scan
+from .train import train
 
 app = typer.Typer(
     name="medmtl",
@@ -34,6 +35,7 @@ app.command()(evaluate)
 app.command()(phantom)
 app.command()(predict)
 app.command()(scan)
+app.command()(train)
 app.add_typer(manifest, name="manifest")
 app.add_typer(models, name="models")
 
@@ -49,6 +51,7 @@ def _defaults() -> dict[str, Any]:
         "manifest": {"check": root},
         "models": {"register": server, "promote": server, "rollback": server},
         "predict": server,
+        "train": root | server,
     }
 
 

@@ -195,14 +195,19 @@ class BundleSettings(_Strict):
         )
         yield (
             f"input.phase_segment {self.input.phase_segment} is no segment",
-            (self.input.kind == "phase_pair" and self.input.phase_segment not in segments),
+            self.input.kind == "phase_pair"
+            and network.has_segmentation
+            and self.input.phase_segment not in segments,
         )
         yield "a rule names an unknown finding", not {r.finding for r in self.rules} <= {*findings}
         yield (
             f"cam.levels {self.cam.levels} must be among network.head.levels",
             (head is not None and head.embedding > 0 and not {*self.cam.levels} <= {*head.levels}),
         )
-        yield "network.has_segmentation must be true", not network.has_segmentation
+        yield (
+            "a network without segmentation has no segments",
+            not network.has_segmentation and bool(segments),
+        )
         yield (
             "conformal needs exclusive findings and one quantile for each and for none",
             self.conformal is not None

@@ -126,7 +126,9 @@ def _one_volume(
         logits, sums = _tiled(net, image, device)
         return _Pooled(sums), logits
     features = net.encode(image.to(device))
-    return features, net.decode(features)
+    if net.config.has_segmentation:
+        return features, net.decode(features)
+    return features, features[0].new_zeros(1, len(net.config.segments) + 1, *image.shape[2:])
 
 
 def _leaves(

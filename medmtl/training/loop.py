@@ -1,61 +1,139 @@
-"""The training loop: AdamW, warm-up and cosine, clipping, EMA, and a checkpoint that resumes."""
+"""The training loop: AdamW, warm-up and cosine, clipping, EMA, and a state that resumes.
+
+`train_steps` is the whole loop; it yields after every optimiser step and leaves checkpoints,
+validation and progress to its caller. What is random in a step depends on the seed, the step and
+the process alone, so a resumed run goes on to the same numbers.
+"""
 
 from __future__ import annotations
 
-import copy
 import logging
-import math
-import os
 import time
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from medmtl.training.checkpoint import load_checkpoint, save_checkpoint
+from medmtl.training.distributed import Ranks
+from medmtl.training.ema import average_into, warm_decay
+from medmtl.training.sharpness import at_worst_neighbour
+from medmtl.training.state import FitOptions, PlainSum, TrainState
+from medmtl.training.step import TaskLosses, TrainingDivergedError, backward, loss_scale, update
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["FitOptions", "TrainingDivergedError", "fit"]
+    from medmtl.balancing.balancer import BalanceReport
+
+    Objective = Callable[[nn.Module, Any], TaskLosses]
+
+__all__ = [
+    "FitOptions",
+    "StepReport",
+    "TaskLosses",
+    "TrainState",
+    "TrainingDivergedError",
+    "fit",
+    "seed_step",
+    "train_steps",
+]
 
 logger = logging.getLogger(__name__)
 
 
-class TrainingDivergedError(RuntimeError):
-    """The loss became NaN or infinite; the checkpoint before it is kept."""
-
-
 @dataclass(frozen=True)
-class FitOptions:
-    """Numbers of one training stage.
+class StepReport:
+    """One optimiser step.
 
     Attributes:
-        steps: Optimiser steps in total.
-        peak_lr: Learning rate after the warm-up; cosine to zero from there.
-        warmup_steps: Linear warm-up.
-        weight_decay: Of AdamW.
-        clip_norm: Largest gradient norm.
-        ema_decay: Of the averaged weights, which are what the stage returns.
-        save_every: Steps between checkpoints.
-        log_every: Steps between log lines.
-        compiled: Run the model through `torch.compile`; for batches of one shape.
+        step: Number of steps done.
+        losses: Mean loss of each task over the step's batches on this process.
+        balance: How the last batch was balanced.
+        lr: Learning rate.
+        gradient_norm: Before clipping; NaN where float16 overflowed and the step was left out.
+        wait_s: Seconds waited for batches.
+        step_s: Seconds in all.
     """
 
-    steps: int
-    peak_lr: float = 3e-3
-    warmup_steps: int = 150
-    weight_decay: float = 1e-3
-    clip_norm: float = 5.0
-    ema_decay: float = 0.998
-    save_every: int = 100
-    log_every: int = 50
-    compiled: bool = False
+    step: int
+    losses: dict[str, float]
+    balance: BalanceReport
+    lr: float
+    gradient_norm: float
+    wait_s: float
+    step_s: float
 
-    def lr(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
-        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        return self.peak_lr * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps)) + 1e-6
+
+def train_steps(
+    state: TrainState,
+    batches: Iterator[Any],
+    objective: Objective,
+    options: FitOptions,
+    *,
+    run: nn.Module | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008 - frozen
+) -> Iterator[StepReport]:
+    """Train from `state.step` to `options.steps`, one report per optimiser step.
+
+    Args:
+        state: Changed in place; whole at every yield.
+        batches: Endless, from the batch of `state.step` on.
+        objective: Called as `objective(run, batch)`.
+        options: Numbers of the stage.
+        run: What the objective calls instead of the model, such as a compiled one.
+        ranks: The processes that train together.
+
+    Raises:
+        TrainingDivergedError: If a loss or its gradient is not finite.
+    """
+    run = run or state.model
+    while state.step < options.steps:
+        began = time.monotonic()
+        micro = list(islice(batches, options.accumulate))
+        wait_s = time.monotonic() - began
+        seed_step(options.seed, state.step, ranks.rank)
+        lr = options.lr(state.step)
+        for group in state.optimiser.param_groups:
+            group["lr"] = lr
+        state.optimiser.zero_grad(set_to_none=True)
+        learn = partial(backward, state, partial(objective, run), micro)
+        if options.sam_rho:
+            learn(PlainSum(), scale=1.0)
+            ranks.average_gradients(state.parameters())
+            with at_worst_neighbour(state.parameters(), rho=options.sam_rho):
+                found = learn(state.balancer, scale=loss_scale(state))
+        else:
+            found = learn(state.balancer, scale=loss_scale(state))
+        ranks.average_gradients(state.parameters())
+        ranks.average_buffers(state.model)
+        norm = update(state, options)
+        if state.average:
+            average_into(
+                state.average,
+                state.model,
+                decay=warm_decay(options.ema_decay, state.step + 1),
+            )
+        state.balancer.after_step(partial(_losses_again, objective, run, micro[-1]))
+        state.step += 1
+        step_s = time.monotonic() - began
+        yield StepReport(state.step, found.losses, found.balance, lr, norm, wait_s, step_s)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed dropout and the like for one step of one process."""
+    words = np.random.SeedSequence([seed, step, rank]).generate_state(2)
+    torch.manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+
+
+@torch.no_grad()
+def _losses_again(objective: Objective, run: nn.Module, batch: Any) -> Mapping[str, Tensor]:
+    return objective(run, batch).by_task
 
 
 def fit(
@@ -78,75 +156,21 @@ def fit(
     Raises:
         TrainingDivergedError: If the loss or its gradient is not finite.
     """
-    average = copy.deepcopy(model)
-    optimiser = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], weight_decay=options.weight_decay
-    )
-    start = _resume(checkpoint, model, average, optimiser)
+    state = TrainState.start(model, options)
+    if (saved := load_checkpoint(checkpoint)) is not None:
+        state.load_state_dict(saved)
+        logger.info("continuing from step %d", state.step)
     model.train()
     run: nn.Module = torch.compile(model) if options.compiled else model  # type: ignore[assignment]
-    began, seen = time.monotonic(), start
-    for step in range(start, options.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = options.lr(step)
-        terms = losses(run, next(batches))
-        total = torch.stack(list(terms.values())).sum()
-        if not torch.isfinite(total):
-            raise TrainingDivergedError(f"step {step}: loss {total.item()}; lower peak_lr.")
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(total)
-        norm = nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
-        if not torch.isfinite(norm):
-            raise TrainingDivergedError(f"step {step}: gradient {norm.item()}; lower peak_lr.")
-        optimiser.step()
-        _average(average, model, min(options.ema_decay, (step + 1) / (step + 20)))
-        if (step + 1) % options.log_every == 0:
-            each_s = (time.monotonic() - began) / (step + 1 - seen)
-            values = ", ".join(f"{name} {term.item():.4f}" for name, term in terms.items())
-            logger.info("step %d of %d: %s, %.2f s each", step + 1, options.steps, values, each_s)
-        if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
-            _save(checkpoint, model, average, optimiser, step + 1)
-    average.eval()
-    return average
 
+    def objective(net: nn.Module, batch: Any) -> TaskLosses:
+        return TaskLosses(losses(net, batch))
 
-@torch.no_grad()
-def _average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Exponential moving average of parameters and buffers."""
-    new = model.state_dict()
-    for name, value in average.state_dict().items():
-        if value.dtype.is_floating_point:
-            value.lerp_(new[name], 1 - decay)
-        else:
-            value.copy_(new[name])
-
-
-def _save(
-    path: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, step: int
-) -> None:
-    state = {
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "step": step,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".tmp")
-    with aside.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-
-
-def _resume(
-    path: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
-) -> int:
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    optimiser.load_state_dict(state["optimiser"])
-    logger.info("continuing from step %d", state["step"])
-    return int(state["step"])
+    for report in train_steps(state, batches, objective, options, run=run):
+        if report.step % options.log_every == 0:
+            values = ", ".join(f"{name} {value:.4f}" for name, value in report.losses.items())
+            message = "step %d of %d: %s, %.2f s"
+            logger.info(message, report.step, options.steps, values, report.step_s)
+        if report.step % options.save_every == 0 or report.step == options.steps:
+            save_checkpoint(checkpoint, state.state_dict())
+    return state.delivered.eval()

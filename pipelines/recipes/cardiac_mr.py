@@ -42,11 +42,13 @@ from medmtl.networks.joint import COVARIATES, JointNet, NetworkConfig
 from medmtl.networks.planar import PlanarDynUNetConfig
 from medmtl.postprocess.components import ComponentRules
 from medmtl.training.augment import PlaneAugmentation, plane_grid, sample_plane, vary_intensity
+from medmtl.training.card import as_json, card_text
 from medmtl.training.head import HeadOptions, collect_head_inputs, fit_head
+from medmtl.training.label_settings import finding_settings, segment_settings
 from medmtl.training.loop import FitOptions, fit
 from medmtl.transforms.preprocessing import Preprocessing, PreprocessingConfig, RobustZScore
 
-from .publish import as_json, calibrate, card_text, finding_settings, segment_settings
+from .publish import calibrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -329,7 +331,11 @@ def head_views(
 
 
 def train(
-    examples: Sequence[Example], out: Path, *, slices: Sequence[FitOptions], joint: Sequence[FitOptions]
+    examples: Sequence[Example],
+    out: Path,
+    *,
+    slices: Sequence[FitOptions],
+    joint: Sequence[FitOptions],
 ) -> JointNet:
     """All three stages on these patients."""
     torch.manual_seed(0)

@@ -39,11 +39,13 @@ from medmtl.networks.joint import COVARIATES, JointNet, NetworkConfig
 from medmtl.phantom import generate_torso
 from medmtl.phantom.torso_plan import TORSO_SCHEMA
 from medmtl.postprocess.components import ComponentRules
+from medmtl.training.card import as_json, card_text
 from medmtl.training.head import HeadOptions, collect_head_inputs, fit_head
+from medmtl.training.label_settings import finding_settings, segment_settings
 from medmtl.training.loop import FitOptions, fit
 from medmtl.transforms.preprocessing import Preprocessing, PreprocessingConfig, WindowHU
 
-from .publish import as_json, calibrate, card_text, finding_settings, segment_settings
+from .publish import calibrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -1,0 +1,212 @@
+"""From a trained network to its bundle: measured as a user would, calibrated, written."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medmtl.core.errors import MedmtlError
+from medmtl.core.labels import LabelSchema
+from medmtl.inference.bundle import write_bundle
+from medmtl.inference.evaluate import Evaluation
+from medmtl.inference.evaluation_report import cases_table
+from medmtl.inference.predictor import load_predictor
+from medmtl.metrics.scores import CaseScore
+from medmtl.metrics.summary import summarise
+from medmtl.postprocess.decide import decide
+from medmtl.report.durable import replace_file
+from medmtl.training.answers import Answers
+from medmtl.training.calibrate_bundle import calibrate_bundle
+from medmtl.training.card import as_json, card_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from medmtl.data.sources import DataSource
+    from medmtl.inference.bundle import BundleSettings
+    from medmtl.networks.joint import NetworkConfig
+    from medmtl.training.calibrate_config import CalibrationConfig
+
+__all__ = ["Delivery", "answers_of", "bundle_weights", "deliver", "merged_schema", "score_cases"]
+
+logger = logging.getLogger(__name__)
+
+_FEW_CASES = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Delivery:
+    """What a run ends with.
+
+    Attributes:
+        bundle: Folder of the bundle.
+        metrics: Content of its metrics.json.
+        scores: One per validation case that could be measured, calibrated.
+        cases: Table of the same, cases.csv.
+    """
+
+    bundle: Path
+    metrics: dict[str, Any]
+    scores: tuple[CaseScore, ...]
+    cases: Path
+
+
+def merged_schema(sources: Sequence[DataSource], network: NetworkConfig) -> LabelSchema:
+    """Segments and findings of the network, as the first manifest that has them describes them.
+
+    Labels are places in `network.segments`: those of several manifests may contradict each other.
+    """
+    schemas = [source.manifest.schema for source in sources]
+    segments = {spec.name: spec for schema in reversed(schemas) for spec in schema.segments}
+    findings = {spec.name: spec for schema in reversed(schemas) for spec in schema.findings}
+    known = set(network.findings)
+    is_exclusive = bool(known) and all(
+        schema.findings_exclusive and set(schema.finding_names) <= known for schema in schemas
+    )
+    segment_specs = tuple(
+        replace(segments[name], label=label) for label, name in enumerate(network.segments, start=1)
+    )
+    present = set(network.segments)
+    finding_specs = tuple(
+        replace(
+            findings[name],
+            segments=tuple(one for one in findings[name].segments if one in present),
+            requires_segment=findings[name].requires_segment
+            if findings[name].requires_segment in present
+            else None,
+        )
+        for name in network.findings
+    )
+    return LabelSchema(segment_specs, finding_specs, findings_exclusive=is_exclusive)
+
+
+def bundle_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without the outputs of deep supervision, which only training needs."""
+    return {name: value for name, value in weights.items() if not name.startswith("deep_heads.")}
+
+
+def deliver(
+    weights: Mapping[str, Tensor],
+    settings: BundleSettings,
+    *,
+    validation: Sequence[DataSource],
+    calibration: CalibrationConfig,
+    training: str,
+    out: Path,
+    device: str,
+) -> Delivery:
+    """Measure the network on the validation cases, calibrate it on them and write the bundle.
+
+    Args:
+        weights: Of the trained network.
+        settings: Of the bundle, uncalibrated.
+        validation: Validation cases; without any, nothing is measured and nothing calibrated.
+        calibration: What is fitted.
+        training: Paragraph of the card.
+        out: Gets `bundle/`, `cases.csv` and, for what is measured, `uncalibrated/`.
+        device: Where it is measured.
+    """
+    weights = bundle_weights(weights)
+    raw = out / "uncalibrated"
+    write_bundle(raw, settings, weights, card="Not calibrated.\n", metrics_json="{}\n")
+    scores = score_cases(raw, validation, records=out / ".medmtl" / "scores", device=device)
+    names = [finding.name for finding in settings.findings]
+    report: dict[str, Any] = {}
+    if scores and names:
+        answers = answers_of(scores, names, is_exclusive=settings.findings_exclusive)
+        calibrated = calibrate_bundle(settings, answers, calibration)
+        settings, report = calibrated.settings, calibrated.report
+        scores = [_calibrated(score, settings) for score in scores]
+    metrics: dict[str, Any] = {"split": "validation", "n_cases": len(scores)}
+    metrics |= summarise(scores, findings=names, is_exclusive=settings.findings_exclusive)
+    metrics["calibration"] = report or None
+    bundle = out / "bundle"
+    card = card_text(settings, training=training, evaluation=_evaluation(scores), metrics=metrics)
+    write_bundle(bundle, settings, weights, card=card, metrics_json=as_json(metrics))
+    table = out / "cases.csv"
+    replace_file(table, cases_table(scores))
+    return Delivery(bundle, metrics, tuple(scores), table)
+
+
+def score_cases(
+    bundle: Path, sources: Sequence[DataSource], *, records: Path, device: str
+) -> list[CaseScore]:
+    """Answers of a bundle through the user's predictor, beside the truth.
+
+    Raises:
+        MedmtlError: If a case cannot be measured.
+    """
+    if not any(source.cases for source in sources):
+        return []
+    analyser = load_predictor(bundle, device=device, cam="none")
+    scores: list[CaseScore] = []
+    for source in sources:
+        evaluation = Evaluation(
+            analyser=analyser,
+            manifest=source.manifest,
+            data_root=source.data_root,
+            records=records / source.manifest.name,
+        )
+        for result in evaluation.run(source.cases):
+            if not isinstance(result, CaseScore):
+                raise MedmtlError(f"validation case {result.case_id}: {result.reason}.")
+            scores.append(result)
+            logger.info("measured %d of %d", len(scores), sum(len(s.cases) for s in sources))
+    return scores
+
+
+def answers_of(scores: Sequence[CaseScore], names: Sequence[str], *, is_exclusive: bool) -> Answers:
+    """Raw logits and truth, from the scores of an uncalibrated bundle."""
+    rows = [{finding.name: finding for finding in score.findings} for score in scores]
+    probabilities = np.array(
+        [[row[name].probability if name in row else 0.5 for name in names] for row in rows]
+    ).reshape(len(rows), len(names))
+    targets = np.array(
+        [[_target(row[name].truth) if name in row else np.nan for name in names] for row in rows]
+    ).reshape(len(rows), len(names))
+    p = probabilities.clip(1e-9, 1 - 1e-9)
+    return Answers(
+        names=tuple(names),
+        logits_nf=np.log(p / (1 - p)),
+        targets_nf=targets,
+        patients=tuple(score.patient_id for score in scores),
+        is_exclusive=is_exclusive,
+    )
+
+
+def _target(truth: bool | None) -> float:
+    return np.nan if truth is None else float(truth)
+
+
+def _calibrated(score: CaseScore, settings: BundleSettings) -> CaseScore:
+    """The score as the calibrated bundle would have it."""
+    specs = {finding.name: finding for finding in settings.findings}
+    probabilities = {}
+    for finding in score.findings:
+        p = float(np.clip(finding.probability, 1e-9, 1 - 1e-9))
+        logit = np.array([np.log(p / (1 - p))])
+        probabilities[finding.name] = float(specs[finding.name].calibration().apply(logit)[0])
+    thresholds = {name: specs[name].threshold for name in probabilities}
+    decisions = decide(settings.label_schema(), probabilities, thresholds)
+    findings = tuple(
+        replace(f, probability=probabilities[f.name], decision=decisions[f.name])
+        for f in score.findings
+    )
+    return replace(score, findings=findings)
+
+
+def _evaluation(scores: Sequence[CaseScore]) -> str:
+    if not scores:
+        return "Not evaluated: the run had no validation cases. The findings are not calibrated."
+    few = " Fewer than 50: the figures are uncertain." if len(scores) < _FEW_CASES else ""
+    return (
+        f"{len(scores)} validation cases that the network did not learn from.{few} They also chose "
+        "the weights to keep, the calibration and the thresholds, so the figures are somewhat "
+        "better than on new patients; `medmtl evaluate` on a split of its own says how much."
+    )

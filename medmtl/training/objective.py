@@ -1,0 +1,128 @@
+"""The losses of both tasks on one batch, from one forward pass; unknown labels give no gradient.
+
+Tensors: B batch, V volume of the study, C class (background first), S segment, K J I voxel axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from medmtl.losses.diagnosis import known_binary_cross_entropy
+from medmtl.losses.partial import marginal_dice_cross_entropy
+from medmtl.training.step import TaskLosses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medmtl.data.samples import Batch
+    from medmtl.networks.joint import JointOutput
+
+__all__ = ["PRECISIONS", "JointObjective", "freeze_batch_norm"]
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+"""Of the forward pass, by name."""
+
+
+@dataclass(frozen=True)
+class JointObjective:
+    """Segmentation and diagnosis loss of a `JointNet`.
+
+    Attributes:
+        precision: One of PRECISIONS.
+        class_weights: (C,) weights of the cross entropy, background first; () for none.
+        diagnosis_weight: Factor of the diagnosis loss.
+        covariate_dropout: Share of studies whose covariates are made unknown, so that the
+            diagnosis also works without.
+        channels_last: Whether images lie channels last in memory.
+    """
+
+    precision: str = "float32"
+    class_weights: tuple[float, ...] = ()
+    diagnosis_weight: float = 1.0
+    covariate_dropout: float = 0.0
+    channels_last: bool = False
+
+    def __call__(self, model: nn.Module, batch: Batch) -> TaskLosses:
+        """Losses of the tasks of which the batch knows anything."""
+        output = self.forward(model, batch)
+        return TaskLosses(self.losses(output, batch), output.features)
+
+    def losses(self, output: JointOutput, batch: Batch) -> dict[str, Tensor]:
+        """Loss of each task of which the batch knows anything."""
+        losses = {}
+        if (segmentation := self.segmentation(output, batch)) is not None:
+            losses["segmentation"] = segmentation
+        if output.finding_logits is not None and bool((~batch.findings.isnan()).any()):
+            diagnosis = known_binary_cross_entropy(output.finding_logits, batch.findings)
+            losses["diagnosis"] = self.diagnosis_weight * diagnosis
+        return losses
+
+    def forward(self, model: nn.Module, batch: Batch) -> JointOutput:
+        """One pass in the precision of the run."""
+        images = batch.images
+        if self.channels_last:
+            images = [x.contiguous(memory_format=torch.channels_last_3d) for x in images]
+        covariates = batch.covariates
+        if model.training and self.covariate_dropout:
+            is_kept = torch.rand(batch.findings.shape[0]) >= self.covariate_dropout
+            is_kept = is_kept.to(batch.findings.device)
+            covariates = {
+                name: torch.where(is_kept, values, torch.nan) for name, values in covariates.items()
+            }
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(images[0].device.type, dtype, enabled=dtype is not torch.float32):
+            output: JointOutput = model(images, spacing_mm=batch.spacing_mm, covariates=covariates)
+        return output
+
+    def segmentation(self, output: JointOutput, batch: Batch) -> Tensor | None:
+        """Mean over the volumes of which anything is known; None where there is none."""
+        deep = output.deep_logits or [[] for _ in output.segmentation_logits]
+        losses = [
+            self._volume([logits, *coarser], batch.labels[number], batch.is_annotated[:, number])
+            for number, (logits, coarser) in enumerate(
+                zip(output.segmentation_logits, deep, strict=True)
+            )
+        ]
+        known = [loss for loss in losses if loss is not None]
+        return torch.stack(known).mean() if known else None
+
+    def _volume(
+        self, levels: Sequence[Tensor], labels: Tensor, is_annotated: Tensor
+    ) -> Tensor | None:
+        """Of one volume at every level; each coarser one counts half (nnU-Net)."""
+        weights = None
+        if self.class_weights:
+            weights = torch.tensor(self.class_weights, device=labels.device)
+        total, share = None, 0.0
+        for number, logits in enumerate(levels):
+            loss = marginal_dice_cross_entropy(
+                logits, _on_grid(labels, logits), is_annotated, class_weights=weights
+            )
+            if loss is not None:
+                total = loss * 0.5**number + (0.0 if total is None else total)
+                share += 0.5**number
+        return None if total is None else total / share
+
+
+def _on_grid(labels: Tensor, logits: Tensor) -> Tensor:
+    """Labels (B, K, J, I) on the grid of the logits, nearest."""
+    grid = logits.shape[2:]
+    if labels.shape[1:] == grid:
+        return labels
+    resized = nn.functional.interpolate(labels[:, None].float(), size=grid, mode="nearest")
+    return resized[:, 0].long()
+
+
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Keep the statistics of batch normalisation as they are, until `model.train()`."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()

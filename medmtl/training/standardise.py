@@ -1,0 +1,110 @@
+"""What the diagnosis head and the bundle learn from the training cases outside of the loop."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from medmtl.data.samples import collate
+from medmtl.training.head import HeadOptions, collect_head_inputs, fit_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+    from medmtl.data.dataset import StudyDataset
+    from medmtl.data.loader import Augment
+    from medmtl.networks.joint import JointNet
+    from medmtl.training.objective import JointObjective
+
+__all__ = ["fit_standardiser", "refit_head", "volumes_ml"]
+
+
+@torch.no_grad()
+def fit_standardiser(net: JointNet, samples: StudyDataset) -> None:
+    """Standardise the head's facts by those of the true masks, where all were annotated.
+
+    Without a single such case the facts stay as they are.
+    """
+    if net.measure is None or net.head is None:
+        return
+    rows = []
+    device = next(net.parameters()).device
+    for index in range(len(samples)):
+        sample = samples[index]
+        if not bool(sample.is_annotated.all()):
+            continue
+        masks = [
+            nn.functional.one_hot(labels.long(), len(net.config.segments) + 1)
+            .movedim(-1, 0)[None]
+            .float()
+            for labels in sample.labels
+            if labels is not None
+        ]
+        measured = net.measure(masks, sample.spacing_mm[None], sample.covariates)
+        rows.append(net.head.known_facts(measured, sample.covariates))
+    if rows:
+        net.head.facts.fit(torch.cat(rows).to(device))
+
+
+def refit_head(
+    net: JointNet,
+    samples: StudyDataset,
+    objective: JointObjective,
+    options: HeadOptions,
+    *,
+    views: int,
+    augment: Augment | None,
+    device: torch.device,
+    seed: int,
+) -> None:
+    """Train the head alone on views of the training cases; see `training.head`.
+
+    Args:
+        net: Trained; changed in place and left in evaluation mode.
+        samples: Training cases; those without a known finding teach nothing and are left out.
+        objective: In whose precision the views are seen.
+        options: Of the refit.
+        views: Of every case.
+        augment: Changes a sample at random; None for none.
+        device: Where the network is.
+        seed: Of the views and of the refit.
+    """
+    net.eval()
+
+    def seen() -> Iterator[tuple[Tensor, dict[str, Tensor], Callable[[], object]]]:
+        for index in range(len(samples)):
+            for view in range(views if augment else 1):
+                sample = samples[index]
+                if bool(sample.findings.isnan().all()):
+                    break
+                if augment is not None:
+                    sample = augment(sample, np.random.default_rng([seed, 5, index, view]))
+                batch = collate([sample], divisor=net.divisor).to(device)
+                run = partial(objective.forward, net, batch)
+                yield batch.findings[0], batch.covariates, run
+
+    torch.manual_seed(seed)
+    fit_head(net, collect_head_inputs(net, seen()), options, np.random.default_rng([seed, 6]))
+
+
+def volumes_ml(samples: StudyDataset) -> dict[str, list[float]]:
+    """True volume of every segment where it was looked for and is present."""
+    names = samples.network.segments
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for index in range(len(samples)):
+        sample = samples[index]
+        for number, labels in enumerate(sample.labels):
+            if labels is None:
+                continue
+            voxel_ml = float(sample.spacing_mm[number].prod()) / 1000
+            counts = torch.bincount(labels.flatten().long(), minlength=len(names) + 1).tolist()
+            for label, name in enumerate(names, start=1):
+                if counts[label] and sample.is_annotated[number, label - 1]:
+                    found[name].append(counts[label] * voxel_ml)
+    return found

@@ -1,0 +1,153 @@
+"""`medmtl train`: one tracked training run that ends with a model bundle."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import JsonLogsOption, QuietOption, console, set_up_logging
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.progress import Progress
+
+    from medmtl.config import TrainConfig
+    from medmtl.tracking.tracker import Tracker
+    from medmtl.training.loop import StepReport
+
+logger = logging.getLogger("medmtl.train")
+
+FAILED = 1
+STOPPED = 143
+"""128 + SIGTERM, as a shell reports a process that ended by it."""
+
+
+def train(
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="TOML file, or name of one of the shipped.")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting; the value is TOML."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Run folder; runs/<name> if not given."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in the run folder.")
+    ] = False,
+    data_root: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Where manifests' paths start; else MEDMTL_DATA_ROOT."),
+    ] = Path(),
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="MLflow server; else MLFLOW_TRACKING_URI, else a file."),
+    ] = None,
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
+) -> None:
+    """Train a joint model. SIGTERM saves a checkpoint and ends with status 143; see --resume."""
+    set_up_logging(quiet=quiet, json_logs=json_logs)
+    from medmtl.build import train_run
+    from medmtl.config import load_config
+    from medmtl.training.memory import OutOfMemoryError
+    from medmtl.training.step import TrainingDivergedError
+    from medmtl.training.trainer import TrainingStoppedError
+
+    settings = load_config(find_config(config), overrides or ())
+    folder = out or Path("runs") / settings.name
+    tracker = _tracker(settings, folder, uri=tracking_uri, resume=resume)
+    status: Any = "FAILED"
+    try:
+        with _bar() as progress:
+            result = train_run(
+                settings,
+                folder,
+                data_root=data_root,
+                resume=resume,
+                tracker=tracker,
+                watch=_watch(progress),
+                should_stop=_asked_to_stop(),
+            )
+        status = "FINISHED"
+    except TrainingStoppedError as error:
+        status = "KILLED"
+        logger.warning("%s", error)
+        raise typer.Exit(STOPPED) from None
+    except (TrainingDivergedError, OutOfMemoryError) as error:
+        logger.error("%s", error)  # noqa: TRY400 - one line, no traceback
+        raise typer.Exit(FAILED) from None
+    finally:
+        tracker.close(status)
+    logger.info("bundle: %s", result.bundle)
+
+
+def find_config(name: str) -> Path:
+    """The file of that path, or the shipped configuration of that name."""
+    path = Path(name)
+    shipped = Path(__file__).parent / "configs" / f"{path.stem}.toml"
+    return shipped if not path.exists() and path.parent == Path() and shipped.exists() else path
+
+
+def _tracker(settings: TrainConfig, folder: Path, *, uri: str | None, resume: bool) -> Tracker:
+    """MLflow, by default in a store that the runs of one folder share; a resumed run goes on."""
+    from medmtl.tracking.tracker import NoTracker
+
+    if not settings.tracking.enabled:
+        return NoTracker()
+    from medmtl.tracking.mlflow_run import start_run
+
+    note = folder / "mlflow_run_id.txt"
+    known = note.read_text(encoding="utf-8").strip() if resume and note.exists() else None
+    run = start_run(
+        settings.tracking.uri or uri,
+        experiment=settings.tracking.experiment,
+        run_name=settings.tracking.run_name,
+        store=folder.parent / "mlflow",
+        run_id=known,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(f"{run.run_id}\n", encoding="utf-8")
+    return run
+
+
+def _bar() -> Progress:
+    from rich.progress import Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        *Progress.get_default_columns()[:-1],
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[now]}"),
+    )
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def _watch(progress: Progress) -> Callable[[StepReport, int], None]:
+    """A bar with the time left on a terminal; elsewhere the library's log lines say it."""
+    task = progress.add_task("training", total=None, now="")
+
+    def watch(report: StepReport, steps: int) -> None:
+        now = ", ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
+        progress.update(task, total=steps, completed=report.step, now=now)
+
+    return watch
+
+
+def _asked_to_stop() -> Callable[[], bool]:
+    """SIGTERM and Ctrl-C ask once; the second time they end the process as they always do."""
+    asked: list[int] = []
+
+    def ask(number: int, _: object) -> None:
+        asked.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    return lambda: bool(asked)
