@@ -128,7 +128,8 @@ def _grids(row: VolumeRow, image: Geometry, mask: Geometry) -> list[Finding]:
 
 def _labels(row: VolumeRow, mask: NDArray[Any], schema: LabelSchema) -> list[Finding]:
     names = {segment.label: segment.name for segment in schema.segments}
-    values = [float(value) for value in np.unique(mask) if value != 0]
+    there = {float(value) for k in range(mask.shape[2]) for value in np.unique(mask[..., k])}
+    values = sorted(there - {0.0})
     unknown = [f"{value:g}" for value in values if value not in names]
     found = []
     if unknown:
@@ -136,8 +137,8 @@ def _labels(row: VolumeRow, mask: NDArray[Any], schema: LabelSchema) -> list[Fin
         known = f"0 and {', '.join(str(label) for label in names)}" if names else "0"
         text = f"mask {row.segmentation}: found label {shown}, expected {_short(known)}"
         found.append(("unknown-label", text))
-    there = [names[int(value)] for value in values if value in names]
-    unasked = [name for name in there if name not in row.annotated_segments]
+    held = [names[int(value)] for value in values if value in names]
+    unasked = [name for name in held if name not in row.annotated_segments]
     if unasked and not unknown:
         text = f"mask {row.segmentation} holds {', '.join(unasked)}, not in annotated_segments"
         found.append(("segment-not-annotated", text))
@@ -149,11 +150,11 @@ def _short(text: str) -> str:
 
 
 def _facts(array: NDArray[Any]) -> ImageFacts:
-    flat = array.reshape(-1)
+    flat = array.ravel(order="K")  # in the order of memory, so nothing is copied
     sample = flat[:: max(1, flat.size // _SAMPLE)]
     low, high = np.percentile(sample, (0.5, 99.5))
     digest = hashlib.sha256(repr(array.shape).encode())
-    digest.update(np.ascontiguousarray(array, dtype="<f4").data)
+    digest.update(np.ascontiguousarray(array.T, dtype="<f4").data)  # NIfTI has i fastest
     return ImageFacts(
         spread=float(high) - float(low),
         largest=max(abs(float(array.min())), abs(float(array.max()))),

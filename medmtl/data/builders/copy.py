@@ -53,7 +53,8 @@ class DataCopy:
         """
         if not root.is_dir():
             raise ConfigError(f"--root {root.name!r} is no folder. Give the copy of the data set.")
-        return cls(root, made_in or root)
+        is_apart = made_in is not None and made_in.resolve() != root.resolve()
+        return cls(root, made_in if made_in is not None and is_apart else root)
 
     def name_of(self, path: Path) -> str:
         """The path of a file of the copy as a manifest states it; linked where need be.
