@@ -109,7 +109,7 @@ def file_facts(path: Path, name: str, sha256: str | None = None) -> dict[str, An
 
 def _write(path: Path, volume: GridVolume) -> None:
     """Whole or not at all; each writer has a file of its own aside."""
-    arrays = {"image": volume.image_kji, "spacing_mm": volume.spacing_mm}
+    arrays: dict[str, NDArray[Any]] = {"image": volume.image_kji, "spacing_mm": volume.spacing_mm}
     if volume.labels_kji is not None:
         arrays["labels"] = volume.labels_kji
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -221,7 +221,12 @@ def test_a_damaged_entry_is_made_anew(
     (entry,) = _entries(folder)
     content = bytearray(entry.read_bytes())
     content[len(content) // 3] ^= 1
-    damaged = {"cut": content[: len(content) // 2], "bit": content, "empty": b"", "junk": b"hello"}
+    damaged: dict[str, bytes | bytearray] = {
+        "cut": content[: len(content) // 2],
+        "bit": content,
+        "empty": b"",
+        "junk": b"hello",
+    }
     entry.write_bytes(damaged[damage])
     with caplog.at_level(logging.WARNING):
         assert _equal(dataset[0], first)

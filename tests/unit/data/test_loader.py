@@ -23,7 +23,12 @@ PLAIN = PreprocessingConfig(intensity=RobustZScore())
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> StudyDataset:
-    truths = [{"cyst": True}, {"cyst": False}, {"cyst": None}, {"cyst": False}]
+    truths: list[dict[str, bool | None]] = [
+        {"cyst": True},
+        {"cyst": False},
+        {"cyst": None},
+        {"cyst": False},
+    ]
     source = make_source(tmp_path, name="a", labels={"liver": 1}, findings=["cyst"], truths=truths)
     network = NetworkConfig(segments=("liver",), findings=("cyst",))
     return StudyDataset([source], network=network, preprocessing=PLAIN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -156,7 +156,8 @@ def _order(sample: Sample) -> list[bool]:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_no_side_is_swapped_unless_asked_for(name: str) -> None:
-    limits = {"planar_mr": {"any_angle": 0.0, "angle_rad": 0.1}}.get(name, {})
+    small: dict[str, Any] = {"any_angle": 0.0, "angle_rad": 0.1}
+    limits = small if name == "planar_mr" else {}
     for seed in range(12):
         changed = _augmented(name, _sided(), seed, **limits)
         if 1 in changed.labels[0] and 2 in changed.labels[0]:  # type: ignore[operator]
