@@ -18,6 +18,7 @@ import numpy as np
 from medmtl.dicom.full_header import NotDicomError, dicomdir_files, open_dataset, read_full
 from medmtl.dicom.patient import read_patient
 from medmtl.dicom.pixels import PixelError, stored_values
+from medmtl.dicom.seg_frames import read_segmentation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,6 +102,8 @@ def _answer(request: dict[str, Any], cache: _Cache) -> tuple[dict[str, Any], byt
         return _decode(request, cache)
     if request["op"] == "dicomdir":
         return {"files": dicomdir_files(path, limit=limit)}, b""
+    if request["op"] == "seg":
+        return read_segmentation(path, limit=limit)
     if request["op"] == "patient":
         return {"values": read_patient(path, limit=limit)}, b""
     return {"values": read_full(path, limit=limit)}, b""

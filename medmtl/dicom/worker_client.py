@@ -79,6 +79,15 @@ class Worker:
         answer, _ = self._ask({"op": "patient", "path": str(path)})
         return dict(answer["values"])
 
+    def segmentation(self, path: Path) -> tuple[dict[str, Any], bytes]:
+        """Description and pixels of a segmentation, see `seg_frames.read_segmentation`.
+
+        Raises:
+            WorkerError: If the file is no segmentation or cannot be read within the limits.
+        """
+        request = {"op": "seg", "path": str(path)}
+        return self._ask(request, largest=self.limits.max_pixel_bytes)
+
     def dicomdir(self, path: Path) -> list[list[str]]:
         """Path components of each file that a DICOMDIR lists."""
         answer, _ = self._ask({"op": "dicomdir", "path": str(path)})
@@ -120,7 +129,7 @@ class Worker:
         return answer, payload
 
     def _seconds(self, request: dict[str, Any]) -> float:
-        is_decode = request["op"] == "decode"
+        is_decode = request["op"] in {"decode", "seg"}
         return self.limits.max_seconds if is_decode else self.limits.max_header_seconds
 
     def _exchange(

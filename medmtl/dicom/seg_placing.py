@@ -1,0 +1,215 @@
+"""Frames of a segmentation onto a grid, by geometry alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from medmtl.core.geometry import Geometry
+
+__all__ = ["Frames", "Placed", "place"]
+
+_ON_GRID_VOXEL = 0.1
+"""A frame whose pixel centres all lie this close to voxel centres is copied."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Decoded frames and where they lie.
+
+    Attributes:
+        kind: "BINARY", "FRACTIONAL" or "LABELMAP".
+        shape: Rows and columns.
+        numbers: Segment of each frame, 0 in a label map.
+        affines: Index (column, row, 0) to LPS mm of each frame, shape (N, 4, 4); the third column
+            is the normal times the slice distance.
+        bits: Stored bits per pixel.
+        maximum: Largest value of a fractional segmentation.
+        pixels: The frames one behind the other.
+    """
+
+    kind: str
+    shape: tuple[int, int]
+    numbers: NDArray[np.int64]
+    affines: NDArray[np.float64]
+    bits: int
+    maximum: int
+    pixels: NDArray[Any]
+
+    @property
+    def is_label_map(self) -> bool:
+        """Whether frames hold segment numbers."""
+        return self.kind == "LABELMAP"
+
+    @property
+    def is_fractional(self) -> bool:
+        """Whether frames hold probabilities or occupancies."""
+        return self.kind == "FRACTIONAL"
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any], pixels: bytes) -> Frames:
+        """From the worker's description and bytes."""
+        bits = int(answer["bits"])
+        items = answer["frames"]
+        slice_mm = float(answer["slice_mm"]) or _smallest_gap(items)
+        dtype = "<u2" if bits == 16 else "u1"
+        return cls(
+            kind=str(answer["kind"]),
+            shape=(int(answer["rows"]), int(answer["columns"])),
+            numbers=np.array([item["segment"] for item in items]),
+            affines=np.array([_affine(item, slice_mm) for item in items]),
+            bits=bits,
+            maximum=int(answer["maximum"]),
+            pixels=np.frombuffer(pixels, dtype),
+        )
+
+    def chosen(self, number: int) -> NDArray[np.intp]:
+        """Frames that can hold a segment."""
+        return np.flatnonzero((self.numbers == number) | self.is_label_map)
+
+    def mask(self, frame: int, number: int) -> NDArray[np.bool_]:
+        """Where a frame holds a segment, shape (rows, columns)."""
+        size = self.shape[0] * self.shape[1]
+        start = frame * size
+        if self.bits == 1:
+            first, last = start // 8, -(-(start + size) // 8)
+            bits = np.unpackbits(self.pixels[first:last], bitorder="little")
+            return bits[start - 8 * first :][:size].reshape(self.shape).astype(bool)
+        values = self.pixels[start : start + size].reshape(self.shape)
+        if self.is_label_map:
+            return np.asarray(values == number)
+        return np.asarray(2 * values.astype(np.int64) >= max(1, self.maximum))
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """One segment on the grid.
+
+    Attributes:
+        mask: Bool, shape (i, j, k).
+        is_sampled: Whether a frame had to be sampled.
+        lost: Pixels (of copied frames) that lie outside of the grid.
+    """
+
+    mask: NDArray[np.bool_]
+    is_sampled: bool
+    lost: int
+
+
+def _affine(item: Mapping[str, Any], slice_mm: float) -> NDArray[np.float64]:
+    row, column = np.reshape(np.asarray(item["orientation"], dtype=np.float64), (2, 3))
+    row_mm, column_mm = item["spacing"]
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = row * column_mm, column * row_mm
+    affine[:3, 2] = np.cross(row, column) * slice_mm
+    affine[:3, 3] = item["position"]
+    return affine
+
+
+def _smallest_gap(items: list[Mapping[str, Any]]) -> float:
+    """Distance between neighbouring planes; 1 mm where there is one plane only."""
+    normal = np.cross(items[0]["orientation"][:3], items[0]["orientation"][3:])
+    heights = np.unique(np.round([np.dot(item["position"], normal) for item in items], 3))
+    return float(np.diff(heights).min()) if len(heights) > 1 else 1.0
+
+
+def place(frames: Frames, number: int, geometry: Geometry) -> Placed:
+    """Put the frames of one segment onto a grid."""
+    mask = np.zeros(geometry.shape, dtype=bool)
+    to_index = np.linalg.inv(geometry.affine_lps)
+    others, lost = [], 0
+    for frame in frames.chosen(number):
+        matrix = to_index @ frames.affines[frame]
+        axes = _on_grid(matrix, frames.shape)
+        if axes is None:
+            others.append(int(frame))
+            continue
+        lost += _copy(frames.mask(int(frame), number), matrix, axes, mask)
+    if others:
+        _sample(frames, others, number, geometry, mask)
+    return Placed(mask, bool(others), lost)
+
+
+def _on_grid(matrix: NDArray[np.float64], shape: tuple[int, int]) -> tuple[int, int, int] | None:
+    """Grid axis along columns, rows and the normal where every pixel is a voxel, else None."""
+    first = int(np.abs(matrix[:3, 0]).argmax())
+    second = int(np.abs(matrix[:3, 1]).argmax())
+    if first == second:
+        return None
+    exact = matrix[:3].copy()
+    exact[:, :2] = 0.0
+    exact[first, 0], exact[second, 1] = np.sign(matrix[first, 0]), np.sign(matrix[second, 1])
+    exact[:, 3] = np.round(matrix[:3, 3])
+    rows, columns = shape
+    corners = np.array([[c, r, 0, 1] for c in (0, columns - 1) for r in (0, rows - 1)]).T
+    off = np.abs((matrix[:3] - exact) @ corners).max()
+    return (first, second, 3 - first - second) if off <= _ON_GRID_VOXEL else None
+
+
+def _copy(
+    pixels: NDArray[np.bool_],
+    matrix: NDArray[np.float64],
+    axes: tuple[int, int, int],
+    mask: NDArray[np.bool_],
+) -> int:
+    """Set the voxels of one frame; the number of set pixels outside of the grid."""
+    start = np.round(matrix[:3, 3]).astype(int)
+    r, c = np.nonzero(pixels)
+    index = np.repeat(start[:, None], r.size, axis=1)
+    index[axes[0]] += int(np.sign(matrix[axes[0], 0])) * c
+    index[axes[1]] += int(np.sign(matrix[axes[1], 1])) * r
+    inside = ((index >= 0) & (index < np.array(mask.shape)[:, None])).all(axis=0)
+    i, j, k = index[:, inside]
+    mask[i, j, k] = True
+    return int(r.size - inside.sum())
+
+
+def _sample(
+    frames: Frames,
+    chosen: list[int],
+    number: int,
+    geometry: Geometry,
+    mask: NDArray[np.bool_],
+) -> None:
+    """Each voxel takes the nearest pixel of the nearest frame within half a slice distance."""
+    affines = frames.affines[chosen]
+    step = affines[0][:3, 2]
+    normal = step / np.linalg.norm(step)
+    order = np.argsort(affines[:, :3, 3] @ normal, kind="stable")
+    affines = affines[order]
+    heights = affines[:, :3, 3] @ normal
+    half_mm = 0.5 * float(np.linalg.norm(step)) + 1e-3
+    planes = np.stack([frames.mask(chosen[n], number) for n in order])
+    inverse = np.linalg.inv(affines)
+    i, j = np.meshgrid(*(np.arange(size) for size in geometry.shape[:2]), indexing="ij")
+    base = np.stack([i.ravel(), j.ravel(), np.zeros(i.size), np.ones(i.size)])
+    for k in range(geometry.shape[2]):
+        base[2] = k
+        points = geometry.affine_lps @ base
+        height = normal @ points[:3]
+        nearest = _nearest(heights, height)
+        near = np.flatnonzero(np.abs(heights[nearest] - height) <= half_mm)
+        if not near.size:
+            continue
+        which = nearest[near]
+        pixel = np.einsum("nij,jn->in", inverse[which][:, :2], points[:, near])
+        c, r = np.floor(pixel + 0.5).astype(int)
+        rows, columns = frames.shape
+        ok = (c >= 0) & (c < columns) & (r >= 0) & (r < rows)
+        hit = near[ok][planes[which[ok], r[ok], c[ok]]]
+        mask[..., k].flat[hit] = True
+
+
+def _nearest(sorted_values: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.intp]:
+    right = np.searchsorted(sorted_values, wanted).clip(1, max(1, len(sorted_values) - 1))
+    right = np.minimum(right, len(sorted_values) - 1)
+    left = np.maximum(right - 1, 0)
+    is_left = np.abs(sorted_values[left] - wanted) <= np.abs(sorted_values[right] - wanted)
+    return np.asarray(np.where(is_left, left, right))
