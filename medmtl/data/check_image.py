@@ -40,11 +40,13 @@ class ImageFacts:
         largest: Largest absolute value.
         voxel_sha256: Of shape and voxel values as float32, so that the same image is known again
             under another compression, data type or header.
+        modality: Where the row states one; images of different modalities are not compared.
     """
 
     spread: float
     largest: float
     voxel_sha256: str
+    modality: str = ""
 
 
 def look_at_headers(row: VolumeRow, data_root: Path) -> list[Finding]:
@@ -84,7 +86,7 @@ def look_at_voxels(
         found += _look_at_mask(row, image, data_root, schema, masks)
     if image.array.min() == image.array.max():
         found.append(("constant-image", f"every voxel of {row.image} is {image.array.flat[0]:g}"))
-    return _facts(image.array), found
+    return _facts(image.array, row.attributes.get("modality", "")), found
 
 
 def _look_at_mask(
@@ -149,7 +151,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _facts(array: NDArray[Any]) -> ImageFacts:
+def _facts(array: NDArray[Any], modality: str) -> ImageFacts:
     flat = array.ravel(order="K")  # in the order of memory, so nothing is copied
     sample = flat[:: max(1, flat.size // _SAMPLE)]
     low, high = np.percentile(sample, (0.5, 99.5))
@@ -159,4 +161,5 @@ def _facts(array: NDArray[Any]) -> ImageFacts:
         spread=float(high) - float(low),
         largest=max(abs(float(array.min())), abs(float(array.max()))),
         voxel_sha256=digest.hexdigest(),
+        modality=modality,
     )

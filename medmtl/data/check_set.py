@@ -26,14 +26,16 @@ Key = tuple[str, str]
 def another_scale(facts: Mapping[Key, ImageFacts]) -> dict[Key, Finding]:
     """Images whose values are orders of magnitude away from the rest.
 
-    Volumes of one `volume_id` are compared, since sequences differ in scale. An image is reported
+    Volumes of one `volume_id` (and modality, where stated) are compared, since sequences differ in
+    scale. An image is reported
     where its spread (0.5th to 99.5th percentile) is more than `FACTOR` times above or below the
     median spread, or its largest absolute value more than `FACTOR` times above the median one. The
     median stands as long as less than half of the images are odd.
     """
     found: dict[Key, Finding] = {}
-    for volume_id in sorted({key[1] for key in facts}):
-        group = {key: fact for key, fact in facts.items() if key[1] == volume_id}
+    kinds = {key: (key[1], fact.modality) for key, fact in facts.items()}
+    for kind in sorted(set(kinds.values())):
+        group = {key: fact for key, fact in facts.items() if kinds[key] == kind}
         if len(group) < LEAST_IMAGES:
             continue
         spread = median(fact.spread for fact in group.values())

@@ -78,7 +78,7 @@ def read_lidc_xml(path: Path) -> Reading | None:
         series_uid = next((text for text in _texts(root, "SeriesInstanceUid")), "")
         sessions = _children(root, "readingSession")
         readers = tuple(tuple(_nodules(session)) for session in sessions)
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # unknown encodings too
         raise ConfigError(f"{path.name} cannot be read as a LIDC reading.") from error
     return Reading(series_uid, readers)
 

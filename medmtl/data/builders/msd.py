@@ -83,10 +83,17 @@ def _manifest(task: Task | None, header: Any, schema: LabelSchema, cases: list[C
         licence="CC BY-SA 4.0",
         citation=_CITATION,
         source="http://medicaldecathlon.com",
-        modality=task.modality if task else "",
+        modality=task.modality if task else _modality(stated),
         schema=schema,
         cases=tuple(cases),
     )
+
+
+def _modality(header: dict[str, Any]) -> str:
+    """DICOM modality, where dataset.json says CT or MRI of the only channel."""
+    stated = header.get("modality")
+    names = list(stated.values()) if isinstance(stated, dict) else []
+    return {"CT": "CT", "MRI": "MR", "MR": "MR"}.get(str(names[0]), "") if len(names) == 1 else ""
 
 
 def _parts(root: Path) -> _Parts:

@@ -151,6 +151,16 @@ def test_sequences_are_compared_with_their_own_kind() -> None:
     assert another_scale(facts) == {}
 
 
+def test_modalities_are_compared_with_their_own_kind_where_stated() -> None:
+    facts = {
+        (f"{modality}{n}", "image"): ImageFacts(spread, spread, "", modality)
+        for n in range(8)
+        for modality, spread in (("CT", 3000.0), ("MR", 1.0))
+    }
+    assert another_scale(facts) == {}
+    assert len(another_scale({key: replace(f, modality="") for key, f in facts.items()})) > 0
+
+
 def test_of_a_few_images_none_is_the_odd_one() -> None:
     facts = {(f"c{n}", "image"): ImageFacts(10.0 ** (3 * n), 1.0, "") for n in range(4)}
     assert another_scale(facts) == {}

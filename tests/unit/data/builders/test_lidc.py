@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medmtl.core.errors import ConfigError, InputRefusedError
 from medmtl.core.geometry import Geometry
@@ -177,6 +179,31 @@ def test_a_radiograph_is_no_reading_and_damage_is_said(tmp_path: Path) -> None:
     path.write_text('<!DOCTYPE a [<!ENTITY b "c">]><LidcReadMessage>&b;</LidcReadMessage>')
     with pytest.raises(ConfigError, match="entities"):
         read_lidc_xml(path)
+
+
+@given(
+    content=st.one_of(
+        st.binary(max_size=300),
+        st.text(max_size=60).map(lambda text: xml("1", text).encode()),
+        st.text(alphabet="-.0123456789x", max_size=6).map(
+            lambda text: xml("1", drawn(4).replace("<xCoord>4<", f"<xCoord>{text}<")).encode()
+        ),
+        st.sampled_from(["utf-16", "no-such", "idna"]).map(
+            lambda name: f'<?xml version="1.0" encoding="{name}"?><LidcReadMessage/>'.encode()
+        ),
+    )
+)
+@settings(max_examples=80, deadline=None)
+def test_no_content_crashes_the_parser(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("xml") / "a.xml"
+    path.write_bytes(content)
+    try:
+        read = read_lidc_xml(path)
+    except ConfigError:
+        return
+    assert read is None or all(isinstance(nodules, tuple) for nodules in read.readers)
 
 
 def patient(root: Path, number: int, *sessions: str) -> Path:

@@ -116,7 +116,7 @@ def test_labels_of_another_task_come_from_its_file(tmp_path: Path) -> None:
     )
     assert problems == []
     assert manifest.schema.segment_names == ("left_thing", "label_2nd_thing")
-    assert manifest.name == "msd_thing"
+    assert (manifest.name, manifest.modality) == ("msd_thing", "MR")
 
 
 def test_labels_that_nothing_explains_are_refused(tmp_path: Path) -> None:
