@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DataSource", "finding_values", "network_rows", "source_problems"]
 
+MAX_SEGMENTS = 255
+"""Labels of a prepared volume are kept as one byte."""
+
 ANY_VOLUME = "image"
 """A network with this one volume takes the one volume of a case, whatever its name there."""
 
@@ -31,6 +34,8 @@ class DataSource:
 
 def source_problems(sources: Sequence[DataSource], network: NetworkConfig) -> Iterator[str]:
     """What keeps these cases from being samples of the network; no image is opened."""
+    if len(network.segments) > MAX_SEGMENTS:
+        yield f"the network has {len(network.segments)} segments, at most {MAX_SEGMENTS} are stored"
     seen: set[tuple[str, str]] = set()
     names = {*network.segments, *network.findings}
     for source in sources:

@@ -12,9 +12,11 @@ import torch
 
 from medmtl.core.errors import ConfigError, InputRefusedError
 from medmtl.data.dataset import StudyDataset
+from medmtl.data.manifest import read_manifest
 from medmtl.data.sample_cache import GridVolume, SampleCache
 from medmtl.data.samples import LabelState, Sample, collate, label_states
 from medmtl.data.sources import DataSource
+from medmtl.data.volume_file import read_volume_file
 from medmtl.losses.partial import marginal_dice_cross_entropy
 from medmtl.networks.joint import NetworkConfig
 from medmtl.transforms.preprocessing import PreprocessingConfig, RobustZScore
@@ -157,6 +159,39 @@ def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
     nibabel.save(moved, path)
     with pytest.raises(InputRefusedError, match="other-grid"):
         _dataset(source)[0]
+
+
+def test_more_segments_than_a_byte_holds_are_refused(tmp_path: Path) -> None:
+    source = make_source(tmp_path, name="a", labels={"liver": 1})
+    many = ("liver", *(f"organ{number}" for number in range(255)))
+    with pytest.raises(ConfigError, match="256 segments, at most 255"):
+        _dataset(source, network=NetworkConfig(segments=many))
+
+
+def test_a_real_patient_keeps_his_millilitres(shared_data: Path) -> None:
+    folder = shared_data / "acdc"
+    if not (folder / "training").is_dir():
+        pytest.skip("ACDC not found below ../shared/data")
+    manifest = read_manifest(Path(__file__).resolve().parents[3] / "data_manifests" / "acdc")
+    source = DataSource(manifest, folder, manifest.cases[:1])
+    network = NetworkConfig(
+        volumes=("ed", "es"),
+        segments=("left_ventricle_cavity", "right_ventricle_cavity"),  # not the manifest's order
+        findings=("dilated_cardiomyopathy",),
+    )
+    settings = PreprocessingConfig(
+        orientation="display", spacing_mm=(1.25, 1.25, None), intensity=RobustZScore()
+    )
+    sample = StudyDataset([source], network=network, preprocessing=settings)[0]
+    assert sample.findings.tolist() == [1.0]
+    for volume, row in enumerate(manifest.cases[0].volumes):
+        truth = read_volume_file(folder, str(row.segmentation))
+        for label, own in ((1, 3), (2, 1)):
+            labels = sample.labels[volume]
+            assert labels is not None
+            ml = float((labels == label).sum() * sample.spacing_mm[volume].prod() / 1000)
+            expected = (truth.array == own).sum() * truth.geometry.voxel_mm3 / 1000
+            assert ml == pytest.approx(expected, rel=0.02)
 
 
 def _equal(one: Sample, two: Sample) -> bool:
