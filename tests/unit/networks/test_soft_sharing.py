@@ -53,6 +53,12 @@ def findings_of(output: JointOutput) -> Tensor:
     return output.finding_logits
 
 
+def not_reached(net: JointNet, output: JointOutput) -> list[str]:
+    both = output.segmentation_logits[0].mean() + findings_of(output).mean()
+    torch.autograd.backward(both)
+    return [name for name, weight in net.named_parameters() if weight.grad is None]
+
+
 def test_hard_sharing_is_the_default_and_adds_no_weights() -> None:
     assert NetworkConfig().sharing == "hard"
     assert not [name for name in build("hard").state_dict() if "partner" in name]
@@ -74,13 +80,7 @@ def test_each_encoder_has_its_own_weights_and_no_second_decoder(
     hard, net = build("hard", backbone), build(sharing, backbone)
     output = run(net, image())
     assert output.segmentation_logits[0].shape == (1, 3, 8, 16, 16)
-    torch.stack([output.segmentation_logits[0].mean(), findings_of(output).mean()]).sum().backward()
-    unused = [name for name, weight in net.named_parameters() if weight.grad is None]
-    reached_when_hard = run(hard, image())
-    torch.stack(
-        [reached_when_hard.segmentation_logits[0].mean(), findings_of(reached_when_hard).mean()]
-    ).sum().backward()
-    assert unused == [name for name, weight in hard.named_parameters() if weight.grad is None]
+    assert not_reached(net, output) == not_reached(hard, run(hard, image()))
     encoder = sum(p.numel() for p in net.partner.parameters()) if net.partner else 0
     assert 0 < encoder < sum(p.numel() for p in net.backbone.parameters()) + 500
 
@@ -111,7 +111,7 @@ def test_untied_at_first_both_encoders_say_the_same_as_one(backbone: str) -> Non
 
 def test_tied_encoders_meet_only_in_the_penalty() -> None:
     net = build("soft")
-    findings_of(run(net, image())).sum().backward()
+    torch.autograd.backward(findings_of(run(net, image())).sum())
     assert all(p.grad is None for p in net.backbone.parameters())
     penalty = net.sharing_penalty()
     assert penalty is not None
@@ -124,7 +124,7 @@ def test_tied_encoders_meet_only_in_the_penalty() -> None:
     assert moved is not None
     assert float(moved.detach()) == pytest.approx(9.0, rel=1e-5)
     net.zero_grad()
-    moved.backward()
+    torch.autograd.backward(moved)
     other = next(net.backbone.parameters())
     assert weight.grad is not None
     assert other.grad is not None
@@ -144,7 +144,7 @@ def test_a_stitch_mixes_channel_by_channel() -> None:
 
 def test_through_stitches_a_diagnosis_reaches_both_encoders() -> None:
     net = build("cross_stitch")
-    findings_of(run(net, image())).sum().backward()
+    torch.autograd.backward(findings_of(run(net, image())).sum())
     stem = net.backbone.get_parameter("net.input_block.conv1.conv.weight")
     assert stem.grad is not None
     assert stem.grad.abs().sum() > 0
