@@ -27,6 +27,7 @@ from medmtl.evidence.masks import MaskRules
 from medmtl.inference.bundle import CamSettings, InputSettings
 from medmtl.networks.joint import NetworkConfig
 from medmtl.postprocess.components import ComponentRules
+from medmtl.training.augmentation import AugmentationConfig, NoAugmentation, PatchConfig
 from medmtl.training.calibrate_config import CalibrationConfig
 from medmtl.training.config_file import read_settings
 from medmtl.transforms.settings import PreprocessingConfig
@@ -107,6 +108,7 @@ class TrainerConfig(_Section):
         channels_last: Whether tensors lie channels last in memory; faster convolutions.
         deterministic: Whether only deterministic kernels may run.
         deep_supervision: How many coarser levels of the decoder have a loss of their own.
+        sharing_weight: Of the distance of two tied encoders, with network.sharing "soft".
         sam_rho: Radius of sharpness-aware minimisation (arXiv:2010.01412); 0 switches it off.
         freeze_batch_norm: Whether batch statistics stay as they are: one study is no sample of a
             population.
@@ -137,6 +139,7 @@ class TrainerConfig(_Section):
     channels_last: bool = False
     deterministic: bool = True
     deep_supervision: Annotated[int, Field(ge=0, le=4)] = 0
+    sharing_weight: NonNegativeFloat = 1e-3
     sam_rho: NonNegativeFloat = 0.0
     freeze_batch_norm: bool = False
     lesion_weight: PositiveFloat = 1.0
@@ -236,6 +239,8 @@ class TrainConfig(_Section):
         data: Where the cases come from.
         preprocessing: From a volume to the network grid, in training and inference alike.
         network: The joint network.
+        augmentation: Random changes of the training samples, by the modality.
+        patch: Train on patches; None trains on whole volumes.
         sampling: How cases are drawn.
         trainer: How long and how it learns.
         balancer: From the losses of the tasks to one update.
@@ -251,6 +256,8 @@ class TrainConfig(_Section):
     data: DataConfig
     preprocessing: PreprocessingConfig
     network: NetworkConfig
+    augmentation: AugmentationConfig = Field(default_factory=NoAugmentation)
+    patch: PatchConfig | None = None
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     trainer: TrainerConfig
     balancer: BalancerConfig = Field(default_factory=SumConfig)
@@ -286,6 +293,8 @@ class TrainConfig(_Section):
         )
         named = {*self.bundle.components.keep_largest, *self.bundle.mask_rules.may_be_cut}
         unknown = sorted(named - set(network.segments))
+        cuts_itself = self.augmentation.name == "planar_mr" and self.patch is not None
+        yield "patch and augmentation planar_mr, which cuts its own: leave patch out", cuts_itself
         yield f"bundle names segments {unknown} that network.segments lacks", bool(unknown)
 
     def network_of_tasks(self) -> NetworkConfig:

@@ -99,6 +99,7 @@ def deliver(
     calibration: CalibrationConfig,
     training: str,
     out: Path,
+    records: Path,
     device: str,
 ) -> Delivery:
     """Measure the network on the validation cases, calibrate it on them and write the bundle.
@@ -110,12 +111,13 @@ def deliver(
         calibration: What is fitted.
         training: Paragraph of the card.
         out: Gets `bundle/`, `cases.csv` and, for what is measured, `uncalibrated/`.
+        records: Keeps scores and pictures of the validation cases, one folder per manifest.
         device: Where it is measured.
     """
     weights = bundle_weights(weights)
     raw = out / "uncalibrated"
     write_bundle(raw, settings, weights, card="Not calibrated.\n", metrics_json="{}\n")
-    scores = score_cases(raw, validation, records=out / ".medmtl" / "scores", device=device)
+    scores = score_cases(raw, validation, records=records, device=device)
     names = [finding.name for finding in settings.findings]
     report: dict[str, Any] = {}
     if scores and names:

@@ -62,7 +62,7 @@ class Ranks:
         means = self._mean(torch.cat([has_grad, *pieces]))
         flags, flat = means[: len(own)].tolist(), means[len(own) :]
         for parameter, flag, mean in zip(
-            own, flags, flat.split([p.numel() for p in own]), strict=True
+            own, flags, torch.split(flat, [p.numel() for p in own]), strict=True
         ):
             if flag > 0:
                 parameter.grad = mean.view_as(parameter).to(parameter.device)
@@ -74,7 +74,8 @@ class Ranks:
         if self.world == 1 or not buffers:
             return
         flat = self._mean(torch.cat([buffer.flatten() for buffer in buffers]))
-        for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+        pieces = torch.split(flat, [b.numel() for b in buffers])
+        for buffer, mean in zip(buffers, pieces, strict=True):
             buffer.copy_(mean.view_as(buffer))
 
     def _mean(self, values: Tensor) -> Tensor:

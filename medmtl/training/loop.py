@@ -21,12 +21,19 @@ from torch import Tensor, nn
 from medmtl.training.checkpoint import load_checkpoint, save_checkpoint
 from medmtl.training.distributed import Ranks
 from medmtl.training.ema import average_into, warm_decay
-from medmtl.training.sharpness import at_worst_neighbour
-from medmtl.training.state import FitOptions, PlainSum, TrainState
-from medmtl.training.step import TaskLosses, TrainingDivergedError, backward, loss_scale, update
+from medmtl.training.sharpness import frozen_statistics, sharpness_aware
+from medmtl.training.state import FitOptions, TrainState
+from medmtl.training.step import (
+    StepLosses,
+    TaskLosses,
+    TrainingDivergedError,
+    backward,
+    loss_scale,
+    update,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from medmtl.balancing.balancer import BalanceReport
@@ -97,20 +104,16 @@ def train_steps(
         began = time.monotonic()
         micro = list(islice(batches, options.accumulate))
         wait_s = time.monotonic() - began
-        seed_step(options.seed, state.step, ranks.rank)
         lr = options.lr(state.step)
         for group in state.optimiser.param_groups:
             group["lr"] = lr
         state.optimiser.zero_grad(set_to_none=True)
-        learn = partial(backward, state, partial(objective, run), micro)
-        if options.sam_rho:
-            learn(PlainSum(), scale=1.0)
-            ranks.average_gradients(state.parameters())
-            with at_worst_neighbour(state.parameters(), rho=options.sam_rho):
-                found = learn(state.balancer, scale=loss_scale(state))
-        else:
-            found = learn(state.balancer, scale=loss_scale(state))
-        ranks.average_gradients(state.parameters())
+        learn = partial(_learn, state, partial(objective, run), micro, options, ranks)
+        found = (
+            sharpness_aware(state.model, learn, rho=options.sam_rho, remembers=[state.balancer])
+            if options.sam_rho
+            else learn()
+        )
         ranks.average_buffers(state.model)
         norm = update(state, options)
         if state.average:
@@ -125,6 +128,22 @@ def train_steps(
         yield StepReport(state.step, found.losses, found.balance, lr, norm, wait_s, step_s)
 
 
+def _learn(
+    state: TrainState,
+    objective: Callable[[Any], TaskLosses],
+    micro: Sequence[Any],
+    options: FitOptions,
+    ranks: Ranks,
+) -> StepLosses:
+    """Leave the step's gradient in `.grad`; called twice, it does the same twice."""
+    seed_step(options.seed, state.step, ranks.rank)
+    for weight in state.balancer.parameters():
+        weight.grad = None
+    found = backward(state, objective, micro, scale=loss_scale(state))
+    ranks.average_gradients(state.parameters())
+    return found
+
+
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed dropout and the like for one step of one process."""
     words = np.random.SeedSequence([seed, step, rank]).generate_state(2)
@@ -133,7 +152,8 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 @torch.no_grad()
 def _losses_again(objective: Objective, run: nn.Module, batch: Any) -> Mapping[str, Tensor]:
-    return objective(run, batch).by_task
+    with frozen_statistics(run):
+        return objective(run, batch).by_task
 
 
 def fit(

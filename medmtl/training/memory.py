@@ -49,9 +49,9 @@ def memory_errors() -> Iterator[None]:
 def peak_memory_mib(device: torch.device) -> float:
     """Most memory used so far: of the GPU, else of this process."""
     if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+        return round(int(torch.cuda.max_memory_allocated(device)) / 2**20, 1)
     if platform.system() == "Windows":
-        return round(psutil.Process().memory_info().peak_wset / 2**20, 1)
+        return round(int(psutil.Process().memory_info().peak_wset) / 2**20, 1)
     import resource  # POSIX only
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

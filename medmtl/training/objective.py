@@ -6,7 +6,7 @@ Tensors: B batch, V volume of the study, C class (background first), S segment, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from medmtl.data.samples import Batch
-    from medmtl.networks.joint import JointOutput
+    from medmtl.networks.joint import JointNet, JointOutput
 
 __all__ = ["PRECISIONS", "JointObjective", "freeze_batch_norm"]
 
@@ -42,6 +42,7 @@ class JointObjective:
         covariate_dropout: Share of studies whose covariates are made unknown, so that the
             diagnosis also works without.
         channels_last: Whether images lie channels last in memory.
+        sharing_weight: Of the distance of two tied encoders.
     """
 
     precision: str = "float32"
@@ -49,11 +50,14 @@ class JointObjective:
     diagnosis_weight: float = 1.0
     covariate_dropout: float = 0.0
     channels_last: bool = False
+    sharing_weight: float = 0.0
 
     def __call__(self, model: nn.Module, batch: Batch) -> TaskLosses:
         """Losses of the tasks of which the batch knows anything."""
         output = self.forward(model, batch)
-        return TaskLosses(self.losses(output, batch), output.features)
+        distance = cast("JointNet", model).sharing_penalty() if self.sharing_weight else None
+        penalty = None if distance is None else self.sharing_weight * distance
+        return TaskLosses(self.losses(output, batch), output.features, penalty)
 
     def losses(self, output: JointOutput, batch: Batch) -> dict[str, Tensor]:
         """Loss of each task of which the batch knows anything."""

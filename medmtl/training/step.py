@@ -16,7 +16,6 @@ from medmtl.core.errors import MedmtlError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from medmtl.balancing.balancer import Balancer
     from medmtl.training.state import FitOptions, TrainState
 
 __all__ = [
@@ -40,10 +39,12 @@ class TaskLosses:
     Attributes:
         by_task: Scalar loss of each task of which the batch knows anything.
         features: Where the tasks part, for balancers; see `Balancer.backward`.
+        penalty: Of no task and added as it is, such as the distance of two tied encoders.
     """
 
     by_task: Mapping[str, Tensor]
     features: Sequence[Tensor] = ()
+    penalty: Tensor | None = None
 
 
 @dataclass(eq=False)
@@ -63,7 +64,6 @@ def backward(
     state: TrainState,
     objective: Callable[[Any], TaskLosses],
     batches: Sequence[Any],
-    balancer: Balancer,
     *,
     scale: float,
 ) -> StepLosses:
@@ -72,9 +72,11 @@ def backward(
     for batch in batches:
         result = objective(batch)
         numbers = _finite(result, state.step)
-        report = balancer.backward(
+        report = state.balancer.backward(
             result.by_task, features=result.features, scale=scale / len(batches)
         )
+        if result.penalty is not None:
+            torch.autograd.backward(result.penalty * (scale / len(batches)))
         found.balance = _newest(found.balance, report)
         for name, value in numbers.items():
             found.values.setdefault(name, []).append(value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -76,6 +76,30 @@ class RunOptions:
 
 
 @dataclass(eq=False)
+class _EpochMeans:
+    """Means over the steps of an epoch so far."""
+
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, report: StepReport) -> None:
+        parts = {
+            "loss": report.losses,
+            "weight": report.balance.weights,
+            "norm": report.balance.gradient_norms,
+            "cosine": report.balance.cosines,
+        }
+        named = {f"{kind}/{name}": x for kind, part in parts.items() for name, x in part.items()}
+        named |= {"lr": report.lr, "wait_s": report.wait_s, "seconds_per_step": report.step_s}
+        for name, value in named.items():
+            self.values.setdefault(name.replace(":", "_and_"), []).append(value)
+
+    def figures(self) -> dict[str, float]:
+        means = {name: float(np.mean(values)) for name, values in self.values.items()}
+        wait_s = means.pop("wait_s")
+        return means | {"wait_share": wait_s / max(means["seconds_per_step"], 1e-9)}
+
+
+@dataclass(eq=False)
 class Trainer:
     """One run.
 
@@ -91,6 +115,8 @@ class Trainer:
         ranks: The processes that train together.
         watch: Called after every step, for a progress bar.
         should_stop: Asked after every step; True on any process stops all.
+        best_score: Of the validations so far.
+        history: Metrics of every epoch.
     """
 
     state: TrainState
@@ -106,6 +132,7 @@ class Trainer:
     should_stop: Callable[[], bool] = lambda: False
     best_score: float | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+    _epoch: _EpochMeans = field(default_factory=_EpochMeans, init=False)
 
     def train(self) -> None:
         """Train to the end, from the checkpoint where there is one; then load what is delivered.
@@ -116,17 +143,17 @@ class Trainer:
         """
         self._resume()
         self._learn()
-        saved_s, epoch = time.monotonic(), _EpochMeans()
+        saved_s = time.monotonic()
         steps = train_steps(
             self.state, self._batches(), self.objective, self.options.fit, ranks=self.ranks
         )
         for report in steps:
-            epoch.add(report)
+            self._epoch.add(report)
             self.watch(report)
             self._log_step(report)
             if self._ends_epoch(report.step):
-                self._end_epoch(report.step, epoch)
-                saved_s, epoch = time.monotonic(), _EpochMeans()
+                self._end_epoch(report.step)
+                saved_s = time.monotonic()
             elif self._save_if(time.monotonic() - saved_s > self.options.checkpoint_every_s):
                 saved_s = time.monotonic()
             if self.ranks.any(flag=self.should_stop()):
@@ -171,9 +198,9 @@ class Trainer:
         if self.options.freeze_batch_norm:
             freeze_batch_norm(self.state.model)
 
-    def _end_epoch(self, step: int, means: _EpochMeans) -> None:
+    def _end_epoch(self, step: int) -> None:
         number = -(-step // self.options.steps_per_epoch)
-        metrics = {f"train/{name}": value for name, value in means.figures().items()}
+        metrics = {f"train/{name}": value for name, value in self._epoch.figures().items()}
         is_last = step == self.options.fit.steps
         if len(self.validation) and (number % self.options.validate_every == 0 or is_last):  # type: ignore[arg-type]
             validation = self._validate()
@@ -186,6 +213,7 @@ class Trainer:
                     kept = {"net": self.state.delivered.state_dict(), "step": step}
                     save_checkpoint(self.folder / "best.ckpt", kept)
             self._learn()
+        self._epoch = _EpochMeans()
         self.history.append({"epoch": float(number), "step": float(step), **metrics})
         if self.ranks.is_main:
             self.tracker.log_metrics({**metrics, "epoch": number}, step=step)
@@ -195,7 +223,7 @@ class Trainer:
     def _validate(self) -> Validation:
         count: int = len(self.validation)  # type: ignore[arg-type]
         own = (self.validation[index] for index in self.ranks.share(range(count)))
-        net: Any = self.state.delivered
+        net = cast("JointNet", self.state.delivered)
         return validate(net, own, self.objective, device=self.device, ranks=self.ranks)
 
     def _log_step(self, report: StepReport) -> None:
@@ -222,6 +250,7 @@ class Trainer:
                 "sampler": self.data.sampler.state_dict(),
                 "best_score": self.best_score,
                 "history": self.history,
+                "epoch": self._epoch.values,
             }
             save_checkpoint(self.folder / "last.ckpt", state)
         return due
@@ -233,6 +262,7 @@ class Trainer:
         self.state.load_state_dict(saved["state"])
         self.data.sampler.load_state_dict(saved["sampler"])
         self.best_score, self.history = saved["best_score"], saved["history"]
+        self._epoch = _EpochMeans(saved["epoch"])
         logger.info("going on from step %d", self.state.step)
 
     def _deliver(self) -> None:
@@ -247,35 +277,7 @@ class Trainer:
     @property
     def net(self) -> JointNet:
         """The network; after `train`, with the delivered weights."""
-        net: Any = self.state.model
-        return net
-
-
-class _EpochMeans:
-    """Means over the steps of an epoch."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, list[float]] = {}
-        self._wait_s = self._step_s = 0.0
-
-    def add(self, report: StepReport) -> None:
-        for kind, values in (
-            ("loss", report.losses),
-            ("weight", report.balance.weights),
-            ("norm", report.balance.gradient_norms),
-            ("cosine", report.balance.cosines),
-        ):
-            for name, value in values.items():
-                key = f"{kind}/{name.replace(':', '_and_')}"
-                self._values.setdefault(key, []).append(value)
-        self._values.setdefault("lr", []).append(report.lr)
-        self._values.setdefault("seconds_per_step", []).append(report.step_s)
-        self._wait_s += report.wait_s
-        self._step_s += report.step_s
-
-    def figures(self) -> dict[str, float]:
-        means = {name: float(np.mean(values)) for name, values in self._values.items()}
-        return means | {"wait_share": self._wait_s / max(self._step_s, 1e-9)}
+        return cast("JointNet", self.state.model)
 
 
 def _shown(metrics: Mapping[str, float]) -> str:

@@ -1,0 +1,83 @@
+"""What the bundle of a run says of itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from medmtl.data.volume_file import read_volume_file
+from medmtl.evidence.input_ranges import input_ranges
+from medmtl.inference.bundle import BundleSettings
+from medmtl.training.deliver import merged_schema
+from medmtl.training.label_settings import finding_settings, segment_settings
+from medmtl.training.standardise import volumes_ml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from medmtl.build.parts import RunParts
+    from medmtl.core.volume import Volume
+
+__all__ = ["bundle_settings", "training_text"]
+
+_RANGE_VOLUMES = 100
+"""Training volumes that are read for the input ranges of a bundle."""
+
+
+def bundle_settings(parts: RunParts) -> BundleSettings:
+    """Everything of the bundle but weights and calibration."""
+    info, network = parts.config.bundle, parts.config.network_of_tasks()
+    schema = merged_schema(parts.train_sources, network)
+    ranges = input_ranges(
+        _range_volumes(parts),
+        modality=info.input.modality,
+        axes=info.axes,
+        has_units=info.has_units,
+    )
+    names = set(network.segments)
+    components = info.components.model_copy(
+        update={"keep_largest": tuple(n for n in info.components.keep_largest if n in names)}
+    )
+    wanted = info.input
+    if not network.has_segmentation:
+        wanted = wanted.model_copy(update={"phase_segment": None})
+    return BundleSettings(
+        name=info.name,
+        version=info.version,
+        licence=info.licence,
+        intended_use=info.intended_use,
+        limits=info.limits,
+        notice=info.notice,
+        findings_exclusive=schema.findings_exclusive,
+        input=wanted,
+        preprocessing=parts.config.preprocessing,
+        network=network,
+        ranges=ranges,
+        cam=info.cam,
+        segments=segment_settings(schema, volumes_ml(parts.train_set)),
+        findings=finding_settings(schema, {}),
+        rules=tuple(rule for rule in info.rules if rule.finding in network.findings),
+        components=components,
+        mask_rules=info.mask_rules,
+    )
+
+
+def _range_volumes(parts: RunParts) -> Iterator[Volume]:
+    rows = [
+        (source.data_root, row.image)
+        for source in parts.train_sources
+        for case in source.cases
+        for row in case.volumes
+    ]
+    step = max(1, len(rows) // _RANGE_VOLUMES)
+    return (read_volume_file(root, image) for root, image in rows[::step][:_RANGE_VOLUMES])
+
+
+def training_text(parts: RunParts) -> str:
+    """The paragraph of the card: cases, tasks, steps, citation."""
+    names = [f"{s.manifest.name} ({len(s.cases)} cases)" for s in parts.train_sources]
+    cited = "; ".join(s.manifest.citation for s in parts.train_sources if s.manifest.citation)
+    tasks = " and ".join(parts.config.tasks)
+    return (
+        f"{', '.join(names)}: {tasks}, {parts.trainer.state.step} steps, balancer "
+        f"{parts.config.balancer.name}; `medmtl train`, configuration {parts.config.name}. {cited}"
+    )

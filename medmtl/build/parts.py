@@ -1,0 +1,200 @@
+"""The objects of one run, from its configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from medmtl.balancing.table import build_balancer
+from medmtl.core.errors import ConfigError
+from medmtl.data.dataset import StudyDataset
+from medmtl.data.loader import StudyLoader
+from medmtl.data.manifest import read_manifest
+from medmtl.data.sampling import TaskSampler
+from medmtl.data.sources import DataSource
+from medmtl.inference.predictor import choose_device
+from medmtl.networks.joint import JointNet
+from medmtl.tracking.tracker import NoTracker
+from medmtl.training.augmentation import build_augmentation
+from medmtl.training.deliver import merged_schema
+from medmtl.training.distributed import Ranks
+from medmtl.training.objective import JointObjective
+from medmtl.training.selection import choose_cases, label_share
+from medmtl.training.state import FitOptions, TrainState
+from medmtl.training.trainer import RunOptions, Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medmtl.config import TrainConfig
+    from medmtl.data.loader import Augment
+    from medmtl.tracking.tracker import Tracker
+
+__all__ = ["RunParts", "build", "read_sources"]
+
+
+@dataclass(frozen=True, eq=False)
+class RunParts:
+    """The objects of one run.
+
+    Attributes:
+        config: What they were built from.
+        train_sources: Cases to learn from.
+        val_sources: Cases to validate on.
+        train_set: Samples of the first.
+        val_set: Samples of the second.
+        augment: What changes a training sample at random.
+        trainer: The run, not started.
+    """
+
+    config: TrainConfig
+    train_sources: tuple[DataSource, ...]
+    val_sources: tuple[DataSource, ...]
+    train_set: StudyDataset
+    val_set: StudyDataset
+    augment: Augment | None
+    trainer: Trainer
+
+
+def read_sources(
+    config: TrainConfig, data_root: Path
+) -> tuple[tuple[DataSource, ...], tuple[DataSource, ...]]:
+    """Training and validation cases of every manifest.
+
+    Args:
+        config: Its `data`.
+        data_root: What each manifest's own `data_root` starts from.
+
+    Raises:
+        ConfigError: If a manifest is wrong, or nothing is left to learn from.
+    """
+    train, val = [], []
+    for one in config.data.manifests:
+        manifest = read_manifest(Path(one.folder))
+        learns, validates = choose_cases(
+            manifest,
+            train_splits=one.train_splits,
+            val_splits=one.val_splits,
+            val_fold=one.val_fold,
+        )
+        learns = label_share(learns, share=config.data.label_fraction, seed=config.seed)
+        root = data_root / one.data_root
+        train.append(DataSource(manifest, root, learns))
+        val.append(DataSource(manifest, root, validates))
+    return tuple(train), tuple(val)
+
+
+def build(
+    config: TrainConfig,
+    out: Path,
+    *,
+    data_root: Path = Path(),
+    tracker: Tracker | None = None,
+    ranks: Ranks | None = None,
+) -> RunParts:
+    """Everything that a run needs; no image is opened yet.
+
+    Raises:
+        ConfigError: If config, manifests and machine do not fit together.
+    """
+    ranks = ranks or Ranks()
+    device = choose_device(config.trainer.device)
+    if config.trainer.precision == "float16" and device.type != "cuda":
+        raise ConfigError("trainer.precision float16 needs CUDA; found none. Use bfloat16.")
+    network = config.network_of_tasks()
+    train_sources, val_sources = read_sources(config, data_root)
+    cache = Path(config.data.cache_dir) if config.data.cache_dir else out / "cache"
+    sets = [
+        StudyDataset(sources, network=network, preprocessing=config.preprocessing, cache_dir=cache)
+        for sources in (train_sources, val_sources)
+    ]
+    torch.manual_seed(config.seed)
+    net = JointNet(network)
+    if config.trainer.deep_supervision and network.has_segmentation:
+        net.add_deep_supervision(config.trainer.deep_supervision)
+    if config.trainer.channels_last:
+        net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    net.to(device)
+    options = _options(config, cases=len(sets[0]), world=ranks.world)
+    tasks = tuple(config.tasks)
+    state = TrainState.start(net, options.fit, balancer=build_balancer(config.balancer, tasks))
+    sampler = TaskSampler(
+        sets[0].table,
+        config.sampling,
+        batch_size=config.trainer.batch_size,
+        seed=config.seed,
+        rank=ranks.rank,
+        world=ranks.world,
+        tasks=tasks,
+    )
+    augment = build_augmentation(config.augmentation, patch=config.patch)
+    loader = StudyLoader(
+        sets[0],
+        sampler,
+        divisor=net.divisor,
+        seed=config.seed,
+        augment=augment,
+        workers=config.trainer.workers,
+        pin_memory=device.type == "cuda",
+    )
+    trainer = Trainer(
+        state=state,
+        data=loader,
+        validation=sets[1],
+        objective=_objective(config, train_sources),
+        options=options,
+        folder=out / "checkpoints",
+        tracker=tracker or NoTracker(),
+        device=device,
+        ranks=ranks,
+    )
+    return RunParts(config, train_sources, val_sources, sets[0], sets[1], augment, trainer)
+
+
+def _options(config: TrainConfig, *, cases: int, world: int) -> RunOptions:
+    """Epochs in steps."""
+    wanted = config.trainer
+    studies = wanted.batch_size * wanted.accumulate * world
+    per_epoch = wanted.steps_per_epoch or max(1, -(-cases // studies))
+    limits = [wanted.max_epochs and wanted.max_epochs * per_epoch, wanted.max_steps]
+    fit = FitOptions(
+        steps=min(limit for limit in limits if limit),
+        peak_lr=wanted.lr,
+        warmup_steps=wanted.warmup_steps,
+        weight_decay=wanted.weight_decay,
+        clip_norm=wanted.clip_norm,
+        ema_decay=wanted.ema_decay,
+        floor_lr=wanted.min_lr,
+        accumulate=wanted.accumulate,
+        sam_rho=wanted.sam_rho,
+        is_half=wanted.precision == "float16",
+        seed=config.seed,
+    )
+    return RunOptions(
+        fit=fit,
+        steps_per_epoch=per_epoch,
+        validate_every=wanted.validate_every,
+        checkpoint_every_s=wanted.checkpoint_every_s,
+        freeze_batch_norm=wanted.freeze_batch_norm,
+        log_every=wanted.log_every,
+        deliver=wanted.deliver,
+    )
+
+
+def _objective(config: TrainConfig, sources: Sequence[DataSource]) -> JointObjective:
+    wanted = config.trainer
+    weights: tuple[float, ...] = ()
+    if wanted.lesion_weight != 1:
+        segments = merged_schema(sources, config.network_of_tasks()).segments
+        weights = (1.0, *(wanted.lesion_weight if s.is_lesion else 1.0 for s in segments))
+    return JointObjective(
+        precision=wanted.precision,
+        class_weights=weights,
+        diagnosis_weight=wanted.diagnosis_weight,
+        covariate_dropout=wanted.covariate_dropout,
+        channels_last=wanted.channels_last,
+        sharing_weight=wanted.sharing_weight,
+    )

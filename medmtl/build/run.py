@@ -1,0 +1,229 @@
+"""One training run, from a configuration to a bundle."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from medmtl.build.bundle import bundle_settings, training_text
+from medmtl.build.parts import RunParts, build
+from medmtl.core.errors import ConfigError
+from medmtl.data.manifest import manifest_sha256
+from medmtl.inference.predictor import choose_device
+from medmtl.report.durable import replace_file
+from medmtl.tracking.tracker import NoTracker
+from medmtl.training.deliver import deliver
+from medmtl.training.distributed import Ranks, join_ranks, leave_ranks
+from medmtl.training.figures import log_figures
+from medmtl.training.head import HeadOptions
+from medmtl.training.memory import memory_errors, peak_memory_mib
+from medmtl.training.standardise import fit_standardiser, refit_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from medmtl.config import TrainConfig
+    from medmtl.metrics.scores import CaseScore
+    from medmtl.tracking.tracker import Tracker
+    from medmtl.training.loop import StepReport
+
+__all__ = ["TrainResult", "train_run"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """What a run ends with; on the other processes of `torchrun` only the places.
+
+    Attributes:
+        bundle: Folder of the delivered bundle.
+        metrics: Content of its metrics.json, on the validation cases.
+        scores: The validation cases one by one, calibrated.
+        cases: Path of cases.csv, the same as a table.
+        run: Content of run.json: parameters, steps, seconds per step, memory.
+        history: Metrics of every epoch.
+    """
+
+    bundle: Path
+    metrics: dict[str, Any]
+    scores: tuple[CaseScore, ...]
+    cases: Path
+    run: dict[str, Any]
+    history: list[dict[str, float]]
+
+
+def train_run(
+    config: TrainConfig,
+    out: Path,
+    *,
+    data_root: Path = Path(),
+    resume: bool = False,
+    tracker: Tracker | None = None,
+    watch: Callable[[StepReport, int], None] = lambda _report, _steps: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainResult:
+    """One training run, from the manifests to a bundle in `out/bundle`.
+
+    Args:
+        config: The run.
+        out: Gets config.json, checkpoints, the bundle, cases.csv and run.json.
+        data_root: What the manifests' own roots start from.
+        resume: Go on from the last checkpoint in `out`; without one, start.
+        tracker: Told what happens; the caller closes it.
+        watch: Called after every step with its report and the number of steps in all.
+        should_stop: Asked after every step.
+
+    Raises:
+        ConfigError: If config, manifests and machine do not fit together, or `out` holds a run.
+        TrainingDivergedError: If a loss or gradient is not finite.
+        TrainingStoppedError: If asked to stop.
+        OutOfMemoryError: If the memory does not suffice, with what to lower.
+    """
+    ranks = join_ranks(choose_device(config.trainer.device))
+    try:
+        tracker = (tracker if ranks.is_main else None) or NoTracker()
+        _check_folder(config, out, resume=resume, ranks=ranks)
+        parts = build(config, out, data_root=data_root, tracker=tracker, ranks=ranks)
+        trainer = parts.trainer
+        trainer.watch = lambda report: watch(report, trainer.options.fit.steps)
+        trainer.should_stop = should_stop
+        torch.use_deterministic_algorithms(config.trainer.deterministic, warn_only=True)
+        _log_start(parts, tracker)
+        began = time.monotonic()
+        with memory_errors():
+            _train(parts)
+        seconds = time.monotonic() - began
+        return _finish(parts, out, tracker, seconds)
+    finally:
+        leave_ranks()
+
+
+def _train(parts: RunParts) -> None:
+    trainer, config = parts.trainer, parts.config
+    if trainer.net.measure is not None and not trainer.has_checkpoint:
+        fit_standardiser(trainer.net, parts.train_set)
+        trainer.restart_average()
+    if config.trainer.compile:
+        trainer.compile()
+    trainer.train()
+    wanted = config.head_refit
+    if wanted is not None and trainer.net.head is not None and trainer.ranks.is_main:
+        refit_head(
+            trainer.net,
+            parts.train_set,
+            trainer.objective,
+            HeadOptions(
+                steps=wanted.steps,
+                batch=wanted.batch,
+                peak_lr=wanted.lr,
+                weight_decay=wanted.weight_decay,
+                blur=wanted.blur,
+                covariate_dropout=wanted.covariate_dropout,
+            ),
+            views=wanted.views,
+            augment=parts.augment,
+            device=trainer.device,
+            seed=config.seed,
+        )
+
+
+def _check_folder(config: TrainConfig, out: Path, *, resume: bool, ranks: Ranks) -> None:
+    """Refuse to mix two runs in one folder; write the resolved config beside the checkpoints."""
+    path = out / "config.json"
+    text = json.dumps(config.model_dump(mode="json"), indent=1) + "\n"
+    started = (out / "checkpoints" / "last.ckpt").exists()
+    if started and not resume:
+        raise ConfigError(
+            f"{out.name}: found a run there, expected an empty folder. Go on with --resume, or "
+            "choose another folder with -o."
+        )
+    if started and path.exists() and _matters(path.read_text("utf-8")) != _matters(text):
+        raise ConfigError(
+            f"{out.name}: --resume with another configuration than the run was started with "
+            "(config.json). Use the same, or choose another folder with -o."
+        )
+    if ranks.is_main:
+        out.mkdir(parents=True, exist_ok=True)
+        replace_file(path, text.encode())
+
+
+def _matters(text: str) -> dict[str, Any]:
+    """What the numbers of a run depend on."""
+    config: dict[str, Any] = json.loads(text)
+    config.pop("tracking", None)
+    for name in ("checkpoint_every_s", "log_every", "workers"):
+        config["trainer"].pop(name, None)
+    return config
+
+
+def _log_start(parts: RunParts, tracker: Tracker) -> None:
+    tracker.log_config(parts.config.model_dump(mode="json"))
+    uses = (("train", parts.train_sources), ("validation", parts.val_sources))
+    for use, sources in uses:
+        for source, one in zip(sources, parts.config.data.manifests, strict=True):
+            if source.cases:
+                tracker.log_dataset(source.manifest.name, manifest_sha256(Path(one.folder)), use)
+
+
+def _finish(parts: RunParts, out: Path, tracker: Tracker, seconds: float) -> TrainResult:
+    """Deliver on the main process; the others only know where."""
+    trainer = parts.trainer
+    if not trainer.ranks.is_main:
+        return TrainResult(out / "bundle", {}, (), out / "cases.csv", {}, trainer.history)
+    delivery = deliver(
+        trainer.net.state_dict(),
+        bundle_settings(parts),
+        validation=parts.val_sources,
+        calibration=parts.config.calibration,
+        training=training_text(parts),
+        out=out,
+        records=out / ".medmtl" / "scores",
+        device=trainer.device.type,
+    )
+    run = _run_record(parts, seconds)
+    replace_file(out / "run.json", (json.dumps(run, indent=1) + "\n").encode())
+    log_figures(
+        tracker,
+        delivery.scores,
+        calibration=delivery.metrics["calibration"],
+        records=out / ".medmtl" / "scores",
+        sources=parts.val_sources,
+        out=out,
+    )
+    tracker.log_bundle(delivery.bundle)
+    for path in (delivery.cases, out / "run.json", delivery.bundle / "metrics.json"):
+        tracker.log_file(path)
+    return TrainResult(
+        delivery.bundle, delivery.metrics, delivery.scores, delivery.cases, run, trainer.history
+    )
+
+
+def _run_record(parts: RunParts, seconds: float) -> dict[str, Any]:
+    trainer = parts.trainer
+    used = [p for name, p in trainer.net.named_parameters() if not name.startswith("deep_heads.")]
+    steps = [row["train/seconds_per_step"] for row in trainer.history]
+    return {
+        "schema_version": 1,
+        "name": parts.config.name,
+        "tasks": list(parts.config.tasks),
+        "balancer": parts.config.balancer.name,
+        "parameters": sum(p.numel() for p in used),
+        "steps": trainer.state.step,
+        "train_cases": len(parts.train_set),
+        "val_cases": len(parts.val_set),
+        "seconds": round(seconds, 3),
+        "seconds_per_step": round(sum(steps) / len(steps), 6) if steps else None,
+        "peak_memory_mib": peak_memory_mib(trainer.device),
+        "device": trainer.device.type,
+        "processes": trainer.ranks.world,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,80 @@
+"""What a finished run shows: ROC, reliability, and validation cases beside their truth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medmtl.inference.score_picture import load_picture
+from medmtl.metrics.curves import roc_points
+from medmtl.report.plots import curves_figure
+from medmtl.report.reliability_plot import reliability_figure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from medmtl.data.sources import DataSource
+    from medmtl.metrics.scores import CaseScore
+    from medmtl.tracking.tracker import Tracker
+
+__all__ = ["example_cases", "log_figures"]
+
+
+def log_figures(
+    tracker: Tracker,
+    scores: Sequence[CaseScore],
+    *,
+    calibration: Mapping[str, Any] | None,
+    records: Path,
+    sources: Sequence[DataSource],
+    out: Path,
+) -> None:
+    """Tell the tracker of a run's validation cases, and keep the pictures in `out/overlays`.
+
+    Args:
+        tracker: Of the run.
+        scores: Of the validation cases.
+        calibration: `calibration` of metrics.json.
+        records: Where the pictures of the cases lie, one folder per manifest.
+        sources: Manifests of the validation cases.
+        out: Of the run.
+    """
+    names = list(dict.fromkeys(f.name for score in scores for f in score.findings))
+    curves = {name: points for name in names if (points := _roc(scores, name)) is not None}
+    if curves:
+        labels = ("1 - specificity", "sensitivity")
+        tracker.log_figure(
+            curves_figure(curves, labels=labels, has_diagonal=True), "figures/roc.png"
+        )
+    bins = {
+        name: {when: part[when]["reliability"] for when in ("before", "after") if when in part}
+        for name, part in (calibration or {}).get("per_finding", {}).items()
+    }
+    if bins:
+        tracker.log_figure(reliability_figure(bins), "figures/reliability.png")
+    for score in example_cases(scores):
+        for source in sources:
+            if picture := load_picture(records / source.manifest.name, score.case_id):
+                path = out / "overlays" / f"{score.case_id}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(picture)
+                tracker.log_file(path, "overlays")
+
+
+def example_cases(scores: Sequence[CaseScore], *, count: int = 6) -> list[CaseScore]:
+    """Cases from the worst to the best mean Dice, evenly spaced: no choice of the nicest."""
+    rated = [
+        (float(np.mean(values)), score)
+        for score in scores
+        if (values := [one.dice for one in score.segments if one.dice is not None])
+    ]
+    rated.sort(key=lambda pair: (pair[0], pair[1].case_id))
+    places = np.linspace(0, len(rated) - 1, min(count, len(rated))).round().astype(int)
+    return [rated[place][1] for place in dict.fromkeys(places.tolist())]
+
+
+def _roc(scores: Sequence[CaseScore], name: str) -> Any:
+    found = [f for score in scores for f in score.findings if f.name == name]
+    return roc_points([f.truth for f in found], [f.probability for f in found])
