@@ -8,7 +8,7 @@ import numpy as np
 
 from medmtl.core.labels import NO_FINDING
 from medmtl.metrics.intervals import Interval, bootstrap
-from medmtl.metrics.weighted import mean_of_means, weighted_mean
+from medmtl.metrics.weighted import weighted_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,10 @@ def summarise_classes(cases: Sequence[CaseScore], names: Sequence[str]) -> dict[
 
 
 def _balanced(rows: Sequence[tuple[str, str, str | None]]) -> Interval:
-    """Mean over the classes that occur of the share of each that was called right."""
+    """Mean over the classes that occur of the share of each that was called right.
+
+    A replicate that lacks one of them has no value: without a hard class it would look better.
+    """
     truths = np.array([truth for _, truth, _ in rows])
     right = np.array([truth == decided for _, truth, decided in rows], dtype=np.float64)
     members = [truths == name for name in dict.fromkeys(truths.tolist())]
@@ -74,7 +77,8 @@ def _balanced(rows: Sequence[tuple[str, str, str | None]]) -> Interval:
         return Interval(None, None, 0)
 
     def statistic(weights_rn: NDArray[np.float64]) -> NDArray[np.float64]:
-        return mean_of_means([weighted_mean(weights_rn[:, m], right[m]) for m in members])
+        shares = [weighted_mean(weights_rn[:, m], right[m]) for m in members]
+        return np.asarray(np.mean(shares, axis=0))
 
     value = float(np.mean([right[member].mean() for member in members]))
     return bootstrap(statistic, [patient for patient, _, _ in rows], value=value)

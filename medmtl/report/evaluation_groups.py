@@ -104,9 +104,9 @@ def _left_out(part: Mapping[str, Any]) -> str:
     texts = []
     if hidden["groups"]:
         texts.append(
-            f"{hidden['groups']} groups of fewer than {part['min_patients']} patients, "
-            f"{hidden['patients']} patients together, are not shown."
+            f"Not shown: {hidden['groups']} of fewer than {part['min_patients']} patients, "
+            f"{hidden['patients']} patients together."
         )
     if unknown:
-        texts.append(f"For {unknown} patients the column is empty.")
+        texts.append(f"Patients without a value: {unknown}.")
     return " ".join(texts)

@@ -12,6 +12,7 @@ from medmtl.report.evaluation_cases import cases_section, failures_section, wors
 from medmtl.report.evaluation_diagnosis import diagnosis_section, evidence_section
 from medmtl.report.evaluation_groups import groups_section
 from medmtl.report.evaluation_segmentation import lesions_section, segmentation_section
+from medmtl.report.evaluation_uncertainty import uncertainty_section
 from medmtl.report.html_markup import join
 from medmtl.report.html_page import (
     Section,
@@ -74,6 +75,7 @@ def evaluation_page(
         lesions_section(record),
         diagnosis_section(record, roc=plots.roc, precision_recall=plots.precision_recall),
         evidence_section(record),
+        uncertainty_section(record),
         groups_section(record),
         cases_section(cases),
         _rules_section(record),
@@ -101,7 +103,9 @@ def _key(record: Mapping[str, Any]) -> Html:
     ]
     shown = [(name, interval_cell(part)) for name, part in wanted if _has_value(part)]
     return join([tiles(shown), paragraph(
-        "In brackets: 95 % intervals from a bootstrap over patients.", soft=True
+        "In brackets: 95 % intervals from a bootstrap over patients. Where all patients are alike "
+        "it has no width, which is no certainty: of n alike, up to 3 / n may still be otherwise.",
+        soft=True,
     )])  # fmt: skip
 
 

@@ -112,6 +112,13 @@ def test_from_the_public_layout_to_metrics_and_again(tmp_path: Path) -> None:
     with (out / "cases.csv").open() as stream:
         assert [row["status"] for row in csv.DictReader(stream)] == ["done"] * 2
     (root / "testing" / "patient102" / "patient102_frame01.nii.gz").write_bytes(b"broken")
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png") == 2
+    assert "Only 2 cases were measured" in page
+    assert "Only 2 cases were measured" in " ".join(done.stderr.split())
+    lost = medmtl(*command, "--by", "scanner")
+    assert lost.returncode == 2
+    assert "scanner" in lost.stderr
     broken = medmtl(*command)
     assert broken.returncode == 1
     assert "patient102" in broken.stderr

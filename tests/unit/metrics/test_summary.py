@@ -211,3 +211,11 @@ def test_balanced_accuracy_of_classes_is_that_of_scikit_learn() -> None:
         balanced_accuracy_score(truths, decided)
     )
     assert part["accuracy"]["value"] == pytest.approx(float((truths == decided).mean()))
+
+
+def test_balanced_accuracy_looks_no_better_where_the_hard_class_was_not_drawn() -> None:
+    wrong = FindingScore("a", True, 0.4, decision=False)
+    right = FindingScore("a", False, 0.4, decision=False)
+    cases = [case(0, wrong), *(case(n, right) for n in range(1, 12))]
+    part = summarise(cases, findings=("a",), is_exclusive=True)["diagnosis"]
+    assert part["balanced_accuracy"] == {"value": 0.5, "ci95": [0.5, 0.5], "n": 12}
