@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "ArmConfig",
     "BundleInfo",
+    "CompareConfig",
     "DataConfig",
     "HeadRefitConfig",
     "ManifestSource",
@@ -229,6 +231,50 @@ class BundleInfo(_Section):
     mask_rules: MaskRules = Field(default_factory=MaskRules)
 
 
+class ArmConfig(_Section):
+    """One way to train in a comparison.
+
+    Attributes:
+        name: Also of its folder.
+        set: What differs from the rest of the file, as `key=value` each; see `--set`.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    set: tuple[str, ...] = ()
+
+
+class CompareConfig(_Section):
+    """What `medmtl compare` trains; `medmtl train` takes no notice of it.
+
+    Attributes:
+        arms: Trained on the same cases for the same number of steps.
+        subject: The arm that the others are compared with.
+        folds: Held out in turn, for every manifest; empty keeps the validation cases of `data`.
+        label_fractions: Shares of the training cases, for the data-efficiency curve.
+    """
+
+    arms: tuple[ArmConfig, ...] = Field(
+        default=(
+            ArmConfig(name="joint"),
+            ArmConfig(name="segmentation", set=('tasks=["segmentation"]',)),
+            ArmConfig(name="diagnosis", set=('tasks=["diagnosis"]',)),
+        ),
+        min_length=2,
+    )
+    subject: str = "joint"
+    folds: tuple[NonNegativeInt, ...] = ()
+    label_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((1.0,), min_length=1)
+
+    @model_validator(mode="after")
+    def _names(self) -> CompareConfig:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names):
+            raise ValueError(f"arms need different names; found {names}")
+        if self.subject not in names:
+            raise ValueError(f"subject {self.subject!r} is none of the arms {names}")
+        return self
+
+
 class TrainConfig(_Section):
     """A whole run.
 
@@ -248,6 +294,7 @@ class TrainConfig(_Section):
         calibration: Of the findings, on validation answers.
         tracking: Where the run is written down.
         bundle: What the delivered bundle says of itself.
+        compare: What `medmtl compare` trains with this file.
     """
 
     name: str
@@ -265,6 +312,7 @@ class TrainConfig(_Section):
     calibration: CalibrationConfig = Field(default_factory=CalibrationConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     bundle: BundleInfo
+    compare: CompareConfig = Field(default_factory=CompareConfig)
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:

@@ -159,6 +159,7 @@ def _matters(text: str) -> dict[str, Any]:
     """What the numbers of a run depend on."""
     config: dict[str, Any] = json.loads(text)
     config.pop("tracking", None)
+    config.pop("compare", None)
     for name in ("checkpoint_every_s", "log_every", "workers"):
         config["trainer"].pop(name, None)
     return config

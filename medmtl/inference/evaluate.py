@@ -87,6 +87,10 @@ class Evaluation:
             save_score(self.records, score, key=key)
         return score
 
+    def study(self, case: Case) -> Study:
+        """The case as a study whose volumes are read already."""
+        return self._study(case, self._images(case))
+
     def _images(self, case: Case) -> dict[str, Volume]:
         """Images by volume id, named and typed as the manifest says."""
         return {

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from medmtl.data.cases import Case
 
-__all__ = ["load_score", "save_score", "score_key"]
+__all__ = ["load_score", "save_score", "score_key", "score_of"]
 
-_SCORE_VERSION = 2
+_SCORE_VERSION = 3
 """Raised when a score holds more or means something else, so that it is computed anew."""
 
 
@@ -45,18 +45,24 @@ def load_score(folder: Path, case_id: str, *, key: str) -> CaseScore | None:
         record = json.loads((folder / f"{case_id}.json").read_text(encoding="utf-8"))
         if record["key"] != key:
             return None
-        score = record["score"]
-        return CaseScore(
-            case_id=score["case_id"],
-            patient_id=score["patient_id"],
-            segments=tuple(_segment(row) for row in score["segments"]),
-            findings=tuple(FindingScore(**row) for row in score["findings"]),
-            not_analysed=tuple(score["not_analysed"]),
-            flags=tuple(score["flags"]),
-            slice_mm=score["slice_mm"],
-        )
+        return score_of(record["score"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def score_of(record: Mapping[str, Any]) -> CaseScore:
+    """The score that `dataclasses.asdict` and JSON made a record of."""
+    classes = record["diagnosis_set"]
+    return CaseScore(
+        case_id=record["case_id"],
+        patient_id=record["patient_id"],
+        segments=tuple(_segment(row) for row in record["segments"]),
+        findings=tuple(FindingScore(**row) for row in record["findings"]),
+        not_analysed=tuple(record["not_analysed"]),
+        flags=tuple(record["flags"]),
+        slice_mm=record["slice_mm"],
+        diagnosis_set=None if classes is None else tuple(classes),
+    )
 
 
 def _segment(row: Mapping[str, Any]) -> SegmentScore:

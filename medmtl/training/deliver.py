@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def deliver(
         validation: Validation cases; without any, nothing is measured and nothing calibrated.
         calibration: What is fitted.
         training: Paragraph of the card.
-        out: Gets `bundle/`, `cases.csv` and, for what is measured, `uncalibrated/`.
+        out: Gets `bundle/`, `cases.csv`, `scores.json` and, for what is measured, `uncalibrated/`.
         records: Keeps scores and pictures of the validation cases, one folder per manifest.
         device: Where it is measured.
     """
@@ -133,6 +134,7 @@ def deliver(
     write_bundle(bundle, settings, weights, card=card, metrics_json=as_json(metrics))
     table = out / "cases.csv"
     replace_file(table, cases_table(scores))
+    replace_file(out / "scores.json", json.dumps([asdict(score) for score in scores]).encode())
     return Delivery(bundle, metrics, tuple(scores), table)
 
 

@@ -1,0 +1,240 @@
+"""Is joint better? The runs of a comparison, and what their held-out cases say.
+
+All arms learn from the same cases for the same number of steps. None of them may choose anything
+by the cases that it is judged on: the weights of the last step count, uncalibrated, at 0.5.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from medmtl.build.parts import read_sources
+from medmtl.config import load_config
+from medmtl.core.errors import ConfigError
+from medmtl.inference.evaluate import Evaluation
+from medmtl.inference.predictor import load_predictor
+from medmtl.inference.score_record import score_of
+from medmtl.metrics.paired import compare_scores
+from medmtl.metrics.summary import summarise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from medmtl.config import TrainConfig
+    from medmtl.metrics.scores import CaseScore
+
+__all__ = ["ArmRun", "comparison_record", "plan_runs", "seconds_per_case"]
+
+NEUTRAL = (
+    'trainer.deliver="last"',
+    'calibration.method="none"',
+    'calibration.threshold={name="fixed", value=0.5}',
+)
+_TIMED_CASES = 3
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """One training run of a comparison.
+
+    Attributes:
+        arm: Name of the arm.
+        fraction: Share of the training cases.
+        fold: Held out; None where the validation cases of the file are.
+        overrides: All `--set` that make this run of the file.
+        config: The same, resolved.
+    """
+
+    arm: str
+    fraction: float
+    fold: int | None
+    overrides: tuple[str, ...]
+    config: TrainConfig
+
+    @property
+    def folder(self) -> str:
+        """Relative folder of the run."""
+        fold = "" if self.fold is None else f"/fold-{self.fold}"
+        return f"{self.arm}/labels-{self.fraction:.0%}".replace("%", "") + fold
+
+
+def plan_runs(path: Path, overrides: Sequence[str] = ()) -> list[ArmRun]:
+    """Every run of a comparison, whole arms at the full share first.
+
+    Raises:
+        ConfigError: If the file is wrong, an arm is, or there is nothing to judge by.
+    """
+    base = load_config(path, overrides)
+    plan = base.compare
+    runs = []
+    for fraction in sorted(plan.label_fractions, reverse=True):
+        for fold in plan.folds or (None,):
+            held_out = () if fold is None else _held_out(base, fold)
+            share = (f"data.label_fraction={fraction}",)
+            for arm in plan.arms:
+                changes = (*overrides, *held_out, *share, *arm.set, *NEUTRAL)
+                config = load_config(path, changes)
+                runs.append(ArmRun(arm.name, fraction, fold, changes, config))
+    return runs
+
+
+def _held_out(base: TrainConfig, fold: int) -> tuple[str, ...]:
+    places = range(len(base.data.manifests))
+    return tuple(
+        f"data.manifests.{place}.{setting}"
+        for place in places
+        for setting in (f"val_fold={fold}", "val_splits=[]")
+    )
+
+
+def seconds_per_case(run: ArmRun, bundle: Path, data_root: Path) -> float | None:
+    """Median time from a decoded study to its answer, over a few held-out cases.
+
+    The first case warms up and does not count.
+    """
+    _, sources = read_sources(run.config, data_root)
+    analyser = load_predictor(bundle, cam="none")
+    seconds = []
+    for source in sources:
+        evaluation = Evaluation(analyser, source.manifest, source.data_root)
+        for case in source.cases[: _TIMED_CASES + 1]:
+            study = evaluation.study(case)
+            chosen = [ref.read() for ref in analyser.select(study)]
+            began = time.perf_counter()
+            analyser.analyse(study, chosen)
+            seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:]) if len(seconds) > 1 else None
+
+
+def comparison_record(runs: Sequence[ArmRun], folder: Path) -> dict[str, Any]:
+    """The content of compare.json, from the folders of finished runs.
+
+    Args:
+        runs: Of `plan_runs`.
+        folder: Holds the folder of every run, with `run.json` and `scores.json`.
+
+    Raises:
+        ConfigError: If a run is not finished, or held out no cases.
+    """
+    plan = runs[0].config.compare
+    groups: dict[tuple[str, float], list[ArmRun]] = {}
+    for run in runs:
+        groups.setdefault((run.arm, run.fraction), []).append(run)
+    scores = {key: [score for run in group for score in _scores(run, folder)]
+              for key, group in groups.items()}  # fmt: skip
+    arms = [
+        _arm_record(key, group, scores[key], [_run_record(run, folder) for run in group])
+        for key, group in groups.items()
+    ]
+    return {
+        "schema_version": 1,
+        "name": runs[0].config.name,
+        "subject": plan.subject,
+        "folds": list(plan.folds),
+        "arms": arms,
+        "comparisons": list(_comparisons(plan.subject, groups, scores)),
+    }
+
+
+def _comparisons(
+    subject: str,
+    groups: Mapping[tuple[str, float], Sequence[ArmRun]],
+    scores: Mapping[tuple[str, float], Sequence[CaseScore]],
+) -> Iterator[dict[str, Any]]:
+    for (arm, fraction), group in groups.items():
+        if arm == subject:
+            continue
+        mine = groups[subject, fraction][0].config
+        shared = [name for name in mine.network.findings if _diagnoses(group[0])]
+        rows = compare_scores(
+            scores[arm, fraction],
+            scores[subject, fraction],
+            findings=shared,
+            is_exclusive=_is_exclusive(scores[subject, fraction]),
+        )
+        yield {
+            "against": arm,
+            "label_fraction": fraction,
+            "rows": [row.as_json() for row in rows],
+        }
+
+
+def _arm_record(
+    key: tuple[str, float],
+    group: Sequence[ArmRun],
+    scores: Sequence[CaseScore],
+    records: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    config = group[0].config
+    findings = list(config.network.findings) if _diagnoses(group[0]) else []
+    summary = summarise(scores, findings=findings, is_exclusive=_is_exclusive(scores))
+    figures = {
+        name: _median([record.get(name) for record in records])
+        for name in ("parameters", "steps", "seconds_per_step", "seconds_per_case")
+    }
+    memory = [record["peak_memory_mib"] for record in records if record.get("peak_memory_mib")]
+    return {
+        "arm": key[0],
+        "label_fraction": key[1],
+        "tasks": list(config.tasks),
+        "balancer": config.balancer.name,
+        "n_cases": len(scores),
+        "train_cases": [record.get("train_cases") for record in records],
+        **figures,
+        "peak_memory_mib": max(memory, default=None),
+        "mean_dice": summary["segmentation"]["mean_dice"],
+        "macro_auroc": summary["diagnosis"]["macro_auroc"],
+        "accuracy": summary["diagnosis"].get("accuracy"),
+        "per_segment": {
+            name: part["dice"] for name, part in summary["segmentation"]["per_segment"].items()
+        },
+        "per_finding": {
+            name: part["auroc"] for name, part in summary["diagnosis"]["per_finding"].items()
+        },
+    }
+
+
+def _diagnoses(run: ArmRun) -> bool:
+    return "diagnosis" in run.config.tasks
+
+
+def _is_exclusive(scores: Sequence[CaseScore]) -> bool:
+    """Whether no case has two findings, which makes an accuracy over classes meaningful."""
+    present = [sum(bool(finding.truth) for finding in score.findings) for score in scores]
+    return bool(present) and max(present) == 1
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _run_record(run: ArmRun, folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(_text(run, folder, "run.json"))
+    timing = folder / run.folder / "seconds_per_case.json"
+    seconds = json.loads(timing.read_text(encoding="utf-8")) if timing.exists() else None
+    return {**record, "seconds_per_case": seconds}
+
+
+def _scores(run: ArmRun, folder: Path) -> list[CaseScore]:
+    scores = [score_of(row) for row in json.loads(_text(run, folder, "scores.json"))]
+    if not scores:
+        raise ConfigError(
+            f"{run.folder}: the run held out no cases, expected some to judge by. Give "
+            "compare.folds, or val_fold or val_splits of the manifests."
+        )
+    return scores
+
+
+def _text(run: ArmRun, folder: Path, name: str) -> str:
+    path = folder / run.folder / name
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        message = f"{run.folder}: found no {name}, expected a finished run. Start compare again."
+        raise ConfigError(message) from error
