@@ -58,6 +58,9 @@ def evaluate(
     min_group: Annotated[
         int, typer.Option(min=1, help="Groups of fewer patients are not shown.")
     ] = 5,
+    uncertainty: Annotated[
+        str, typer.Option(help="none, tta or ensemble, to measure what their spread is worth.")
+    ] = "none",
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
 ) -> None:
@@ -75,7 +78,7 @@ def evaluate(
     from medmtl.inference.subgroup_columns import choose_columns, known_columns
     from medmtl.report.table import Failure
 
-    analyser = load_predictor(model, device=device, cam=cam)
+    analyser = load_predictor(model, device=device, cam=cam, uncertainty=uncertainty)
     evaluation = Evaluation(
         analyser=analyser,
         manifest=known,

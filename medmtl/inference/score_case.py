@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,6 +93,7 @@ def score_case(
                 tolerance_mm=tolerance_mm,
             )
     own_ids = {volume_id: answer.volume.id for volume_id, answer in answered.items()}
+    classes = prediction.diagnosis_set
     return CaseScore(
         case_id=case.case_id,
         patient_id=case.patient_id,
@@ -100,6 +102,7 @@ def score_case(
         not_analysed=tuple(sorted(truths.keys() - answered.keys())),
         flags=tuple(sorted({f"{flag.severity}: {flag.code}" for flag in prediction.flags})),
         slice_mm=_slice_mm(prediction.volumes),
+        diagnosis_set=None if classes is None else classes.members,
     )
 
 
@@ -145,11 +148,12 @@ def _score_volume(
             f"grid of the source image {truth.array.shape}."
         )
         raise ConfigError(message)
-    own = {s.name: s.label for s in prediction.segments if s.volume == answer.volume.id}
+    own = {s.name: s for s in prediction.segments if s.volume == answer.volume.id}
     for segment in segments:
         if segment.name in own:
-            yield score_segment(
-                answer.label_map == own[segment.name],
+            agreement = own[segment.name].uncertainty
+            score = score_segment(
+                answer.label_map == own[segment.name].label,
                 truth.array == segment.label,
                 geometry=truth.geometry,
                 volume_id=volume_id,
@@ -157,3 +161,4 @@ def _score_volume(
                 tolerance_mm=tolerance_mm,
                 is_lesion=segment.is_lesion,
             )
+            yield replace(score, pairwise_dice=agreement.pairwise_dice if agreement else None)

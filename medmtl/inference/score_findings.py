@@ -47,7 +47,7 @@ def score_findings(
         truth = case.findings.get(answer.name)
         segments = relevant[answer.name]
         cams = {i: answer.cams[own] for i, own in own_ids.items() if own in answer.cams}
-        score = FindingScore(answer.name, truth, answer.probability, answer.decision)
+        score = _answered(answer, truth)
         if truth and segments and cams:
             labels = _labels(schema, segments)
             score = replace(
@@ -57,6 +57,22 @@ def score_findings(
                 energy_in_true_segments=_true_energy(case, cams, truths, labels),
             )
         yield score
+
+
+def _answered(answer: FindingResult, truth: bool | None) -> FindingScore:
+    """Decision, spread and prediction set against the truth."""
+    spread, found = answer.uncertainty, answer.prediction_set
+    wanted = None if truth is None else ("present" if truth else "absent")
+    return FindingScore(
+        answer.name,
+        truth,
+        answer.probability,
+        answer.decision,
+        threshold=answer.threshold,
+        probability_std=None if spread is None else spread.std,
+        is_in_set=None if found is None or wanted is None else wanted in found.members,
+        abstains=None if found is None else found.abstains,
+    )
 
 
 def _pointing(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["RiskCoverage", "answer_confidence", "risk_coverage"]
+__all__ = ["RiskCoverage", "answer_confidence", "decision_confidence", "risk_coverage"]
 
 _MAX_POINTS = 101
 
@@ -86,12 +86,25 @@ def risk_coverage(
     )
 
 
+def decision_confidence(probability: float, threshold: float) -> float:
+    """How far a probability lies from its threshold, as a share of the way to 0 or to 1.
+
+    Raises:
+        ValueError: If the threshold is not inside (0, 1).
+    """
+    if not 0 < threshold < 1:
+        raise ValueError(f"Threshold must lie inside (0, 1). Found {threshold}.")
+    if probability >= threshold:
+        return (probability - threshold) / (1 - threshold)
+    return (threshold - probability) / threshold
+
+
 def answer_confidence(probabilities: Sequence[float]) -> float:
-    """Certainty of one answer: its largest probability (softmax response).
+    """Certainty of one class: the largest probability (softmax response).
 
     Args:
-        probabilities: Of one finding alone, or of all findings that exclude each other, then that
-            of none is 1 minus their sum, at least 0.
+        probabilities: Of the findings that exclude each other; that of none is 1 minus their sum,
+            at least 0.
     """
     values = [*probabilities, max(0.0, 1.0 - sum(probabilities))]
     return float(max(values))

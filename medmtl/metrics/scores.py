@@ -33,6 +33,8 @@ class SegmentScore:
         predicted_ml: Predicted volume.
         assd_mm: Average symmetric surface distance; None where either is empty.
         lesions: Pieces found one by one; None where the segment is no lesion.
+        pairwise_dice: Agreement of the members of an ensemble or of test-time augmentation; None
+            where there were none.
     """
 
     volume_id: str
@@ -45,6 +47,7 @@ class SegmentScore:
     predicted_ml: float
     assd_mm: float | None = None
     lesions: LesionCounts | None = None
+    pairwise_dice: float | None = None
 
     @property
     def jaccard(self) -> float | None:
@@ -79,6 +82,10 @@ class FindingScore:
             as above.
         energy_in_true_segments: The same inside the true masks; None as above or where a volume
             has a map but no true mask.
+        threshold: Operating point of the decision.
+        probability_std: Spread over members; None where there were none.
+        is_in_set: Whether the prediction set holds the truth; None where either is missing.
+        abstains: Whether the prediction set has no single answer; None where there is none.
     """
 
     name: str
@@ -88,6 +95,10 @@ class FindingScore:
     pointing_game: float | None = None
     energy_in_segments: float | None = None
     energy_in_true_segments: float | None = None
+    threshold: float = 0.5
+    probability_std: float | None = None
+    is_in_set: bool | None = None
+    abstains: bool | None = None
 
     @property
     def is_wrong(self) -> bool:
@@ -107,6 +118,8 @@ class CaseScore:
         not_analysed: Volumes with a true mask that the model did not use.
         flags: Quality flags of the answer as "severity: code", sorted.
         slice_mm: Largest voxel spacing of the images analysed; None where they differ.
+        diagnosis_set: Classes that are not ruled out, where findings exclude each other and the
+            model has prediction sets.
     """
 
     case_id: str
@@ -116,6 +129,7 @@ class CaseScore:
     not_analysed: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     slice_mm: float | None = None
+    diagnosis_set: tuple[str, ...] | None = None
 
     @property
     def mean_dice(self) -> float | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from medmtl.metrics.summary_diagnosis import summarise_diagnosis
 from medmtl.metrics.summary_segmentation import mean_interval, summarise_segmentation
+from medmtl.metrics.summary_uncertainty import summarise_uncertainty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,7 @@ __all__ = ["summarise"]
 def summarise(
     cases: Sequence[CaseScore], *, findings: Sequence[str], is_exclusive: bool = False
 ) -> dict[str, Any]:
-    """The parts `segmentation`, `diagnosis` and `evidence` of metrics.json.
+    """The parts `segmentation`, `diagnosis`, `evidence` and `uncertainty` of metrics.json.
 
     Args:
         cases: What was measured, one entry per case that could be analysed.
@@ -29,6 +30,7 @@ def summarise(
         "segmentation": summarise_segmentation(cases),
         "diagnosis": summarise_diagnosis(cases, names=findings, is_exclusive=is_exclusive),
         "evidence": {"per_finding": {name: _evidence(cases, name) for name in findings}},
+        "uncertainty": summarise_uncertainty(cases, names=findings, is_exclusive=is_exclusive),
     }
 
 
