@@ -51,6 +51,11 @@ class Connection:
         scheme = urlsplit(self.uri).scheme
         return _shown(self.uri) if scheme else self.uri
 
+    @property
+    def is_server(self) -> bool:
+        """Whether a tracking server is behind it, not a database."""
+        return urlsplit(self.uri).scheme in ("http", "https")
+
     def experiment_id(self, name: str) -> str:
         """The experiment of that name, made if need be.
 

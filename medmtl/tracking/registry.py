@@ -76,13 +76,25 @@ def register(connection: Connection, folder: Path, *, name: str | None = None) -
             model_id, run_id = log_model(connection, folder, experiment_id=place), None
         made = client.create_model_version(
             registered,
-            source=f"models:/{model_id}",
-            run_id=run_id,
             tags=bundle_tags(bundle),
             description=f"Bundle {bundle.name} {bundle.version}",
-            model_id=model_id,
+            **_origin(connection, model_id, run_id),
         )
     return _version(made)
+
+
+def _origin(connection: Connection, model_id: str, run_id: str | None) -> dict[str, str | None]:
+    """Where the registry finds the files, and what made them.
+
+    A server looks a model up in its own store, and refuses local paths. A database that is opened
+    directly looks it up in MLflow's global store, which is another one: it gets the place, and
+    the model's id only where that saves it the look (mlflow 3.17, store/model_registry/
+    sqlalchemy_store.py, create_model_version).
+    """
+    if connection.is_server:
+        return {"source": f"models:/{model_id}", "model_id": model_id, "run_id": run_id}
+    place = str(connection.client.get_logged_model(model_id).artifact_location)
+    return {"source": place, "model_id": model_id if run_id else None, "run_id": run_id}
 
 
 def _ensure_name(client: Any, name: str) -> None:
