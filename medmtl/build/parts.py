@@ -46,7 +46,7 @@ class RunParts:
         val_sources: Cases to validate on.
         train_set: Samples of the first.
         val_set: Samples of the second.
-        augment: What changes a training sample at random.
+        augment: What changes a whole training sample at random.
         trainer: The run, not started.
     """
 
@@ -130,13 +130,14 @@ def build(
         world=ranks.world,
         tasks=tasks,
     )
-    augment = build_augmentation(config.augmentation, patch=config.patch)
+    whole = build_augmentation(config.augmentation)
+    cut = build_augmentation(config.augmentation, patch=config.patch) if config.patch else whole
     loader = StudyLoader(
         sets[0],
         sampler,
         divisor=net.divisor,
         seed=config.seed,
-        augment=augment,
+        augment={"segmentation": cut, "diagnosis": whole},  # a patch knows no findings
         workers=config.trainer.workers,
         pin_memory=device.type == "cuda",
     )
@@ -151,7 +152,7 @@ def build(
         device=device,
         ranks=ranks,
     )
-    return RunParts(config, train_sources, val_sources, sets[0], sets[1], augment, trainer)
+    return RunParts(config, train_sources, val_sources, sets[0], sets[1], whole, trainer)
 
 
 def _options(config: TrainConfig, *, cases: int, world: int) -> RunOptions:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,11 +18,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from medmtl.core.errors import MedmtlError
-from medmtl.data.samples import Batch, Sample, collate, only_task
+from medmtl.data.samples import TASKS, Batch, Sample, collate, only_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from medmtl.data.samples import Task
     from medmtl.data.sampling import TaskSampler
 
 __all__ = ["Augment", "LoadTimes", "StudyLoader"]
@@ -56,8 +57,9 @@ class StudyLoader:
         sampler: Which cases a step has; of this process.
         divisor: The grid (K, J, I) of every batch is a multiple of this.
         seed: Of the run.
-        augment: Changes every sample; None for none. It must be picklable where workers are
-            spawned (macOS, Windows).
+        augment: Changes every sample, or one for each task that a case can be drawn for (a patch
+            knows no findings, so in patch mode the cases of the diagnosis stay whole); None for
+            none. It must be picklable where workers are spawned (macOS, Windows).
         workers: Processes beside this one; 0 makes the batches here, when asked for.
         prefetch: Batches that each worker keeps ready.
         pin_memory: For copies to a GPU that do not wait.
@@ -70,7 +72,7 @@ class StudyLoader:
         *,
         divisor: Sequence[int],
         seed: int,
-        augment: Augment | None = None,
+        augment: Augment | Mapping[Task, Augment | None] | None = None,
         workers: int = 0,
         prefetch: int = 2,
         pin_memory: bool = False,
@@ -78,7 +80,8 @@ class StudyLoader:
         self.times = LoadTimes()
         self.sampler = sampler
         self.workers, self.prefetch, self.pin_memory = workers, prefetch, pin_memory
-        self._steps = _Steps(dataset, sampler, tuple(divisor), seed, augment)
+        by_task = augment if isinstance(augment, Mapping) else dict.fromkeys(TASKS, augment)
+        self._steps = _Steps(dataset, sampler, tuple(divisor), seed, by_task)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of the steps `start` to `stop` - 1, with the task shares of this moment.
@@ -134,7 +137,7 @@ class _Steps(Dataset[Batch | _Refused]):
         sampler: TaskSampler,
         divisor: tuple[int, ...],
         seed: int,
-        augment: Augment | None,
+        augment: Mapping[Task, Augment | None],
     ) -> None:
         self.dataset, self.sampler, self.divisor = dataset, sampler, divisor
         self.seed, self.augment = seed, augment
@@ -149,9 +152,9 @@ class _Steps(Dataset[Batch | _Refused]):
         samples = []
         for place, draw in enumerate(self.sampler.draw(step)):
             sample = self.dataset[draw.index]
-            if self.augment is not None:
+            if (augment := self.augment[draw.task]) is not None:
                 rng = np.random.default_rng([self.seed, self.sampler.rank, step, place])
-                sample = self.augment(sample, rng)
+                sample = augment(sample, rng)
             if self.sampler.config.one_task_per_case:
                 sample = only_task(sample, draw.task)
             samples.append(sample)

@@ -11,10 +11,11 @@ import torch
 
 from medmtl.core.errors import MedmtlError
 from medmtl.data.dataset import StudyDataset
-from medmtl.data.loader import LoadTimes, StudyLoader
-from medmtl.data.samples import Batch, Sample
+from medmtl.data.loader import Augment, LoadTimes, StudyLoader
+from medmtl.data.samples import Batch, Sample, Task
 from medmtl.data.sampling import SamplingConfig, TaskSampler
 from medmtl.networks.joint import NetworkConfig
+from medmtl.training.patches import PatchConfig, PatchCut
 from medmtl.transforms.preprocessing import PreprocessingConfig, RobustZScore
 from tests.data_factory import make_source, write_mask
 
@@ -88,6 +89,18 @@ def test_one_task_per_case_hides_the_other(dataset: StudyDataset) -> None:
     assert sorted(knows_masks.tolist()) == [False, True]
     assert not (knows_masks & knows_findings).any()
     assert batch.tasks == ("segmentation", "diagnosis")
+
+
+def test_in_patch_mode_the_diagnosis_is_learned_from_whole_volumes(dataset: StudyDataset) -> None:
+    sampler = TaskSampler(dataset.table, SamplingConfig(), batch_size=2, seed=3)
+    patch = PatchConfig(size=(2, 2, 2), foreground=0.0)
+    by_task: dict[Task, Augment | None] = {"segmentation": PatchCut(patch), "diagnosis": None}
+    loader = StudyLoader(dataset, sampler, divisor=(1, 1, 1), seed=3, augment=by_task)
+    for step, batch in enumerate(loader.batches(0, 4)):
+        whole = [draw.task == "diagnosis" for draw in sampler.draw(step)]
+        assert (~batch.findings.isnan()).any(dim=1).tolist() == whole
+        voxels = (batch.labels[0] >= 0).flatten(1).sum(dim=1).tolist()
+        assert [count == 8 for count in voxels] == [not is_whole for is_whole in whole]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
