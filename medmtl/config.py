@@ -263,7 +263,9 @@ class CompareConfig(_Section):
     )
     subject: str = "joint"
     folds: tuple[NonNegativeInt, ...] = ()
-    label_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((1.0,), min_length=1)
+    label_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(1.0,), min_length=1
+    )
 
     @model_validator(mode="after")
     def _names(self) -> CompareConfig:
