@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -23,13 +25,16 @@ def medmtl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 @pytest.fixture
 def acdc(tmp_path: Path) -> Path:
-    """The ACDC layout with one patient whose images are a few bytes."""
+    """The ACDC layout with one patient of a few voxels."""
     folder = tmp_path / "acdc" / "training" / "patient001"
     folder.mkdir(parents=True)
     (folder / "Info.cfg").write_text("ED: 1\nES: 9\nGroup: DCM\nHeight: 170\nWeight: 70\n")
-    for frame in ("01", "09"):
-        (folder / f"patient001_frame{frame}.nii.gz").write_bytes(frame.encode())
-        (folder / f"patient001_frame{frame}_gt.nii.gz").write_bytes(b"mask")
+    for number, frame in enumerate(("01", "09")):
+        image = np.arange(8 * 8 * 4, dtype=np.int16).reshape(8, 8, 4) + number
+        mask = (image % 4).astype(np.uint8)
+        for array, suffix in ((image, ""), (mask, "_gt")):
+            path = folder / f"patient001_frame{frame}{suffix}.nii.gz"
+            nibabel.save(nibabel.Nifti1Image(array, np.diag([1.5, 1.5, 8.0, 1.0])), path)
     return tmp_path / "acdc"
 
 
