@@ -21,8 +21,11 @@ def _predict(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--formats", "nifti,seg"], "--formats: seg is not written by this version"),
-        (["--formats", "mha"], "--formats: found 'mha', expected a list of nifti,json,png"),
+        (["--formats", "mha"], "--formats: found 'mha', expected a list of nifti,json,png,seg,sr"),
+        (
+            ["--seg-type", "surface"],
+            "--seg-type: found 'surface', expected one of binary, labelmap",
+        ),
         (["--device", "tpu"], "--device: found 'tpu', expected one of auto, cpu, cuda"),
         (["--backend", "openvino"], "--backend: found 'openvino', expected one of auto, torch"),
     ],
@@ -34,6 +37,17 @@ def test_an_option_that_cannot_be_used_is_named(
     result = _predict(tmp_path / "in", "-o", tmp_path / "out", *options)
     assert result.returncode == 2
     assert said in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_dicom_results_of_nifti_alone_are_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    write_studies(tmp_path / "in", 1)
+    result = _predict(tmp_path / "in", "-o", tmp_path / "out", "--formats", "nifti,seg", "--quiet")
+    assert result.returncode == 2
+    assert "--formats: seg needs DICOM input" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
 

@@ -1,0 +1,80 @@
+"""What programs of others say of the written objects: dciodvfy (dicom3tools) and DCMTK."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from medmtl.report.dicom_pm import make_pm
+from medmtl.report.dicom_seg import make_seg
+from medmtl.report.dicom_segments import segments_of
+from medmtl.report.dicom_source import DicomSource, save_dicom
+from medmtl.report.dicom_sr import make_sr
+from tests.dicom_results import MODEL, answer, coarse, read_source, write_source
+
+OBJECTS = ("seg", "sr", "pm")
+
+
+def _tool(name: str, package: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed (Debian package {package})")
+    return path
+
+
+def _write(folder: Path, kind: str) -> None:
+    write_source(folder / "in", kind)
+    study, volume = read_source(folder / "in")
+    prediction = answer(volume)
+    source = DicomSource.of(study, volume, MODEL)
+    segments = segments_of(source, prediction)
+    seg = make_seg(source, prediction.volumes[0].label_map, segments)
+    seg.save(folder / "seg.dcm")
+    save_dicom(folder / "sr.dcm", make_sr(source, prediction, seg=seg, segments=segments))
+    pm = make_pm(source, coarse(volume), finding="cardiomegaly", number=1)
+    save_dicom(folder / "pm.dcm", pm)
+
+
+def _said(*command: object) -> list[str]:
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, errors="replace",
+        timeout=60, check=False,
+    )  # fmt: skip
+    return (done.stdout + done.stderr).splitlines()
+
+
+@pytest.mark.parametrize("kind", ["axial", "oblique", "tilted", "multi-frame"])
+def test_dciodvfy_finds_no_error(tmp_path: Path, kind: str) -> None:
+    dciodvfy = _tool("dciodvfy", "dicom3tools")
+    _write(tmp_path, kind)
+    for name in OBJECTS:
+        said = _said(dciodvfy, "-new", tmp_path / f"{name}.dcm")
+        assert [line for line in said if line.startswith("Error")] == []
+        assert said  # it names the object that it recognised
+
+
+def test_dciodvfy_would_find_an_error(tmp_path: Path) -> None:
+    import pydicom
+
+    dciodvfy = _tool("dciodvfy", "dicom3tools")
+    _write(tmp_path, "axial")
+    seg = pydicom.dcmread(tmp_path / "seg.dcm")
+    del seg.SegmentSequence
+    seg.save_as(tmp_path / "broken.dcm")
+    said = _said(dciodvfy, "-new", tmp_path / "broken.dcm")
+    assert any(line.startswith("Error") for line in said)
+
+
+def test_dcmtk_reads_every_object_and_prints_the_report(tmp_path: Path) -> None:
+    dcmdump, dsrdump = _tool("dcmdump", "dcmtk"), _tool("dsrdump", "dcmtk")
+    _write(tmp_path, "axial")
+    for name in OBJECTS:
+        said = _said(dcmdump, "-q", tmp_path / f"{name}.dcm")
+        assert any("SOPInstanceUID" in line for line in said)
+        assert not [line for line in said if line.startswith(("E:", "F:"))]
+    report = _said(dsrdump, "-Ee", tmp_path / "sr.dcm")
+    assert not [line for line in report if line.startswith(("E:", "F:"))]
+    assert any("Cardiomegaly" in line and "Present" in line for line in report)
