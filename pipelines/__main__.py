@@ -11,6 +11,7 @@ import typer
 
 from medmtl import MedmtlError
 
+from .compare import compare
 from .console import COULD_NOT_START
 from .convert import convert
 from .evaluate import evaluate
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
+app.command()(compare)
 app.command()(convert)
 app.command()(evaluate)
 app.command()(phantom)
@@ -47,6 +49,7 @@ def _defaults() -> dict[str, Any]:
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     server = {"tracking_uri": uri} if uri else {}
     return {
+        "compare": root | server,
         "evaluate": root,
         "manifest": {"check": root},
         "models": {"register": server, "promote": server, "rollback": server},

@@ -18,6 +18,7 @@ __all__ = [
     "agreement_figure",
     "confusion_figure",
     "curves_figure",
+    "efficiency_figure",
     "forest_figure",
     "strip_figure",
 ]
@@ -146,6 +147,31 @@ def forest_figure(
     axes.set_yticks(range(len(known)), [_plain(name) for name, _ in reversed(known)], fontsize=8.5)
     axes.set_ylim(-0.6, len(known) - 0.4)
     axes.set_xlabel(label)
+    return _quiet(figure)
+
+
+def efficiency_figure(
+    lines: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]], *, label: str
+) -> Figure:
+    """A metric against the share of labels, a line per name, intervals as bars.
+
+    Args:
+        lines: Name to (share in 0..1, `{"value", "ci95"}`), shares ascending.
+        label: Of the axis of values.
+    """
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for number, (name, points) in enumerate(lines.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        across = [100 * share + 0.8 * number for share, _ in points]  # bars beside each other
+        axes.plot(across, [part["value"] for _, part in points], marker="o", color=colour,
+                  label=_plain(name))  # fmt: skip
+        for place, (_, part) in zip(across, points, strict=True):
+            low, high = part.get("ci95") or (part["value"], part["value"])
+            axes.plot([place, place], [low, high], color=colour, linewidth=1.2, alpha=0.7)
+    axes.set(xlabel="share of the labels, %", ylabel=label)
+    if lines:
+        axes.legend(fontsize=8)
     return _quiet(figure)
 
 

@@ -1,0 +1,120 @@
+"""`medmtl compare`: is joint learning better? Same cases, same budget, paired intervals."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import OK, SOME_FAILED, JsonLogsOption, OutOption, QuietOption, set_up_logging
+from .train import find_config
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medmtl.build.compare import ArmRun
+
+logger = logging.getLogger("medmtl.compare")
+
+
+def compare(
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="TOML file, or name of one of the shipped.")
+    ],
+    out: OutOption,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting; the value is TOML."),
+    ] = None,
+    data_root: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="Where manifests' paths start; else MEDMTL_DATA_ROOT."),
+    ] = Path(),
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="MLflow server; else MLFLOW_TRACKING_URI, else a file."),
+    ] = None,
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
+) -> None:
+    """Train the arms of a file and compare them; start again to go on where it stopped."""
+    set_up_logging(quiet=quiet, json_logs=json_logs)
+    from medmtl.build.compare import plan_runs
+
+    path = find_config(config)
+    runs = plan_runs(path, overrides or ())
+    failed = []
+    for number, run in enumerate(runs, start=1):
+        logger.info("run %d of %d: %s", number, len(runs), run.folder)
+        if not _train(run, path, out, data_root=data_root, tracking_uri=tracking_uri):
+            failed.append(run.folder)
+    if failed:
+        logger.error("not trained: %s; the reasons are in their train.log", ", ".join(failed))
+        raise typer.Exit(SOME_FAILED)
+    _report(runs, out, tracking_uri=tracking_uri)
+    raise typer.Exit(OK)
+
+
+def _train(
+    run: ArmRun, path: Path, out: Path, *, data_root: Path, tracking_uri: str | None
+) -> bool:
+    """One run in a process of its own, so that its memory is its own; whether it is finished."""
+    from medmtl.build.compare import seconds_per_case
+
+    folder = out / run.folder
+    timing = folder / "seconds_per_case.json"
+    if timing.exists() and _is_same(run, folder):
+        logger.info("%s: finished before", run.folder)
+        return True
+    command = [sys.executable, "-m", "medmtl", "train", str(path), "-o", str(folder), "--resume"]
+    command += ["--data-root", str(data_root)]
+    command += ["--tracking-uri", tracking_uri] if tracking_uri else []
+    cache = f"data.cache_dir={json.dumps(str(out / 'cache'))}"
+    for override in (cache, *run.overrides):
+        command += ["--set", override]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "train.log").open("ab") as log:
+        status = subprocess.run(command, stdout=log, stderr=log, check=False).returncode  # noqa: S603
+    if status:
+        logger.error("%s: ended with status %d", run.folder, status)
+        return False
+    seconds = seconds_per_case(run, folder / "bundle", data_root)
+    timing.write_text(json.dumps(seconds), encoding="utf-8")
+    return True
+
+
+def _is_same(run: ArmRun, folder: Path) -> bool:
+    """Whether the finished run had this configuration, but for what changes no number."""
+    known = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    wanted = run.config.model_dump(mode="json")
+    for settings in (known, wanted):
+        settings["data"].pop("cache_dir")
+        del settings["tracking"], settings["compare"]
+    return bool(known == wanted)
+
+
+def _report(runs: Sequence[ArmRun], out: Path, *, tracking_uri: str | None) -> None:
+    from medmtl.build.compare import comparison_record
+    from medmtl.report.comparison_page import comparison_page, verdict_lines
+
+    record = comparison_record(runs, out)
+    (out / "compare.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (out / "compare.html").write_text(comparison_page(record), encoding="utf-8")
+    for line in verdict_lines(record):
+        logger.info("%s", line)
+    tracking = runs[0].config.tracking
+    if tracking.enabled:
+        from medmtl.tracking.mlflow_run import start_run
+
+        uri = tracking.uri or tracking_uri
+        store = out.parent / "mlflow"
+        tracker = start_run(uri, experiment=tracking.experiment, run_name=None, store=store)
+        for name in ("compare.json", "compare.html"):
+            tracker.log_file(out / name)
+        tracker.close("FINISHED")
+    logger.info("report: %s", out / "compare.html")
