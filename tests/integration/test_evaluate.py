@@ -269,6 +269,20 @@ def test_scores_of_another_model_or_other_images_are_not_taken_over(
     assert again.analysed == ["c0"]
 
 
+def test_a_column_that_only_groups_cases_computes_nothing_anew(root: Path, tmp_path: Path) -> None:
+    manifest, oracle = make_dataset(root, cases=2), Oracle()
+    first, results = run(manifest, root, oracle, records=tmp_path / "scores")
+    cases = tuple(
+        replace(case, volumes=tuple(replace(v, attributes={"site": "x"}) for v in case.volumes))
+        for case in manifest.cases
+    )
+    oracle.analysed.clear()
+    second, again = run(replace(manifest, cases=cases), root, oracle, records=tmp_path / "scores")
+    assert not oracle.analysed
+    assert again == results  # lesions, flags and spacing come back from the disk as they were
+    assert second == first
+
+
 def test_a_model_with_other_names_is_refused(root: Path) -> None:
     manifest = make_dataset(root, cases=1)
     foreign = LabelSchema(segments=(SegmentSpec(1, "spleen"), SegmentSpec(2, "kidney")))
