@@ -236,6 +236,7 @@ class Predictor:
             timings_s={},
             notice=settings.notice,
             schema=self.schema,
+            diagnosis_set=None if answered is None else answered.classes,
         )
 
     def _label_map(self, volume: Volume, prepared: NetworkInput, logits: torch.Tensor) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,14 @@ from medmtl.core.flags import Flag
 from medmtl.core.geometry import Geometry
 from medmtl.core.prediction import (
     FindingResult,
+    FindingUncertainty,
     Measurement,
     ModelIdentity,
     Prediction,
+    PredictionSet,
     SegmentResult,
+    SegmentUncertainty,
+    UncertaintySource,
     VolumePrediction,
 )
 from medmtl.core.study import Study
@@ -89,3 +94,55 @@ def test_nan_never_appears_unknown_is_null() -> None:
 def test_numpy_scalars_nan_and_infinity_inside_lists_become_plain_json() -> None:
     content = {"a": [np.float32("nan"), float("inf"), np.int16(3)], "b": {"c": np.bool_(True)}}
     assert json.loads(as_json_bytes(content)) == {"a": [None, None, 3], "b": {"c": True}}
+
+
+def test_sets_and_spread_are_added_only_where_they_exist() -> None:
+    grid = Geometry.from_parts(shape=(2, 2, 2), spacing_mm=(1, 1, 1))
+    volume = Volume(np.zeros(grid.shape), grid, id="ct")
+    plain = Prediction(
+        ModelIdentity("m", "1", "ab"),
+        (VolumePrediction(volume, np.zeros(grid.shape, np.uint8)),),
+        (SegmentResult("ct", 1, "lung", 1.0, 1, 0.0),),
+        (),
+        (FindingResult("edema", 0.5, 0.5, True, True),),
+        (),
+        {},
+    )
+    asked = replace(
+        plain,
+        segments=(replace(plain.segments[0], uncertainty=SegmentUncertainty(0.9, 0.8, 1.5)),),
+        findings=(
+            replace(
+                plain.findings[0],
+                prediction_set=PredictionSet(("present", "absent"), 0.9),
+                uncertainty=FindingUncertainty(0.5, 0.1, 0.4, 0.6, 0.75),
+            ),
+        ),
+        diagnosis_set=PredictionSet(("edema",), 0.9),
+        uncertainty=UncertaintySource("tta", ("answer", "turned")),
+    )
+    before, after = (
+        case_record(
+            Study("c", "nifti", "", ()), prediction, cam_files={}, files={}, resume={},
+            timings_s={},
+        )
+        for prediction in (plain, asked)
+    )  # fmt: skip
+    added = {"diagnosis_set", "uncertainty"}
+    assert set(after) - set(before) == added
+    assert after["diagnosis_set"] == {"classes": ["edema"], "coverage": 0.9, "abstains": False}
+    assert after["uncertainty"] == {"method": "tta", "members": ["answer", "turned"]}
+    (finding,) = after["findings"]
+    assert finding["prediction_set"] == ["present", "absent"]
+    assert finding["coverage"] == 0.9
+    assert finding["abstains"] is True
+    assert finding["uncertainty"] == {
+        "mean": 0.5, "std": 0.1, "low": 0.4, "high": 0.6, "agreement": 0.75,
+    }  # fmt: skip
+    assert after["segments"][0]["uncertainty"] == {
+        "pairwise_dice": 0.9, "min_pairwise_dice": 0.8, "volume_ml_std": 1.5,
+    }  # fmt: skip
+    for key in set(before) - {"segments", "findings"}:
+        assert after[key] == before[key]
+    assert before["findings"][0].items() <= finding.items()
+    json.loads(as_json_bytes(after))

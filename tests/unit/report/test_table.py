@@ -80,3 +80,16 @@ def test_failures_say_what_stage_reason_and_advice_once_each() -> None:
     assert row["reason"] == "missing-slices: found a gap of 5 mm, expected 2.5 mm"
     assert row["advice"] == "Export again."
     assert row["case_id"] == "c1"
+
+
+def test_prediction_sets_and_spread_have_columns_only_where_a_model_has_them() -> None:
+    plain = case_row(_record("a"))
+    assert not {"abstains", "diagnosis_set", "probability_std_dcm"} & set(plain)
+    record = _record("b")
+    for finding, abstains in zip(record["findings"], (True, False, True), strict=True):
+        finding |= {"abstains": abstains, "uncertainty": {"std": 0.125}}
+    record["diagnosis_set"] = {"classes": ["dcm", "none"]}
+    row = case_row(record)
+    assert row["abstains"] == "dcm;rv"
+    assert row["diagnosis_set"] == "dcm;none"
+    assert row["probability_std_hcm"] == 0.125
