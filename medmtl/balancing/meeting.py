@@ -61,7 +61,13 @@ class Points:
             check_independent(self.tensors)
 
     def add(self, gradients: Row) -> None:
-        """Go backward from the points, or add to them where they are parameters."""
+        """Go backward from the points, or add to them where they are parameters.
+
+        Args:
+            gradients: One per point, or none at all in a batch without tasks.
+        """
+        if not gradients:
+            return
         if self.place == "weights":
             add_gradients(self.tensors, gradients)
             return
