@@ -98,7 +98,8 @@ class TrainerConfig(_Section):
         steps_per_epoch: Optimiser steps of an epoch; None for once through the training cases.
         batch_size: Studies per micro-batch and process.
         accumulate: Micro-batches per optimiser step.
-        lr: Peak learning rate of AdamW; a cosine leads from there to `min_lr`.
+        lr: Peak learning rate of AdamW; a cosine leads from there down.
+        min_lr: Added to every learning rate; where the cosine ends.
         warmup_steps: Linear warm-up.
         weight_decay: Of AdamW.
         clip_norm: Largest gradient norm.

@@ -14,6 +14,7 @@ from torch import Tensor
 from medmtl.data.covariates import covariate_values
 from medmtl.evidence.cam import activation_map, join_levels
 from medmtl.inference.tiles import plan_tiles
+from medmtl.networks.joint import JointOutput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from medmtl.networks.pooling import PooledSums
     from medmtl.transforms.preprocessing import NetworkInput
 
-__all__ = ["JointPass", "covariate_tensors", "joint_pass"]
+__all__ = ["JointPass", "covariate_tensors", "joint_pass", "large_study_output"]
 
 MAX_WHOLE_VOXELS = 12_000_000
 """A network grid above this is tiled, to bound the memory of its feature maps."""
@@ -71,7 +72,8 @@ def joint_pass(
 ) -> JointPass:
     """Masks and diagnosis from one encoding of every volume."""
     wants_cam = bool(cam_findings) and max(p.array_kji.size for p in inputs) <= CAM_MAX_VOXELS
-    passes = [_one_volume(net, prepared, device) for prepared in inputs]
+    images = [torch.from_numpy(prepared.array_kji)[None, None] for prepared in inputs]
+    passes = [_one_volume(net, image, device) for image in images]
     # Gradients start from the features and the masks, both finished: no pass through the decoder.
     leaves = [_leaves(net, *one, cam) for one in passes] if wants_cam else []
     with torch.set_grad_enabled(wants_cam):
@@ -101,6 +103,35 @@ def joint_pass(
     )
 
 
+@torch.no_grad()
+def large_study_output(
+    net: JointNet,
+    images: Sequence[Tensor],
+    *,
+    spacing_mm: Tensor,
+    covariates: dict[str, Tensor],
+    device: torch.device,
+) -> JointOutput:
+    """What `JointNet.forward` gives for one study, tile by tile where a volume is too large.
+
+    Args:
+        net: In evaluation mode.
+        images: V of (1, 1, K, J, I), each grid a multiple of `net.divisor`.
+        spacing_mm: (1, V, 3) along (K, J, I).
+        covariates: (1,) each, NaN where unknown.
+        device: Where the network is.
+    """
+    passes = [_one_volume(net, image, device) for image in images]
+    probabilities = [logits.softmax(dim=1) for _, logits in passes]
+    pooled = [
+        features.sums if isinstance(features, _Pooled) else net.pool(features, masks)
+        for (features, _), masks in zip(passes, probabilities, strict=True)
+    ]
+    findings = net.diagnose(pooled, probabilities, spacing_mm=spacing_mm, covariates=covariates)
+    logits = [one for _, one in passes] if net.config.has_segmentation else []
+    return JointOutput(logits, *findings)
+
+
 @dataclass(frozen=True, eq=False)
 class _Pooled:
     """Pooled sums of one volume, already added up over its tiles."""
@@ -118,11 +149,10 @@ class _Leaves:
 
 @torch.no_grad()
 def _one_volume(
-    net: JointNet, prepared: NetworkInput, device: torch.device
+    net: JointNet, image: Tensor, device: torch.device
 ) -> tuple[list[Tensor] | _Pooled, Tensor]:
     """Features and logits of one volume; pooled sums instead of features where it is tiled."""
-    image = torch.from_numpy(prepared.array_kji)[None, None]
-    if prepared.array_kji.size > MAX_WHOLE_VOXELS:
+    if image.numel() > MAX_WHOLE_VOXELS:
         logits, sums = _tiled(net, image, device)
         return _Pooled(sums), logits
     features = net.encode(image.to(device))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from medmtl.data.samples import collate
+from medmtl.inference import joint_pass
 from medmtl.metrics.classification import auroc
 from medmtl.metrics.overlap import dice
 
@@ -92,7 +93,16 @@ def validate(
 
 def _one(net: JointNet, sample: Sample, objective: JointObjective, device: torch.device) -> _Seen:
     batch = collate([sample], divisor=net.divisor).to(device)
-    output = objective.forward(net, batch)
+    if max(image.numel() for image in batch.images) > joint_pass.MAX_WHOLE_VOXELS:
+        output = joint_pass.large_study_output(
+            net,
+            batch.images,
+            spacing_mm=batch.spacing_mm,
+            covariates=batch.covariates,
+            device=device,
+        )
+    else:
+        output = objective.forward(net, batch)
     losses = {name: float(loss) for name, loss in objective.losses(output, batch).items()}
     overlaps: dict[str, list[float]] = {}
     for number, logits in enumerate(output.segmentation_logits):

@@ -1,0 +1,129 @@
+"""A run that was killed goes on to the same numbers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from medmtl.build import train_run
+from medmtl.core.errors import ConfigError
+from medmtl.inference.bundle import load_bundle
+from medmtl.training.trainer import TrainingStoppedError
+from tests.tiny_run import STEPS, configuration, write_configuration, write_data
+
+ROOT = Path(__file__).resolve().parents[2]
+HARD = ["balancer={name = 'uw'}", "augmentation={name = 'volume_mr'}"]
+"""A balancer with weights of its own, random augmentation and dropout: all must resume."""
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from medmtl.build import train_run
+from tests.tiny_run import configuration
+def watch(report, steps):
+    if report.step == 5:  # in the middle of an epoch, one step after the last checkpoint
+        os.kill(os.getpid(), signal.SIGKILL)
+config = configuration(Path(sys.argv[1]), *sys.argv[3:], checkpoint_every_s=1e-6)
+train_run(config, Path(sys.argv[2]), data_root=Path(sys.argv[1]), watch=watch)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def environment() -> dict[str, str]:
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+
+
+def checkpoint(out: Path) -> dict[str, Any]:
+    saved: dict[str, Any] = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
+    return saved
+
+
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """Every tensor and number of a nested state, by its place."""
+    if isinstance(value, dict):
+        pairs = value.items()
+    elif isinstance(value, list | tuple):
+        pairs = enumerate(value)  # type: ignore[assignment]
+    else:
+        return {key: value}
+    return {name: x for k, v in pairs for name, x in flat(v, f"{key}/{k}").items()}
+
+
+def assert_same_numbers(one: Path, other: Path) -> None:
+    first, second = flat(checkpoint(one)), flat(checkpoint(other))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        if "seconds" in name or "wait" in name:
+            continue
+        same = torch.equal(value, second[name]) if torch.is_tensor(value) else value == second[name]
+        assert same, name
+
+
+def test_a_killed_run_resumes_to_the_same_numbers(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED, data, tmp_path / "killed", *HARD],
+        env=environment(), check=False, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert checkpoint(tmp_path / "killed")["state"]["step"] == 4
+    whole = train_run(configuration(data, *HARD), tmp_path / "whole", data_root=data)
+    again = train_run(configuration(data, *HARD), tmp_path / "killed", data_root=data, resume=True)
+    assert_same_numbers(tmp_path / "whole", tmp_path / "killed")
+    weights = [load_bundle(result.bundle).net.state_dict() for result in (whole, again)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert whole.cases.read_text() == again.cases.read_text()
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_says_so(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    config, out = configuration(data), tmp_path / "run"
+    with pytest.raises(TrainingStoppedError, match=r"after step 1 of 6.*--resume"):
+        train_run(config, out, data_root=data, should_stop=lambda: True)
+    assert checkpoint(out)["state"]["step"] == 1
+    with pytest.raises(ConfigError, match="--resume"):
+        train_run(config, out, data_root=data)
+    with pytest.raises(ConfigError, match="another configuration"):
+        train_run(configuration(data, lr=1e-4), out, data_root=data, resume=True)
+    result = train_run(config, out, data_root=data, resume=True)
+    assert checkpoint(out)["state"]["step"] == STEPS
+    assert [row["step"] for row in result.history] == [3, 6]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+def test_sigterm_ends_the_command_with_143_and_a_checkpoint(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    path = write_configuration(data, tmp_path / "long.toml", max_steps=100_000, steps_per_epoch=2)
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "medmtl", "train", path, "--data-root", data, "-o", out]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 300
+        while not (out / "checkpoints" / "last.ckpt").exists():
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=300)
+    assert process.returncode == 143
+    assert "--resume" in said
+    assert checkpoint(out)["state"]["step"] >= 2

@@ -1,0 +1,113 @@
+"""From a manifest to a bundle that answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from medmtl.build import train_run
+from medmtl.inference.bundle import verify_bundle
+from medmtl.tracking.tracker import NoTracker
+from medmtl.training.step import TrainingDivergedError
+from tests.tiny_run import configuration, write_data
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Notes(NoTracker):
+    """A tracker that remembers the names of what it was told."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.told: list[str] = []
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int) -> None:
+        self.metrics |= metrics
+
+    def log_dataset(self, name: str, sha256: str, context: str) -> None:
+        self.told.append(f"{context} {name} {len(sha256)}")
+
+    def log_file(self, path: Path, folder: str = "") -> None:
+        self.told.append(f"{folder}/{path.name}")
+
+    def log_figure(self, figure: Any, name: str) -> None:
+        self.told.append(name)
+
+    def log_bundle(self, folder: Path) -> None:
+        self.told.append(f"bundle {folder.name}")
+
+
+def test_a_joint_run_ends_in_a_bundle_and_tells_the_tracker(tmp_path: Path) -> None:
+    data, notes = write_data(tmp_path / "data"), Notes()
+    config = configuration(
+        data,
+        "head_refit={steps = 3, views = 1}",
+        "calibration.min_each=1",
+        deep_supervision=1,
+        log_every=2,
+    )
+    result = train_run(config, tmp_path / "run", data_root=data, tracker=notes)
+    settings = verify_bundle(result.bundle)
+    assert settings.network == config.network
+    assert [segment.label for segment in settings.segments] == [1, 2]
+    assert settings.findings[0].calibrated
+    assert len(result.scores) == result.metrics["n_cases"] == 3
+    assert result.run["parameters"] > 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["name"] == "tiny"
+    wanted = {"train tiny 64", "validation tiny 64", "bundle bundle", "/cases.csv"}
+    assert wanted <= set(notes.told)
+    assert {"figures/roc.png", "figures/reliability.png"} <= set(notes.told)
+    assert any(name.startswith("overlays/") for name in notes.told)
+    for name in (
+        "train/loss/segmentation",
+        "train/weight/diagnosis",
+        "val/dice/liver",
+        "val/loss/diagnosis",
+        "step/lr",
+        "step/gradient_norm",
+        "step/wait_share",
+    ):
+        assert name in notes.metrics, name
+
+
+@pytest.mark.parametrize("task", ["segmentation", "diagnosis"])
+def test_one_task_alone_ends_in_a_bundle_of_that_task(tmp_path: Path, task: str) -> None:
+    data = write_data(tmp_path / "data")
+    config = configuration(data, f"tasks=['{task}']", max_steps=2)
+    result = train_run(config, tmp_path / "run", data_root=data)
+    settings = verify_bundle(result.bundle)
+    assert bool(settings.segments) == (task == "segmentation")
+    assert bool(settings.findings) == (task == "diagnosis")
+    score = result.scores[0]
+    assert bool(score.segments) == (task == "segmentation")
+    assert bool(score.findings) == (task == "diagnosis")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["balancer={name = 'pcgrad'}", "trainer.accumulate=2"],
+        ["balancer={name = 'famo'}", "trainer.sam_rho=0.05"],
+        ["network.sharing='soft'", "trainer.precision='bfloat16'"],
+        ["patch={size = [8, 8, 8]}", "trainer.channels_last=true", "trainer.batch_size=2"],
+        ["trainer.ema_decay=0.0", "trainer.deliver='last'", "data.label_fraction=0.5"],
+    ],
+)
+def test_switches_work_together(tmp_path: Path, changes: list[str]) -> None:
+    data = write_data(tmp_path / "data")
+    config = configuration(data, *changes, "trainer.max_steps=2", "trainer.steps_per_epoch=2")
+    result = train_run(config, tmp_path / "run", data_root=data)
+    assert verify_bundle(result.bundle).network == config.network
+    assert all(torch.isfinite(torch.tensor(value)) for value in result.history[0].values())
+
+
+def test_divergence_names_task_and_step(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    config = configuration(data, lr=1e30, warmup_steps=0, clip_norm=1e30)
+    with pytest.raises(TrainingDivergedError, match=r"step \d.*not finite.*(segm|diag|first in)"):
+        train_run(config, tmp_path / "run", data_root=data)

@@ -1,0 +1,121 @@
+"""Losses of both tasks: unknown gives no loss and no gradient; deep supervision; precision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from medmtl.data.samples import Batch, collate
+from medmtl.networks.joint import JointNet
+from medmtl.networks.planar import PlanarDynUNetConfig
+from medmtl.training.deliver import bundle_weights
+from medmtl.training.memory import OutOfMemoryError, memory_errors
+from medmtl.training.objective import JointObjective, freeze_batch_norm
+from tests.tiny_samples import NETWORK, sample
+
+
+def batch(**changes: object) -> Batch:
+    studies = [replace(sample(seed, JointNet(NETWORK).eval()), **changes) for seed in (0, 1)]
+    return collate(studies, divisor=(4, 4, 4))
+
+
+def net() -> JointNet:
+    torch.manual_seed(1)
+    return JointNet(NETWORK).train()
+
+
+NO_MASKS = {"labels": (None,), "is_annotated": torch.zeros(1, 2, dtype=torch.bool)}
+NO_FINDINGS = {"findings": torch.full((2,), torch.nan)}
+
+
+def test_a_task_that_a_batch_does_not_know_has_no_loss() -> None:
+    objective = JointObjective()
+    assert set(objective(net(), batch()).by_task) == {"segmentation", "diagnosis"}
+    assert set(objective(net(), batch(**NO_MASKS)).by_task) == {"diagnosis"}
+    assert set(objective(net(), batch(**NO_FINDINGS)).by_task) == {"segmentation"}
+    assert not objective(net(), batch(**NO_MASKS, **NO_FINDINGS)).by_task
+
+
+def test_the_diagnosis_weight_is_a_factor() -> None:
+    torch.manual_seed(0)
+    one = JointObjective()(net().eval(), batch()).by_task["diagnosis"]
+    half = JointObjective(diagnosis_weight=0.5)(net().eval(), batch()).by_task["diagnosis"]
+    assert half.item() == pytest.approx(0.5 * one.item())
+
+
+def test_deep_supervision_reaches_the_coarser_levels_and_stays_out_of_the_bundle() -> None:
+    model = net()
+    plain = set(model.state_dict())
+    model.add_deep_supervision(1)
+    output = JointObjective().forward(model, batch())
+    assert [logits.shape[2:] for logits in output.deep_logits[0]] == [(4, 6, 6)]
+    torch.autograd.backward(JointObjective()(model, batch()).by_task["segmentation"])
+    assert all(p.grad is not None and p.grad.any() for p in model.deep_heads.parameters())
+    assert set(bundle_weights(model.state_dict())) == plain
+
+
+@pytest.mark.parametrize("name", ["dynunet", "planar"])
+def test_decoding_is_classifying_the_finest_level(name: str) -> None:
+    config = NETWORK
+    if name == "planar":
+        backbone = PlanarDynUNetConfig(filters=(4, 4, 4), mixed_levels=1)
+        config = NETWORK.model_copy(update={"backbone": backbone})
+    model = JointNet(config).eval()
+    features = model.encode(torch.randn(1, 1, 8, 12, 12))
+    levels = model.backbone.decode_levels(features)  # type: ignore[operator]
+    assert torch.equal(model.decode(features), model.backbone.classify(levels[0]))  # type: ignore[operator]
+    assert [level.shape[1:] for level in levels] == [f.shape[1:] for f in features[:-1]]
+
+
+def test_features_are_nodes_of_their_own() -> None:
+    """Going on from all features into the encoder must count every path once."""
+    model = net().eval()
+    result = JointObjective()(model, batch())
+    total = torch.stack(list(result.by_task.values())).sum()
+    shared = list(model.backbone.net.input_block.parameters())  # type: ignore[union-attr, operator]
+    direct = torch.autograd.grad(total, shared, retain_graph=True)
+    features = list(result.features)
+    grads = torch.autograd.grad(total, features, retain_graph=True, allow_unused=True)
+    used = [(f, g) for f, g in zip(features, grads, strict=True) if g is not None]
+    onwards = torch.autograd.grad([f for f, _ in used], shared, [g for _, g in used])
+    for one, other in zip(direct, onwards, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_bfloat16_is_close_to_float32() -> None:
+    model = net().eval()
+    exact = JointObjective()(model, batch()).by_task
+    quick = JointObjective(precision="bfloat16")(model, batch()).by_task
+    for name, loss in exact.items():
+        assert quick[name].item() == pytest.approx(loss.item(), rel=0.05)
+
+
+def test_frozen_statistics_stay() -> None:
+    model = nn.Sequential(nn.Conv3d(1, 2, 1), nn.BatchNorm3d(2)).train()
+    freeze_batch_norm(model)
+    model(torch.randn(2, 1, 4, 4, 4) + 5)
+    norm = model[1]
+    assert isinstance(norm, nn.BatchNorm3d)
+    assert norm.running_mean is not None
+    assert not norm.running_mean.any()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.cuda.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_out_of_memory_says_what_to_lower(error: Exception) -> None:
+    with pytest.raises(OutOfMemoryError, match=r"trainer\.batch_size.*patches"), memory_errors():
+        raise error
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(RuntimeError, match="something else"), memory_errors():
+        raise RuntimeError("something else")
