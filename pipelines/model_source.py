@@ -11,7 +11,7 @@ TrackingUriOption = Annotated[
     str | None,
     typer.Option(
         metavar="URI",
-        help="MLflow server or database; else MLFLOW_TRACKING_URI, else runs/mlflow.db.",
+        help="MLflow server or database; else MLFLOW_TRACKING_URI, else runs/mlflow/mlflow.db.",
         show_default=False,
     ),
 ]

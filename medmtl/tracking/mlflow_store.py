@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LOCAL_STORE", "Connection", "connect", "error_code", "mlflow_errors"]
 
-LOCAL_STORE = Path("runs")
-"""Where the programs keep the local store, seen from the folder that they are started in."""
+LOCAL_STORE = Path("runs") / "mlflow"
+"""Where the programs keep the local store: `medmtl train` makes it beside its run folders."""
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
