@@ -30,6 +30,11 @@ def _text(longest: int) -> Callable[[str], str]:
     return lambda value: _CONTROL.sub(" ", value).strip()[:longest].strip()
 
 
+def _exactly(longest: int) -> Callable[[str], str]:
+    """An identifier as it is, or nothing: a shortened one would be somebody else's."""
+    return lambda value: "" if _CONTROL.search(value) or len(value) > longest else value.strip()
+
+
 def _name(value: str) -> str:
     """Up to three component groups of 64 characters and five components (PS3.5 6.2.1)."""
     groups = _CONTROL.sub(" ", value).split("=")[:_PARTS]
@@ -58,8 +63,8 @@ def _pattern(pattern: str) -> Callable[[str], str]:
 
 _CLEAN: dict[str, Callable[[str], str]] = {
     "PatientName": _name,
-    "PatientID": _text(64),
-    "IssuerOfPatientID": _text(64),
+    "PatientID": _exactly(64),
+    "IssuerOfPatientID": _exactly(64),
     "PatientBirthDate": _date,
     "PatientSex": _pattern("[MFO]"),
     "PatientAge": _pattern(r"\d{3}[DWMY]"),
@@ -69,8 +74,8 @@ _CLEAN: dict[str, Callable[[str], str]] = {
     "DeidentificationMethod": _text(64),
     "StudyDate": _date,
     "StudyTime": _time,
-    "AccessionNumber": _text(16),
-    "StudyID": _text(16),
+    "AccessionNumber": _exactly(16),
+    "StudyID": _exactly(16),
     "StudyDescription": _text(64),
     "ReferringPhysicianName": _name,
     "PositionReferenceIndicator": _text(64),

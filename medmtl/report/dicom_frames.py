@@ -41,7 +41,7 @@ class FrameList:
     """
 
     places: tuple[tuple[int, int], ...]
-    pixels: bytes
+    pixels: bytes | memoryview
     is_encapsulated: bool = False
 
     def elements(
@@ -50,7 +50,7 @@ class FrameList:
         *,
         positions: Sequence[Any],
         sources: Sequence[DicomSequence],
-    ) -> tuple[bytes, ...]:
+    ) -> tuple[bytes | memoryview, ...]:
         """Encoded Per-Frame Functional Groups Sequence and Pixel Data, to follow the head.
 
         Args:
@@ -69,7 +69,7 @@ class FrameList:
         padding = b"\0" * (len(self.pixels) % 2)
         if self.is_encapsulated:  # ends with the Sequence Delimitation Item (PS3.5 A.4)
             end = b"\xfe\xff\xdd\xe0\0\0\0\0"
-            pixels: tuple[bytes, ...] = (
+            pixels: tuple[bytes | memoryview, ...] = (
                 _long_header(0x7FE0, 0x0010, b"OB", 0xFFFFFFFF), self.pixels, padding, end,
             )  # fmt: skip
         else:
@@ -159,7 +159,7 @@ def binary_frames(planes: NDArray[Any], count: int) -> FrameList:
         packed = np.empty((len(places), size // 8), dtype=np.uint8)
         for row, (number, plane) in zip(packed, places, strict=True):
             row[:] = np.packbits((planes[plane] == number).ravel(), bitorder="little")
-        return FrameList(tuple(places), packed.tobytes())
+        return FrameList(tuple(places), memoryview(packed).cast("B"))
     # PS3.5 8.1.1: frames follow each other without padding, so they share bytes.
     bits = np.empty((len(places), size), dtype=bool)
     for row, (number, plane) in zip(bits, places, strict=True):

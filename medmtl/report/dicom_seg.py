@@ -50,7 +50,7 @@ class SegObject:
     """
 
     head: Segmentation
-    elements: tuple[bytes, ...]
+    elements: tuple[bytes | memoryview, ...]
 
     def save(self, path: Path) -> None:
         """Write a Part 10 file that is on the disk when the call returns.
