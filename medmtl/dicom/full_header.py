@@ -187,7 +187,7 @@ def _root_values(dataset: FileDataset) -> tuple[Values, bool]:
     meta = dataset.file_meta or Dataset()
     big_endian = dataset.original_encoding[1] is False
     values = _collect(dataset, TAGS, big_endian=big_endian)
-    for keyword in ("TransferSyntaxUID", "MediaStorageSOPClassUID"):
+    for keyword in ("TransferSyntaxUID", "MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID"):
         if meta.get(keyword):
             values[keyword] = str(meta[keyword].value).strip("\x00 ")
     return values, big_endian

@@ -104,4 +104,6 @@ def read_patient(path: Path, *, limit: int) -> dict[str, str]:
         text = clean(str(value)) if value is not None else ""
         if text:
             found[keyword] = text
+    if found.get("PatientIdentityRemoved") == "YES":  # then PS3.3 C.7.1.1 wants a method as well
+        found.setdefault("DeidentificationMethod", "Not stated in the source")
     return found

@@ -48,8 +48,9 @@ def _source_frame(frame: Frame) -> SourceFrame:
     x, y, z = (float(value) for value in frame.position)
     is_multi = "frames" in frame.instance.values
     return SourceFrame(
-        sop_class_uid=_uid(frame, "SOPClassUID"),
-        sop_instance_uid=_uid(frame, "SOPInstanceUID"),
+        # Where a tool has emptied the data set's UIDs, the file's own still name it (PS3.10 7.1).
+        sop_class_uid=_uid(frame, "SOPClassUID") or _uid(frame, "MediaStorageSOPClassUID"),
+        sop_instance_uid=_uid(frame, "SOPInstanceUID") or _uid(frame, "MediaStorageSOPInstanceUID"),
         series_uid=_uid(frame, "SeriesInstanceUID"),
         frame_number=frame.index + 1 if is_multi else None,
         position_lps=(x, y, z),

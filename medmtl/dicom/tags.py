@@ -26,6 +26,7 @@ _IDENTITY = (0x00100010, 0x00100020, 0x00100030)
 
 TAGS: Mapping[int, tuple[str, str]] = {
     0x00020002: ("MediaStorageSOPClassUID", "ui"),
+    0x00020003: ("MediaStorageSOPInstanceUID", "ui"),
     0x00020010: ("TransferSyntaxUID", "ui"),
     0x00080008: ("ImageType", "cs+"),
     0x00080016: ("SOPClassUID", "ui"),

@@ -159,7 +159,7 @@ def binary_frames(planes: NDArray[Any], count: int) -> FrameList:
         packed = np.empty((len(places), size // 8), dtype=np.uint8)
         for row, (number, plane) in zip(packed, places, strict=True):
             row[:] = np.packbits((planes[plane] == number).ravel(), bitorder="little")
-        return FrameList(tuple(places), memoryview(packed).cast("B"))
+        return FrameList(tuple(places), packed.data.cast("B"))
     # PS3.5 8.1.1: frames follow each other without padding, so they share bytes.
     bits = np.empty((len(places), size), dtype=bool)
     for row, (number, plane) in zip(bits, places, strict=True):

@@ -7,7 +7,7 @@ says, and the content date and time are those of the source study, never the clo
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,7 @@ class DicomSource:
     Attributes:
         case_id: Folder name of the case.
         volume_id: Folder name of the volume.
-        study_uid: As in the source, or made from the case where it says none.
+        study_uid: As in the source, or made from the case where it says none; series likewise.
         frame_of_reference_uid: As in the source, or made from the series where it says none.
         modality: Of the source.
         geometry: Grid of the volume.
@@ -101,8 +101,12 @@ class DicomSource:
                 f"Volume {volume.id}: source images without SOP class or instance UID cannot be "
                 "cited. Export the series again from its source."
             )
-        series = source.frames[0].series_uid
-        made = _uid(study.case_id, series, "frame of reference")
+        made_series = _uid(study.case_id, "series")
+        frames = tuple(
+            frame if frame.series_uid else replace(frame, series_uid=made_series)
+            for frame in source.frames
+        )
+        made = _uid(study.case_id, frames[0].series_uid, "frame of reference")
         return cls(
             case_id=study.case_id,
             volume_id=volume.id,
@@ -110,7 +114,7 @@ class DicomSource:
             frame_of_reference_uid=volume.frame_of_reference_uid or made,
             modality=volume.modality,
             geometry=volume.geometry,
-            frames=source.frames,
+            frames=frames,
             patient=source.read_patient(),
             model=model,
         )

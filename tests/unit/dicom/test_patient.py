@@ -49,6 +49,11 @@ def test_a_value_that_breaks_its_representation_is_left_out(
     assert keyword not in _read(tmp_path, **{keyword: value})
 
 
+def test_a_removed_identity_comes_with_a_method(tmp_path: Path) -> None:
+    read = _read(tmp_path, PatientIdentityRemoved="YES")
+    assert read["DeidentificationMethod"] == "Not stated in the source"
+
+
 def test_a_long_description_is_cut(tmp_path: Path) -> None:
     assert _read(tmp_path, StudyDescription="x" * 64)["StudyDescription"] == "x" * 64
 

@@ -189,6 +189,24 @@ def test_an_image_that_is_no_dicom_has_no_dicom_results(tmp_path: Path) -> None:
         DicomSource.of(study, replace(volume, source=None), MODEL)
 
 
+def test_a_source_without_uids_is_cited_by_those_of_its_files(tmp_path: Path) -> None:
+    empty = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+    write_source(tmp_path / "in", "axial")
+    names = set()
+    for file in (tmp_path / "in").iterdir():
+        image = pydicom.dcmread(file)
+        names.add(image.SOPInstanceUID)
+        for keyword in empty:
+            setattr(image, keyword, "")
+        image.save_as(file)
+    study, volume = read_source(tmp_path / "in")
+    source = DicomSource.of(study, volume, MODEL)
+    assert {frame.sop_instance_uid for frame in source.frames} == names
+    made = {source.study_uid, source.frame_of_reference_uid, source.frames[0].series_uid}
+    assert len(made) == 3
+    assert all(uid.startswith("2.25.") for uid in made)
+
+
 def test_the_source_keeps_identity_out_of_its_representation(tmp_path: Path) -> None:
     _, _, volume, _ = _source(tmp_path, "axial")
     assert "4711" not in repr(volume)
