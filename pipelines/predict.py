@@ -88,7 +88,9 @@ def predict(
     from medmtl.inference.predictor import load_predictor
 
     chosen_model = None if model is None else local_model(model, tracking_uri=tracking_uri)
-    analyser = load_predictor(chosen_model, device=device, backend=backend, cam=cam)
+    analyser = load_predictor(
+        chosen_model, device=device, backend=backend, cam=cam, uncertainty=uncertainty
+    )
     listing = open_input(source)
     _check_dicom_formats(formats, listing)
     for refusal in listing.refusals:
