@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from medmtl.config import TrainConfig
-    from medmtl.tracking.tracker import Tracker
+    from medmtl.tracking.tracker import RunStatus, Tracker
     from medmtl.training.loop import StepReport
 
 logger = logging.getLogger("medmtl.train")
@@ -53,18 +53,26 @@ def train(
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
 ) -> None:
-    """Train a joint model. SIGTERM saves a checkpoint and ends with status 143; see --resume."""
+    """Train a joint model, in several processes under `torchrun -m medmtl train ...`.
+
+    SIGTERM and Ctrl-C save a checkpoint, end with status 143, and --resume goes on from there.
+    """
     set_up_logging(quiet=quiet, json_logs=json_logs)
     from medmtl.build import train_run
     from medmtl.config import load_config
+    from medmtl.inference.predictor import choose_device
+    from medmtl.training.distributed import join_ranks, leave_ranks
     from medmtl.training.memory import OutOfMemoryError
     from medmtl.training.step import TrainingDivergedError
     from medmtl.training.trainer import TrainingStoppedError
 
     settings = load_config(find_config(config), overrides or ())
     folder = out or Path("runs") / settings.name
-    tracker = _tracker(settings, folder, uri=tracking_uri, resume=resume)
-    status: Any = "FAILED"
+    ranks = join_ranks(choose_device(settings.trainer.device))
+    if not ranks.is_main:
+        set_up_logging(quiet=True, json_logs=json_logs)
+    tracker = _tracker(settings, folder, uri=tracking_uri, resume=resume, is_main=ranks.is_main)
+    status: RunStatus = "FAILED"
     try:
         with _bar() as progress:
             result = train_run(
@@ -75,6 +83,7 @@ def train(
                 tracker=tracker,
                 watch=_watch(progress),
                 should_stop=_asked_to_stop(),
+                ranks=ranks,
             )
         status = "FINISHED"
     except TrainingStoppedError as error:
@@ -86,6 +95,7 @@ def train(
         raise typer.Exit(FAILED) from None
     finally:
         tracker.close(status)
+        leave_ranks()
     logger.info("bundle: %s", result.bundle)
 
 
@@ -96,11 +106,13 @@ def find_config(name: str) -> Path:
     return shipped if not path.exists() and path.parent == Path() and shipped.exists() else path
 
 
-def _tracker(settings: TrainConfig, folder: Path, *, uri: str | None, resume: bool) -> Tracker:
+def _tracker(
+    settings: TrainConfig, folder: Path, *, uri: str | None, resume: bool, is_main: bool
+) -> Tracker:
     """MLflow, by default in a store that the runs of one folder share; a resumed run goes on."""
     from medmtl.tracking.tracker import NoTracker
 
-    if not settings.tracking.enabled:
+    if not settings.tracking.enabled or not is_main:
         return NoTracker()
     from medmtl.tracking.mlflow_run import start_run
 

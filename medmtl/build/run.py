@@ -16,11 +16,10 @@ from medmtl.build.bundle import bundle_settings, training_text
 from medmtl.build.parts import RunParts, build
 from medmtl.core.errors import ConfigError
 from medmtl.data.manifest import manifest_sha256
-from medmtl.inference.predictor import choose_device
 from medmtl.report.durable import replace_file
 from medmtl.tracking.tracker import NoTracker
 from medmtl.training.deliver import deliver
-from medmtl.training.distributed import Ranks, join_ranks, leave_ranks
+from medmtl.training.distributed import Ranks
 from medmtl.training.figures import log_figures
 from medmtl.training.head import HeadOptions
 from medmtl.training.memory import memory_errors, peak_memory_mib
@@ -69,6 +68,7 @@ def train_run(
     tracker: Tracker | None = None,
     watch: Callable[[StepReport, int], None] = lambda _report, _steps: None,
     should_stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks | None = None,
 ) -> TrainResult:
     """One training run, from the manifests to a bundle in `out/bundle`.
 
@@ -80,6 +80,8 @@ def train_run(
         tracker: Told what happens; the caller closes it.
         watch: Called after every step with its report and the number of steps in all.
         should_stop: Asked after every step.
+        ranks: The processes that train together, of `training.distributed.join_ranks`; None for
+            this one alone.
 
     Raises:
         ConfigError: If config, manifests and machine do not fit together, or `out` holds a run.
@@ -87,23 +89,19 @@ def train_run(
         TrainingStoppedError: If asked to stop.
         OutOfMemoryError: If the memory does not suffice, with what to lower.
     """
-    ranks = join_ranks(choose_device(config.trainer.device))
-    try:
-        tracker = (tracker if ranks.is_main else None) or NoTracker()
-        _check_folder(config, out, resume=resume, ranks=ranks)
-        parts = build(config, out, data_root=data_root, tracker=tracker, ranks=ranks)
-        trainer = parts.trainer
-        trainer.watch = lambda report: watch(report, trainer.options.fit.steps)
-        trainer.should_stop = should_stop
-        torch.use_deterministic_algorithms(config.trainer.deterministic, warn_only=True)
-        _log_start(parts, tracker)
-        began = time.monotonic()
-        with memory_errors():
-            _train(parts)
-        seconds = time.monotonic() - began
-        return _finish(parts, out, tracker, seconds)
-    finally:
-        leave_ranks()
+    ranks = ranks or Ranks()
+    tracker = (tracker if ranks.is_main else None) or NoTracker()
+    _check_folder(config, out, resume=resume, ranks=ranks)
+    parts = build(config, out, data_root=data_root, tracker=tracker, ranks=ranks)
+    trainer = parts.trainer
+    trainer.watch = lambda report: watch(report, trainer.options.fit.steps)
+    trainer.should_stop = should_stop
+    torch.use_deterministic_algorithms(config.trainer.deterministic, warn_only=True)
+    _log_start(parts, tracker)
+    began = time.monotonic()
+    with memory_errors():
+        _train(parts)
+    return _finish(parts, out, tracker, time.monotonic() - began)
 
 
 def _train(parts: RunParts) -> None:

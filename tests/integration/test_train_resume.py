@@ -113,7 +113,8 @@ def test_sigterm_ends_the_command_with_143_and_a_checkpoint(tmp_path: Path) -> N
     data = write_data(tmp_path / "data")
     path = write_configuration(data, tmp_path / "long.toml", max_steps=100_000, steps_per_epoch=2)
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "medmtl", "train", path, "--data-root", data, "-o", out]
+    options = [path, "--data-root", data, "-o", out]
+    command = [sys.executable, "-m", "medmtl", "train", *map(str, options)]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
     ) as process:
