@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("medmtl.train")
 
+LINE_EVERY_S = 30.0
 FAILED = 1
 STOPPED = 143
 """128 + SIGTERM, as a shell reports a process that ended by it."""
@@ -48,7 +51,7 @@ def train(
     ] = Path(),
     tracking_uri: Annotated[
         str | None,
-        typer.Option(metavar="URI", help="MLflow server; else MLFLOW_TRACKING_URI, else a file."),
+        typer.Option(hidden=True, help="Of MLFLOW_TRACKING_URI; tracking.uri is stronger."),
     ] = None,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
@@ -142,12 +145,23 @@ def _bar() -> Progress:
 
 
 def _watch(progress: Progress) -> Callable[[StepReport, int], None]:
-    """A bar with the time left on a terminal; elsewhere the library's log lines say it."""
+    """A bar with the time left on a terminal; elsewhere a line now and then."""
     task = progress.add_task("training", total=None, now="")
+    began = said = time.monotonic()
+    first: int | None = None
 
     def watch(report: StepReport, steps: int) -> None:
-        now = ", ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
-        progress.update(task, total=steps, completed=report.step, now=now)
+        nonlocal said, first
+        first = report.step - 1 if first is None else first
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
+        progress.update(task, total=steps, completed=report.step, now=losses)
+        now = time.monotonic()
+        if console.is_terminal or now - said < LINE_EVERY_S:
+            return
+        said = now
+        left_s = (now - began) / (report.step - first) * (steps - report.step)
+        left = timedelta(seconds=round(left_s))
+        logger.info("step %d of %d: %s, %s left", report.step, steps, losses, left)
 
     return watch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pickle import UnpicklingError  # noqa: S403 - the error alone; nothing is unpickled with it
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,7 +45,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, UnpicklingError) as error:
         message = f"{path.name}: no checkpoint can be read ({type(error).__name__})."
         raise ConfigError(f"{message} Remove it, or start the run anew elsewhere.") from error
     return state

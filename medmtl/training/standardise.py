@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from medmtl.data.samples import collate
-from medmtl.training.head import HeadOptions, collect_head_inputs, fit_head
+from medmtl.training.head import HeadOptions, HeadTable, collect_head_inputs, fit_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,17 +39,15 @@ def fit_standardiser(net: JointNet, samples: StudyDataset) -> None:
         sample = samples[index]
         if not bool(sample.is_annotated.all()):
             continue
+        batch = collate([sample], divisor=(1, 1, 1)).to(device)
         masks = [
-            nn.functional.one_hot(labels.long(), len(net.config.segments) + 1)
-            .movedim(-1, 0)[None]
-            .float()
-            for labels in sample.labels
-            if labels is not None
+            nn.functional.one_hot(labels, len(net.config.segments) + 1).movedim(-1, 1).float()
+            for labels in batch.labels
         ]
-        measured = net.measure(masks, sample.spacing_mm[None], sample.covariates)
-        rows.append(net.head.known_facts(measured, sample.covariates))
+        measured = net.measure(masks, batch.spacing_mm, batch.covariates)
+        rows.append(net.head.known_facts(measured, batch.covariates))
     if rows:
-        net.head.facts.fit(torch.cat(rows).to(device))
+        net.head.facts.fit(torch.cat(rows))
 
 
 def refit_head(
@@ -90,7 +88,17 @@ def refit_head(
                 yield batch.findings[0], batch.covariates, run
 
     torch.manual_seed(seed)
-    fit_head(net, collect_head_inputs(net, seen()), options, np.random.default_rng([seed, 6]))
+    table = collect_head_inputs(net, seen())
+    if len(table.findings) == 0 or net.head is None:
+        return
+    net.head.cpu()  # a few hundred numbers per view: the way to a GPU would cost more
+    fit_head(net, _on_cpu(table), options, np.random.default_rng([seed, 6]))
+    net.head.to(device)
+
+
+def _on_cpu(table: HeadTable) -> HeadTable:
+    covariates = {name: values.cpu() for name, values in table.covariates.items()}
+    return HeadTable(table.pooled.cpu(), table.measurements.cpu(), table.findings.cpu(), covariates)
 
 
 def volumes_ml(samples: StudyDataset) -> dict[str, list[float]]:

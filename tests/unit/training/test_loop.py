@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from medmtl.core.errors import ConfigError
 from medmtl.training.loop import FitOptions, TrainingDivergedError, fit
 
 if TYPE_CHECKING:
@@ -49,6 +51,44 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     one = fit(model(), batches(), losses, OPTIONS, checkpoint=tmp_path / "a.ckpt")
     other = fit(model(), batches(), losses, OPTIONS, checkpoint=tmp_path / "b.ckpt")
     assert_same(weights(one), weights(other))
+
+
+def test_accumulated_halves_are_the_whole_batch(tmp_path: Path) -> None:
+    def plain() -> nn.Linear:
+        torch.manual_seed(0)
+        return nn.Linear(3, 1)
+
+    def halves() -> Iterator[Batch]:
+        for x, y in batches():
+            yield x[:8], y[:8]
+            yield x[8:], y[8:]
+
+    whole = fit(plain(), batches(), losses, OPTIONS, checkpoint=tmp_path / "a.ckpt")
+    options = replace(OPTIONS, accumulate=2)
+    accumulated = fit(plain(), halves(), losses, options, checkpoint=tmp_path / "b.ckpt")
+    for one, other in zip(whole.parameters(), accumulated.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_scaled_loss_changes_nothing(tmp_path: Path) -> None:
+    plain = fit(model(), batches(), losses, OPTIONS, checkpoint=tmp_path / "a.ckpt")
+    options = replace(OPTIONS, is_half=True)
+    scaled = fit(model(), batches(), losses, options, checkpoint=tmp_path / "b.ckpt")
+    for one, other in zip(plain.parameters(), scaled.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_without_an_average_the_model_itself_is_delivered(tmp_path: Path) -> None:
+    net = model()
+    options = replace(OPTIONS, ema_decay=0.0)
+    assert fit(net, batches(), losses, options, checkpoint=tmp_path / "a.ckpt") is net
+
+
+def test_a_damaged_checkpoint_is_said(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "broken.ckpt"
+    checkpoint.write_bytes(b"no checkpoint")
+    with pytest.raises(ConfigError, match=r"broken\.ckpt: no checkpoint can be read"):
+        fit(model(), batches(), losses, OPTIONS, checkpoint=checkpoint)
 
 
 class Killed(BaseException):
