@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pickle import UnpicklingError  # noqa: S403 - the error alone; nothing is unpickled with it
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
