@@ -50,7 +50,7 @@ def _defaults() -> dict[str, Any]:
     server = {"tracking_uri": uri} if uri else {}
     return {
         "compare": root | server,
-        "evaluate": root,
+        "evaluate": root | server,
         "manifest": {"check": root},
         "models": {"register": server, "promote": server, "rollback": server},
         "predict": server,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import OK, SOME_FAILED, JsonLogsOption, OutOption, QuietOption, set_up_logging
+from .model_source import TrackingUriOption
 from .train import find_config
 
 if TYPE_CHECKING:
@@ -35,10 +36,7 @@ def compare(
         Path,
         typer.Option(metavar="DIR", help="Where manifests' paths start; else MEDMTL_DATA_ROOT."),
     ] = Path(),
-    tracking_uri: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="MLflow server; else MLFLOW_TRACKING_URI, else a file."),
-    ] = None,
+    tracking_uri: TrackingUriOption = None,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
 ) -> None:
@@ -74,8 +72,11 @@ def _train(
     command = [sys.executable, "-m", "medmtl", "train", str(path), "-o", str(folder), "--resume"]
     command += ["--data-root", str(data_root)]
     command += ["--tracking-uri", tracking_uri] if tracking_uri else []
-    cache = f"data.cache_dir={json.dumps(str(out / 'cache'))}"
-    for override in (cache, *run.overrides):
+    shared = (
+        f"data.cache_dir={json.dumps(str(out / 'cache'))}",
+        f"tracking.store={json.dumps(str(_store(run, out)))}",
+    )
+    for override in (*run.overrides, *shared):
         command += ["--set", override]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "train.log").open("ab") as log:
@@ -86,6 +87,11 @@ def _train(
     seconds = seconds_per_case(run, folder / "bundle", data_root)
     timing.write_text(json.dumps(seconds), encoding="utf-8")
     return True
+
+
+def _store(run: ArmRun, out: Path) -> Path:
+    """The local store that all runs of the comparison share."""
+    return Path(run.config.tracking.store or out.parent / "mlflow")
 
 
 def _is_same(run: ArmRun, folder: Path) -> bool:
@@ -112,7 +118,7 @@ def _report(runs: Sequence[ArmRun], out: Path, *, tracking_uri: str | None) -> N
         from medmtl.tracking.mlflow_run import start_run
 
         uri = tracking.uri or tracking_uri
-        store = out.parent / "mlflow"
+        store = _store(runs[0], out)
         tracker = start_run(uri, experiment=tracking.experiment, run_name=None, store=store)
         for name in ("compare.json", "compare.html"):
             tracker.log_file(out / name)

@@ -17,6 +17,7 @@ from .console import (
     console,
     set_up_logging,
 )
+from .model_source import TrackingUriOption, local_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,10 @@ logger = logging.getLogger("medmtl.evaluate")
 
 def evaluate(
     model: Annotated[
-        str, typer.Option(metavar="NAME_OR_PATH", help="Model bundle.", show_default=False)
+        str,
+        typer.Option(
+            metavar="NAME_OR_PATH", help="Model bundle, or models:/NAME@ALIAS.", show_default=False
+        ),
     ],
     manifest: Annotated[
         Path,
@@ -61,6 +65,7 @@ def evaluate(
     uncertainty: Annotated[
         str, typer.Option(help="none, tta or ensemble, to measure what their spread is worth.")
     ] = "none",
+    tracking_uri: TrackingUriOption = None,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
 ) -> None:
@@ -78,7 +83,8 @@ def evaluate(
     from medmtl.inference.subgroup_columns import choose_columns, known_columns
     from medmtl.report.table import Failure
 
-    analyser = load_predictor(model, device=device, cam=cam, uncertainty=uncertainty)
+    model_folder = local_model(model, tracking_uri=tracking_uri)
+    analyser = load_predictor(model_folder, device=device, cam=cam, uncertainty=uncertainty)
     evaluation = Evaluation(
         analyser=analyser,
         manifest=known,

@@ -125,7 +125,7 @@ def _tracker(
         settings.tracking.uri or uri,
         experiment=settings.tracking.experiment,
         run_name=settings.tracking.run_name,
-        store=folder.parent / "mlflow",
+        store=Path(settings.tracking.store or folder.parent / "mlflow"),
         run_id=known,
     )
     folder.mkdir(parents=True, exist_ok=True)
