@@ -14,8 +14,8 @@ import torch
 
 from medmtl.build.bundle import bundle_settings, training_text
 from medmtl.build.parts import RunParts, build
-from medmtl.core.errors import ConfigError
-from medmtl.data.manifest import manifest_sha256
+from medmtl.core.errors import ConfigError, InputRefusedError
+from medmtl.data.manifest import listed_problems, manifest_sha256
 from medmtl.report.durable import replace_file
 from medmtl.tracking.tracker import NoTracker
 from medmtl.training.deliver import deliver
@@ -97,11 +97,31 @@ def train_run(
     trainer.watch = lambda report: watch(report, trainer.options.fit.steps)
     trainer.should_stop = should_stop
     torch.use_deterministic_algorithms(config.trainer.deterministic, warn_only=True)
+    _prepare(parts)
     _log_start(parts, tracker)
     began = time.monotonic()
     with memory_errors():
         _train(parts)
     return _finish(parts, out, tracker, time.monotonic() - began)
+
+
+def _prepare(parts: RunParts) -> None:
+    """Bring every case to the network grid, so that a bad one ends the run before it begins.
+
+    Raises:
+        ConfigError: Naming every case that cannot be used.
+    """
+    problems = []
+    ranks = parts.trainer.ranks
+    for samples in (parts.train_set, parts.val_set):
+        for index in ranks.share(range(len(samples))):
+            try:
+                samples[index]
+            except InputRefusedError as error:
+                problems.append(str(error))
+    found = [problem for share in ranks.gather(problems) for problem in share]
+    if found:
+        raise ConfigError(listed_problems("cases that cannot be used", found))
 
 
 def _train(parts: RunParts) -> None:

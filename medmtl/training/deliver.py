@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medmtl.core.errors import MedmtlError
 from medmtl.core.labels import LabelSchema
 from medmtl.inference.bundle import write_bundle
 from medmtl.inference.evaluate import Evaluation
@@ -126,7 +125,12 @@ def deliver(
         calibrated = calibrate_bundle(settings, answers, calibration)
         settings, report = calibrated.settings, calibrated.report
         scores = [_calibrated(score, settings) for score in scores]
-    metrics: dict[str, Any] = {"split": "validation", "n_cases": len(scores)}
+    wanted = sum(len(source.cases) for source in validation)
+    metrics: dict[str, Any] = {
+        "split": "validation",
+        "n_cases": len(scores),
+        "n_failed": wanted - len(scores),
+    }
     metrics |= summarise(scores, findings=names, is_exclusive=settings.findings_exclusive)
     metrics["calibration"] = report or None
     bundle = out / "bundle"
@@ -143,8 +147,7 @@ def score_cases(
 ) -> list[CaseScore]:
     """Answers of a bundle through the user's predictor, beside the truth.
 
-    Raises:
-        MedmtlError: If a case cannot be measured.
+    A case that cannot be measured is said and left out: the training behind it is worth more.
     """
     if not any(source.cases for source in sources):
         return []
@@ -159,7 +162,8 @@ def score_cases(
         )
         for result in evaluation.run(source.cases):
             if not isinstance(result, CaseScore):
-                raise MedmtlError(f"validation case {result.case_id}: {result.reason}.")
+                logger.warning("validation case %s left out: %s", result.case_id, result.reason)
+                continue
             scores.append(result)
             logger.info("measured %d of %d", len(scores), sum(len(s.cases) for s in sources))
     return scores

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from medmtl.build import train_run
+from medmtl.core.errors import ConfigError
 from medmtl.inference.bundle import verify_bundle
 from medmtl.tracking.tracker import NoTracker
 from medmtl.training.step import TrainingDivergedError
@@ -111,3 +112,12 @@ def test_divergence_names_task_and_step(tmp_path: Path) -> None:
     config = configuration(data, lr=1e30, warmup_steps=0, clip_norm=1e30)
     with pytest.raises(TrainingDivergedError, match=r"step \d.*not finite.*(segm|diag|first in)"):
         train_run(config, tmp_path / "run", data_root=data)
+
+
+def test_every_bad_case_is_named_before_the_first_step(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    for number in (1, 6):  # one learns, one validates
+        (data / f"tiny{number}_image.nii.gz").write_bytes(b"no image")
+    with pytest.raises(ConfigError, match=r"2 problem\(s\).*tiny1.*tiny6"):
+        train_run(configuration(data), tmp_path / "run", data_root=data)
+    assert not (tmp_path / "run" / "checkpoints").exists()
