@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from medmtl.core.errors import MedmtlError
 from medmtl.data.samples import TASKS, Batch, Sample, collate, only_task
+from medmtl.data.sampling import AUGMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -153,7 +154,7 @@ class _Steps(Dataset[Batch | _Refused]):
         for place, draw in enumerate(self.sampler.draw(step)):
             sample = self.dataset[draw.index]
             if (augment := self.augment[draw.task]) is not None:
-                rng = np.random.default_rng([self.seed, self.sampler.rank, step, place])
+                rng = np.random.default_rng([self.seed, AUGMENT, self.sampler.rank, step, place])
                 sample = augment(sample, rng)
             if self.sampler.config.one_task_per_case:
                 sample = only_task(sample, draw.task)

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from medmtl.data.label_table import LabelTable
     from medmtl.data.samples import Task
 
-__all__ = ["Draw", "SamplingConfig", "TaskSampler"]
+__all__ = ["AUGMENT", "Draw", "SamplingConfig", "TaskSampler"]
 
-_SLOTS, _CYCLE = 0, 1
-"""Streams of random numbers under one seed."""
+_SLOTS, _CYCLE, AUGMENT = 0, 1, 2
+"""Streams of random numbers under one seed; NumPy takes [1, 0] and [1, 0, 0] for the same seed, so
+what a place changes in its sample must not lie in the stream that drew its task."""
 
 
 class SamplingConfig(BaseModel):

@@ -75,6 +75,25 @@ def test_the_random_numbers_of_the_run_are_left_alone(dataset: StudyDataset) -> 
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_how_a_sample_is_changed_does_not_depend_on_the_task_it_was_drawn_for(
+    dataset: StudyDataset,
+) -> None:
+    drawn: list[float] = []
+
+    def note(sample: Sample, rng: np.random.Generator) -> Sample:
+        drawn.append(float(rng.random()))
+        return sample
+
+    sampler = TaskSampler(dataset.table, SamplingConfig(), batch_size=1, seed=3)
+    loader = StudyLoader(dataset, sampler, divisor=(1, 1, 1), seed=3, augment=note)
+    tasks = [sampler.draw(step)[0].task for step in range(60)]
+    list(loader.batches(0, 60))
+    of_masks = [value for value, task in zip(drawn, tasks, strict=True) if task == "segmentation"]
+    assert len(of_masks) > 20
+    assert min(of_masks) < 0.2
+    assert max(of_masks) > 0.8
+
+
 def test_a_batch_is_on_one_grid(dataset: StudyDataset) -> None:
     (batch,) = _loader(dataset).batches(0, 1)
     assert batch.images[0].shape == (2, 1, 8, 12, 12)
