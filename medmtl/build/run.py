@@ -126,7 +126,7 @@ def _prepare(parts: RunParts) -> None:
 
 def _train(parts: RunParts) -> None:
     trainer, config = parts.trainer, parts.config
-    if trainer.net.measure is not None and not trainer.has_checkpoint:
+    if not trainer.has_checkpoint:
         fit_standardiser(trainer.net, parts.train_set)
         trainer.restart_average()
     if config.trainer.compile:

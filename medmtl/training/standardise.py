@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from medmtl.data.dataset import StudyDataset
     from medmtl.data.loader import Augment
+    from medmtl.data.samples import Batch
     from medmtl.networks.joint import JointNet
     from medmtl.training.objective import JointObjective
 
@@ -27,27 +28,30 @@ __all__ = ["fit_standardiser", "refit_head", "volumes_ml"]
 
 @torch.no_grad()
 def fit_standardiser(net: JointNet, samples: StudyDataset) -> None:
-    """Standardise the head's facts by those of the true masks, where all were annotated.
+    """Standardise what the diagnosis knows: covariates of all cases, measurements of true masks.
 
-    Without a single such case the facts stay as they are.
+    A case counts for the measurements where all segments were annotated. What is known of no case
+    stays as it is.
     """
-    if net.measure is None or net.head is None:
+    if net.head is None or net.head.facts.mean.numel() == 0:
         return
     rows = []
     device = next(net.parameters()).device
     for index in range(len(samples)):
-        sample = samples[index]
-        if not bool(sample.is_annotated.all()):
-            continue
-        batch = collate([sample], divisor=(1, 1, 1)).to(device)
-        masks = [
-            nn.functional.one_hot(labels, len(net.config.segments) + 1).movedim(-1, 1).float()
-            for labels in batch.labels
-        ]
-        measured = net.measure(masks, batch.spacing_mm, batch.covariates)
-        rows.append(net.head.known_facts(measured, batch.covariates))
-    if rows:
-        net.head.facts.fit(torch.cat(rows))
+        batch = collate([samples[index]], divisor=(1, 1, 1)).to(device)
+        rows.append(net.head.known_facts(_measured(net, batch), batch.covariates))
+    net.head.facts.fit(torch.cat(rows))
+
+
+def _measured(net: JointNet, batch: Batch) -> Tensor:
+    """(1, M) of the true masks, NaN where a segment is not annotated."""
+    if net.measure is None or not bool(batch.is_annotated.all()):
+        return batch.spacing_mm.new_full((1, len(net.measurement_names)), torch.nan)
+    masks = [
+        nn.functional.one_hot(labels, len(net.config.segments) + 1).movedim(-1, 1).float()
+        for labels in batch.labels
+    ]
+    return torch.as_tensor(net.measure(masks, batch.spacing_mm, batch.covariates))
 
 
 def refit_head(
