@@ -35,6 +35,7 @@ NEUTRAL = (
     'calibration.method="none"',
     'calibration.threshold={name="fixed", value=0.5}',
 )
+_BUDGET = ("max_epochs", "max_steps", "steps_per_epoch")
 _TIMED_CASES = 3
 
 
@@ -80,7 +81,33 @@ def plan_runs(path: Path, overrides: Sequence[str] = ()) -> list[ArmRun]:
                 changes = (*overrides, *held_out, *share, *arm.set, *NEUTRAL)
                 config = load_config(path, changes)
                 runs.append(ArmRun(arm.name, fraction, fold, changes, config))
+    _check_fair(runs)
     return runs
+
+
+def _check_fair(runs: Sequence[ArmRun]) -> None:
+    """Refuse arms that learn from other cases, or for longer, than the subject does.
+
+    Raises:
+        ConfigError: Naming arm and setting.
+    """
+    kept = {(r.fraction, r.fold): r.config for r in runs if r.arm == r.config.compare.subject}
+    for run in runs:
+        mine, theirs = run.config, kept[run.fraction, run.fold]
+        differing = [
+            key for key in _BUDGET if getattr(mine.trainer, key) != getattr(theirs.trainer, key)
+        ]
+        names = [f"trainer.{key}" for key in differing]
+        names += ["data"] if mine.data != theirs.data else []
+        names += (
+            ["seed"] if run.fraction < 1 and mine.seed != theirs.seed else []
+        )  # draws the share
+        if names:
+            raise ConfigError(
+                f"compare arm {run.arm}: found its own {', '.join(names)}, expected those of "
+                f"{mine.compare.subject}: a difference would say nothing of the arm. Set them for "
+                "the whole file."
+            )
 
 
 def _held_out(base: TrainConfig, fold: int) -> tuple[str, ...]:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from medmtl.balancing.table import build_balancer
 from medmtl.core.errors import ConfigError
 from medmtl.data.dataset import StudyDataset
 from medmtl.data.loader import StudyLoader
-from medmtl.data.manifest import read_manifest
+from medmtl.data.manifest import listed_problems, read_manifest
 from medmtl.data.sampling import TaskSampler
 from medmtl.data.sources import DataSource
 from medmtl.inference.predictor import choose_device
@@ -22,7 +23,7 @@ from medmtl.training.augmentation import build_augmentation
 from medmtl.training.deliver import merged_schema
 from medmtl.training.distributed import Ranks
 from medmtl.training.objective import JointObjective
-from medmtl.training.selection import choose_cases, label_share
+from medmtl.training.selection import choose_cases, label_share, shared_cases
 from medmtl.training.state import FitOptions, TrainState
 from medmtl.training.trainer import RunOptions, Trainer
 
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from medmtl.config import TrainConfig
+    from medmtl.data.label_table import LabelTable
     from medmtl.data.loader import Augment
+    from medmtl.networks.joint import NetworkConfig
     from medmtl.tracking.tracker import Tracker
 
 __all__ = ["RunParts", "build", "read_sources"]
@@ -69,7 +72,8 @@ def read_sources(
         data_root: What each manifest's own `data_root` starts from.
 
     Raises:
-        ConfigError: If a manifest is wrong, or nothing is left to learn from.
+        ConfigError: If a manifest is wrong, nothing is left to learn from, or a patient or an image
+            is on both sides.
     """
     train, val = [], []
     for one in config.data.manifests:
@@ -84,6 +88,8 @@ def read_sources(
         root = data_root / one.data_root
         train.append(DataSource(manifest, root, learns))
         val.append(DataSource(manifest, root, validates))
+    if problems := list(shared_cases(train, val)):
+        raise ConfigError(listed_problems("training and validation are not apart", problems))
     return tuple(train), tuple(val)
 
 
@@ -111,6 +117,7 @@ def build(
         StudyDataset(sources, network=network, preprocessing=config.preprocessing, cache_dir=cache)
         for sources in (train_sources, val_sources)
     ]
+    _check_taught(sets[0].table, network)
     torch.manual_seed(config.seed)
     net = JointNet(network)
     if config.trainer.deep_supervision and network.has_segmentation:
@@ -153,6 +160,26 @@ def build(
         ranks=ranks,
     )
     return RunParts(config, train_sources, val_sources, sets[0], sets[1], whole, trainer)
+
+
+def _check_taught(table: LabelTable, network: NetworkConfig) -> None:
+    """Refuse outputs that no case teaches: a bundle would answer them at random.
+
+    Raises:
+        ConfigError: Naming them.
+    """
+    is_known = {
+        "network.segments": dict(zip(network.segments, table.is_annotated.T, strict=True)),
+        "network.findings": dict(zip(network.findings, ~np.isnan(table.findings).T, strict=True)),
+    }
+    problems = [
+        f"{key}: no training case has a label for {', '.join(missing)}"
+        for key, cases in is_known.items()
+        if (missing := [name for name, known in cases.items() if not known.any()])
+    ]
+    if problems:
+        advice = "Correct the names or leave them out; `medmtl manifest check` reads a manifest."
+        raise ConfigError(f"{'; '.join(problems)}. {advice}")
 
 
 def _options(config: TrainConfig, *, cases: int, world: int) -> RunOptions:

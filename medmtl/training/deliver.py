@@ -61,13 +61,16 @@ def merged_schema(sources: Sequence[DataSource], network: NetworkConfig) -> Labe
     """Segments and findings of the network, as the first manifest that has them describes them.
 
     Labels are places in `network.segments`: those of several manifests may contradict each other.
+    Findings exclude each other where every manifest that has any of them has all of them and says
+    so; two sets that are exclusive each may well occur together.
     """
     schemas = [source.manifest.schema for source in sources]
     segments = {spec.name: spec for schema in reversed(schemas) for spec in schema.segments}
     findings = {spec.name: spec for schema in reversed(schemas) for spec in schema.findings}
     known = set(network.findings)
-    is_exclusive = bool(known) and all(
-        schema.findings_exclusive and set(schema.finding_names) <= known for schema in schemas
+    answering = [schema for schema in schemas if known.intersection(schema.finding_names)]
+    is_exclusive = bool(answering) and all(
+        schema.findings_exclusive and set(schema.finding_names) == known for schema in answering
     )
     segment_specs = tuple(
         replace(segments[name], label=label) for label, name in enumerate(network.segments, start=1)
@@ -147,12 +150,15 @@ def score_cases(
 ) -> list[CaseScore]:
     """Answers of a bundle through the user's predictor, beside the truth.
 
-    A case that cannot be measured is said and left out: the training behind it is worth more.
+    A case that cannot be measured is said and left out: the training behind it is worth more. Cases
+    of several manifests get the manifest's name before their own and their patient's, which are
+    unique in a manifest only.
     """
     if not any(source.cases for source in sources):
         return []
     analyser = load_predictor(bundle, device=device, cam="none")
     scores: list[CaseScore] = []
+    is_mixed = len({source.manifest.name for source in sources if source.cases}) > 1
     for source in sources:
         evaluation = Evaluation(
             analyser=analyser,
@@ -164,9 +170,15 @@ def score_cases(
             if not isinstance(result, CaseScore):
                 logger.warning("validation case %s left out: %s", result.case_id, result.reason)
                 continue
-            scores.append(result)
+            scores.append(_of_manifest(result, source.manifest.name) if is_mixed else result)
             logger.info("measured %d of %d", len(scores), sum(len(s.cases) for s in sources))
     return scores
+
+
+def _of_manifest(score: CaseScore, name: str) -> CaseScore:
+    return replace(
+        score, case_id=f"{name}.{score.case_id}", patient_id=f"{name}.{score.patient_id}"
+    )
 
 
 def answers_of(scores: Sequence[CaseScore], names: Sequence[str], *, is_exclusive: bool) -> Answers:

@@ -56,7 +56,12 @@ def log_figures(
         tracker.log_figure(reliability_figure(bins), "figures/reliability.png")
     for score in example_cases(scores):
         for source in sources:
-            if picture := load_picture(records / source.manifest.name, score.case_id):
+            folder, own = records / source.manifest.name, f"{source.manifest.name}."
+            picture = load_picture(folder, score.case_id) or load_picture(
+                folder,
+                score.case_id.removeprefix(own),  # see `deliver.score_cases`
+            )
+            if picture:
                 path = out / "overlays" / f"{score.case_id}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(picture)

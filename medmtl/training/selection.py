@@ -10,11 +10,12 @@ import numpy as np
 from medmtl.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from medmtl.data.cases import Case, Manifest
+    from medmtl.data.sources import DataSource
 
-__all__ = ["choose_cases", "label_share"]
+__all__ = ["choose_cases", "label_share", "shared_cases"]
 
 
 def choose_cases(
@@ -82,3 +83,20 @@ def label_share(cases: Sequence[Case], *, share: float, seed: int) -> tuple[Case
             place[patient] = ((number + rng.random()) / len(groups[key]), patient)
     chosen = sorted(place, key=lambda patient: place[patient])[: ceil(share * len(place))]
     return tuple(case for case in cases if case.patient_id in set(chosen))
+
+
+def shared_cases(train: Sequence[DataSource], val: Sequence[DataSource]) -> Iterator[str]:
+    """What is on both sides, where one manifest is listed twice or two hold the same images.
+
+    One manifest alone keeps its patients apart; see `data.manifest`.
+    """
+    patients = {(s.manifest.name, case.patient_id) for s in train for case in s.cases}
+    checksums = {v.sha256 for s in train for case in s.cases for v in case.volumes if v.sha256}
+    for source in val:
+        name = source.manifest.name
+        for case in source.cases:
+            where = f"manifest {name}: validation case {case.case_id}"
+            if (name, case.patient_id) in patients:
+                yield f"{where} is of a patient to learn from; correct splits and folds"
+            elif any(volume.sha256 in checksums for volume in case.volumes):
+                yield f"{where} has an image to learn from (same sha256); leave one of them out"

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from medmtl.build import train_run
+from medmtl.config import DataConfig
 from medmtl.core.errors import ConfigError
 from medmtl.inference.bundle import verify_bundle
 from medmtl.tracking.tracker import NoTracker
@@ -112,6 +113,27 @@ def test_divergence_names_task_and_step(tmp_path: Path) -> None:
     config = configuration(data, lr=1e30, warmup_steps=0, clip_norm=1e30)
     with pytest.raises(TrainingDivergedError, match=r"step \d.*not finite.*(segm|diag|first in)"):
         train_run(config, tmp_path / "run", data_root=data)
+
+
+def test_an_output_that_no_case_teaches_is_refused(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", truths=[{"big": True, "old": None}] * 8)
+    config = configuration(data, "network.segments=['liver', 'speen']")
+    with pytest.raises(ConfigError, match=r"segments: no .* speen; .*findings: no .* for old"):
+        train_run(config, tmp_path / "run", data_root=data)
+
+
+def test_cases_of_two_manifests_stay_apart_under_equal_names(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "a")
+    write_data(tmp_path / "b")
+    header = tmp_path / "b" / "manifest.toml"
+    header.write_text(header.read_text().replace('"tiny"', '"other"'))
+    manifests = [{"folder": str(tmp_path / x), "data_root": x} for x in ("a", "b")]
+    config = configuration(data, "trainer.max_steps=1")
+    config = config.model_copy(update={"data": DataConfig.model_validate({"manifests": manifests})})
+    result = train_run(config, tmp_path / "run", data_root=tmp_path)
+    assert len({score.case_id for score in result.scores}) == len(result.scores) == 6
+    assert len({score.patient_id for score in result.scores}) == 6
+    assert list((tmp_path / "run" / "overlays").glob("other.tiny*.png"))
 
 
 def test_every_bad_case_is_named_before_the_first_step(tmp_path: Path) -> None:

@@ -64,6 +64,15 @@ def test_a_wrong_plan_is_named(tmp_path: Path, compare: dict[str, object], said:
         plan_runs(write_file(tmp_path, **compare))
 
 
+@pytest.mark.parametrize(
+    "change", ["trainer.max_steps=99", "data.label_fraction=0.5", "data.manifests.0.val_fold=1"]
+)
+def test_an_arm_with_other_cases_or_more_steps_is_refused(tmp_path: Path, change: str) -> None:
+    arms = [{"name": "joint"}, {"name": "longer", "set": [change]}]
+    with pytest.raises(ConfigError, match=r"compare arm longer: found its own (trainer.max|data)"):
+        plan_runs(write_file(tmp_path, arms=arms))
+
+
 def score(number: int, *, dice: float, is_right: bool) -> CaseScore:
     truth = number % 2 == 0
     return CaseScore(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from medmtl.core.errors import ConfigError
 from medmtl.core.labels import LabelSchema
 from medmtl.data.cases import Case, Manifest, VolumeRow
-from medmtl.training.selection import choose_cases, label_share
+from medmtl.data.sources import DataSource
+from medmtl.training.selection import choose_cases, label_share, shared_cases
 
 
 def case(number: int, *, split: str = "train", fold: int | None = None) -> Case:
@@ -78,3 +81,26 @@ def test_another_seed_chooses_others() -> None:
     cases = [case(n) for n in range(40)]
     chosen = {tuple(names(label_share(cases, share=0.25, seed=seed))) for seed in range(6)}
     assert len(chosen) > 1
+
+
+def source(name: str, numbers: list[int]) -> DataSource:
+    made = replace(manifest([case(n) for n in numbers]), name=name)
+    return DataSource(made, Path(), made.cases)
+
+
+def test_a_patient_on_both_sides_of_one_manifest_listed_twice_is_found() -> None:
+    (text,) = shared_cases([source("a", [0, 4])], [source("a", [1, 6])])  # c0 and c1 are of p0
+    assert "validation case c1 is of a patient to learn from" in text
+
+
+def test_equal_names_in_two_manifests_are_two_patients() -> None:
+    assert not list(shared_cases([source("a", [0])], [source("b", [0])]))
+
+
+def test_one_image_in_two_manifests_is_found_by_its_checksum() -> None:
+    def with_checksum(made: DataSource) -> DataSource:
+        rows = (replace(made.cases[0].volumes[0], sha256="f" * 64),)
+        return replace(made, cases=(replace(made.cases[0], volumes=rows),))
+
+    (text,) = shared_cases([with_checksum(source("a", [0]))], [with_checksum(source("b", [9]))])
+    assert "manifest b: validation case c9 has an image to learn from" in text
