@@ -91,6 +91,12 @@ def _check_fair(runs: Sequence[ArmRun]) -> None:
     Raises:
         ConfigError: Naming arm and setting.
     """
+    plan, trainer = runs[0].config.compare, runs[0].config.trainer
+    if len(set(plan.label_fractions)) > 1 and trainer.max_epochs and not trainer.steps_per_epoch:
+        raise ConfigError(
+            "compare.label_fractions: found trainer.max_epochs without steps_per_epoch, with which "
+            "fewer cases are also fewer steps. Set trainer.steps_per_epoch, or max_steps alone."
+        )
     kept = {(r.fraction, r.fold): r.config for r in runs if r.arm == r.config.compare.subject}
     for run in runs:
         mine, theirs = run.config, kept[run.fraction, run.fold]

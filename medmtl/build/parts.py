@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["RunParts", "build", "read_sources"]
 
 
+_WEIGHS_EACH_ALONE = ("sum", "mean", "fixed", "uw", "imtl_l")
+"""Balancers that mean the same where each batch holds one task only."""
+
+
 @dataclass(frozen=True, eq=False)
 class RunParts:
     """The objects of one run.
@@ -118,6 +122,7 @@ def build(
         for sources in (train_sources, val_sources)
     ]
     _check_taught(sets[0].table, network)
+    _check_meeting(sets[0].table, config, places=config.trainer.batch_size * ranks.world)
     torch.manual_seed(config.seed)
     net = JointNet(network)
     if config.trainer.deep_supervision and network.has_segmentation:
@@ -180,6 +185,21 @@ def _check_taught(table: LabelTable, network: NetworkConfig) -> None:
     if problems:
         advice = "Correct the names or leave them out; `medmtl manifest check` reads a manifest."
         raise ConfigError(f"{'; '.join(problems)}. {advice}")
+
+
+def _check_meeting(table: LabelTable, config: TrainConfig, *, places: int) -> None:
+    """Refuse a balancer that would see one task at a time, and so change nothing.
+
+    Raises:
+        ConfigError: Saying what to set.
+    """
+    both = np.logical_and.reduce([table.is_known(task) for task in config.tasks])
+    is_needed = len(config.tasks) > 1 and config.balancer.name not in _WEIGHS_EACH_ALONE
+    if is_needed and places < len(config.tasks) and not both.any():
+        raise ConfigError(
+            f"balancer {config.balancer.name}: no training case has labels of both tasks and a "
+            "batch is one case, so there is never anything to balance. Set trainer.batch_size=2."
+        )
 
 
 def _options(config: TrainConfig, *, cases: int, world: int) -> RunOptions:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from medmtl.build import train_run
+from medmtl.build import build, train_run
 from medmtl.config import DataConfig
 from medmtl.core.errors import ConfigError
+from medmtl.data.cases import VolumeRow
+from medmtl.data.manifest import read_manifest, write_manifest
 from medmtl.inference.bundle import verify_bundle
 from medmtl.tracking.tracker import NoTracker
 from medmtl.training.step import TrainingDivergedError
@@ -120,6 +123,25 @@ def test_an_output_that_no_case_teaches_is_refused(tmp_path: Path) -> None:
     config = configuration(data, "network.segments=['liver', 'speen']")
     with pytest.raises(ConfigError, match=r"segments: no .* speen; .*findings: no .* for old"):
         train_run(config, tmp_path / "run", data_root=data)
+
+
+def test_a_balancer_that_never_sees_two_tasks_is_refused(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    manifest = read_manifest(data)
+    cases = tuple(
+        replace(case, findings=dict.fromkeys(case.findings))
+        if number % 2
+        else replace(case, volumes=(VolumeRow("image", case.volumes[0].image),))
+        for number, case in enumerate(manifest.cases)
+    )
+    write_manifest(replace(manifest, cases=cases), data)
+    config = configuration(data, "balancer={name='upgrad'}", "network.findings=['big']")
+    with pytest.raises(ConfigError, match=r"never anything to balance. Set trainer.batch_size=2"):
+        build(config, tmp_path / "run", data_root=data)
+    config = configuration(
+        data, "balancer={name='upgrad'}", "network.findings=['big']", batch_size=2
+    )
+    assert build(config, tmp_path / "run", data_root=data).trainer.data.sampler.tasks
 
 
 def test_cases_of_two_manifests_stay_apart_under_equal_names(tmp_path: Path) -> None:

@@ -73,6 +73,14 @@ def test_an_arm_with_other_cases_or_more_steps_is_refused(tmp_path: Path, change
         plan_runs(write_file(tmp_path, arms=arms))
 
 
+def test_fewer_labels_must_not_be_fewer_steps(tmp_path: Path) -> None:
+    path = write_file(tmp_path, label_fractions=[0.5, 1.0])
+    by_epochs = "trainer={max_epochs=4, device='cpu'}"
+    with pytest.raises(ConfigError, match=r"fewer steps\. Set trainer\.steps_per_epoch"):
+        plan_runs(path, [by_epochs])
+    assert plan_runs(path, [by_epochs, "trainer.steps_per_epoch=2"])
+
+
 def score(number: int, *, dice: float, is_right: bool) -> CaseScore:
     truth = number % 2 == 0
     return CaseScore(
