@@ -381,7 +381,7 @@ def bundle_settings(
     """Everything of the bundle but its weights."""
     return BundleSettings(
         name="cardiac-mr",
-        version="1.0.0",
+        version="1.1.0",
         licence=LICENCE,
         intended_use=INTENDED_USE,
         limits=LIMITS,
