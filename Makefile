@@ -52,17 +52,20 @@ types: $(DEV_STAMP)
 imports: $(DEV_STAMP)
 	$(BIN)/lint-imports
 
-# dciodvfy and DCMTK check the DICOM results; where they cannot be installed, their tests skip.
+# dciodvfy and DCMTK check the DICOM results, Orthanc is the archive of the PACS tests; where they
+# cannot be installed, their tests skip. Debian's Orthanc is also started as a service on 8042.
+VALIDATORS := dicom3tools dcmtk orthanc orthanc-dicomweb
 validators:
-	@if ! { command -v dciodvfy && command -v dsrdump; } >/dev/null \
+	@if ! { command -v dciodvfy && command -v dsrdump \
+	    && test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so; } >/dev/null \
 	  && command -v apt-get >/dev/null; then \
 	  as_root=; test "$$(id -u)" = 0 || as_root="sudo -n"; \
 	  if $$as_root true 2>/dev/null; then \
-	    $$as_root apt-get install -y --no-install-recommends dicom3tools dcmtk >/dev/null 2>&1 \
+	    $$as_root apt-get install -y --no-install-recommends $(VALIDATORS) >/dev/null 2>&1 \
 	    || { $$as_root apt-get update >/dev/null 2>&1 \
-	      && $$as_root apt-get install -y --no-install-recommends dicom3tools dcmtk \
+	      && $$as_root apt-get install -y --no-install-recommends $(VALIDATORS) \
 	        >/dev/null 2>&1; } \
-	    || echo "dicom3tools and dcmtk could not be installed; their tests skip" >&2; \
+	    || echo "$(VALIDATORS) could not be installed; their tests skip" >&2; \
 	  fi; \
 	fi
 

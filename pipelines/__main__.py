@@ -19,8 +19,10 @@ from .manifest import app as manifest
 from .models import app as models
 from .phantom import phantom
 from .predict import predict
+from .push import push
 from .scan import scan
 from .train import train
+from .watch import watch
 
 app = typer.Typer(
     name="medmtl",
@@ -36,8 +38,10 @@ app.command()(convert)
 app.command()(evaluate)
 app.command()(phantom)
 app.command()(predict)
+app.command()(push)
 app.command()(scan)
 app.command()(train)
+app.command()(watch)
 app.add_typer(manifest, name="manifest")
 app.add_typer(models, name="models")
 
@@ -48,14 +52,27 @@ def _defaults() -> dict[str, Any]:
     root = {"data_root": data_root} if data_root else {}
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     server = {"tracking_uri": uri} if uri else {}
+    secrets = os.environ.get("MEDMTL_PACS_CREDENTIALS")
+    pacs = {"credentials": secrets} if secrets else {}
     return {
         "compare": root | server,
         "evaluate": root | server,
         "manifest": {"check": root},
         "models": {"register": server, "promote": server, "rollback": server},
-        "predict": server,
+        "predict": server | pacs,
+        "push": pacs,
         "train": root | server,
+        "watch": server | pacs,
     }
+
+
+def _pacs_secrets() -> dict[str, str]:
+    """Who asks an archive, as a context object: a default of an option would be shown by --help."""
+    given = {
+        name: os.environ.get(f"MEDMTL_PACS_{name.upper()}", "")
+        for name in ("user", "password", "token")
+    }
+    return {name: value for name, value in given.items() if value}
 
 
 def main() -> None:
@@ -64,7 +81,7 @@ def main() -> None:
         warnings.simplefilter("ignore")  # library warnings quote header values
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # its import writes an identifier
     try:
-        app(default_map=_defaults())
+        app(default_map=_defaults(), obj=_pacs_secrets())
     except MedmtlError as error:
         sys.stderr.write(f"medmtl: {error}\n")
         sys.exit(COULD_NOT_START)

@@ -62,6 +62,8 @@ def set_up_logging(*, quiet: bool, json_logs: bool) -> None:
     root.setLevel(logging.ERROR if quiet else logging.WARNING)
     logging.getLogger("medmtl").setLevel(logging.ERROR if quiet else logging.INFO)
     # pydicom and highdicom quote tag values in warnings and log lines: patient identities.
-    for name in ("pydicom", "highdicom", "pylibjpeg", "nibabel", "matplotlib"):
+    # dicomweb_client and urllib3 quote addresses with the query: UIDs and patient ids.
+    for name in ("pydicom", "highdicom", "pylibjpeg", "nibabel", "matplotlib", "dicomweb_client",
+                 "requests", "retrying", "urllib3"):  # fmt: skip
         logging.getLogger(name).setLevel(logging.CRITICAL)
     console.quiet = quiet or json_logs

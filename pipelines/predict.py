@@ -13,7 +13,6 @@ from .console import (
     COULD_NOT_START,
     OK,
     SOME_FAILED,
-    InputArgument,
     JsonLogsOption,
     OutOption,
     QuietOption,
@@ -21,12 +20,21 @@ from .console import (
     set_up_logging,
 )
 from .model_source import TrackingUriOption, local_model
+from .pacs_source import (
+    CaFileOption,
+    CredentialsOption,
+    credentials_of,
+    images_root,
+    open_archive,
+    open_archive_input,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from medmtl.core.study import Listing
     from medmtl.inference.batch import CaseOutcome
+    from medmtl.pacs.address import PacsQuery
 
 logger = logging.getLogger("medmtl.predict")
 
@@ -34,7 +42,16 @@ _DICOM_FORMATS = ("seg", "sr", "pm")
 
 
 def predict(
-    source: InputArgument,
+    ctx: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="DICOM file, folder, DICOMDIR or zip; NIfTI file or folder of NIfTI files; or "
+            "dicomweb+URL?study=UID (or series, patient, date, modality) of an archive.",
+            show_default=False,
+        ),
+    ],
     out: OutOption,
     model: Annotated[
         str | None,
@@ -71,18 +88,34 @@ def predict(
         ),
     ] = "none",
     restart: Annotated[bool, typer.Option("--restart", help="Compute all cases anew.")] = False,
+    credentials: CredentialsOption = None,
+    ca_file: CaFileOption = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where images of an archive are kept, so that they are fetched once; they are as "
+            "they came, with the patient's name. Else OUT/.medmtl/images.",
+            show_default=False,
+        ),
+    ] = None,
     tracking_uri: TrackingUriOption = None,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
 ) -> None:
     """Segment and diagnose every study in INPUT. Finished cases are not computed again."""
     set_up_logging(quiet=quiet, json_logs=json_logs)
-    _one_of("--seg-type", seg_type, ("binary", "labelmap"))
-    chosen = _formats(formats, seg_type=seg_type)
-    _one_of("--device", device, ("auto", "cpu", "cuda"))
-    _one_of("--backend", backend, ("auto", "torch"))
-    _one_of("--uncertainty", uncertainty, ("none", "tta", "ensemble"))
-    _check_places(source, out)
+    check_choices(seg_type=seg_type, device=device, backend=backend, uncertainty=uncertainty)
+    chosen = formats_of(formats, seg_type=seg_type)
+    from medmtl.pacs.address import is_pacs_address, parse_address
+
+    address = parse_address(source) if is_pacs_address(source) else None
+    if address is None:
+        check_places(Path(source), out)
+    else:
+        _check_query(address.query)
+        secrets = credentials_of(ctx, credentials)
+        archive = open_archive(address.url, credentials=secrets, ca_file=ca_file)
     from medmtl.data.intake import open_input
     from medmtl.inference.batch import BatchOptions, run_batch
     from medmtl.inference.predictor import load_predictor
@@ -91,7 +124,11 @@ def predict(
     analyser = load_predictor(
         chosen_model, device=device, backend=backend, cam=cam, uncertainty=uncertainty
     )
-    listing = open_input(source)
+    if address is None:
+        place, listing = Path(source), open_input(Path(source))
+    else:
+        root = images_root(out, address.query, images=images)
+        place, listing = open_archive_input(archive, address, root=root)
     _check_dicom_formats(formats, listing)
     for refusal in listing.refusals:
         logger.warning("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)
@@ -99,14 +136,14 @@ def predict(
         listing,
         analyser,
         out=out,
-        input_path=source,
+        input_path=place,
         options=BatchOptions(formats=chosen, restart=restart),
     )
-    failed = len(listing.refusals) + _follow(outcomes, total=len(listing.studies))
+    failed = len(listing.refusals) + follow(outcomes, total=len(listing.studies))
     raise typer.Exit(SOME_FAILED if failed else OK)
 
 
-def _formats(text: str, *, seg_type: str) -> tuple[str, ...]:
+def formats_of(text: str, *, seg_type: str) -> tuple[str, ...]:
     """The formats to write, in their own order; a report cites a segmentation and brings it."""
     from medmtl.core.errors import ConfigError
     from medmtl.inference.write_case import FORMATS
@@ -137,6 +174,25 @@ def _check_dicom_formats(formats: str, listing: Listing) -> None:
         raise ConfigError(message)
 
 
+def _check_query(query: PacsQuery) -> None:
+    """Nobody means to analyse a whole archive by leaving the query out."""
+    from medmtl.core.errors import ConfigError
+
+    if query.is_open:
+        message = "INPUT names an archive without a query. Add ?study=UID, ?patient=ID or ?date=..."
+        raise ConfigError(message)
+
+
+def check_choices(
+    *, seg_type: str, device: str, backend: str = "auto", uncertainty: str = "none"
+) -> None:
+    """Refuse a value that an option does not know, before anything heavy is loaded."""
+    _one_of("--seg-type", seg_type, ("binary", "labelmap"))
+    _one_of("--device", device, ("auto", "cpu", "cuda"))
+    _one_of("--backend", backend, ("auto", "torch"))
+    _one_of("--uncertainty", uncertainty, ("none", "tta", "ensemble"))
+
+
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
     from medmtl.core.errors import ConfigError
 
@@ -145,12 +201,15 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(message)
 
 
-def _check_places(source: Path, out: Path) -> None:
+def check_places(source: Path, out: Path, *, is_folder: bool = False) -> None:
     """Results inside the input would be read as images by the next run."""
     from medmtl.core.errors import ConfigError
 
     if not source.exists():
         message = "INPUT does not exist. Give a DICOM or NIfTI file, a folder, a DICOMDIR or a zip."
+        raise ConfigError(message)
+    if is_folder and not source.is_dir():
+        message = "URL_OR_FOLDER is a file. Give a folder, or the address of an archive."
         raise ConfigError(message)
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         message = (
@@ -160,7 +219,7 @@ def _check_places(source: Path, out: Path) -> None:
         raise ConfigError(message)
 
 
-def _follow(outcomes: Iterator[CaseOutcome], *, total: int) -> int:
+def follow(outcomes: Iterator[CaseOutcome], *, total: int) -> int:
     """Show progress, and return how many cases failed; a stopped run ends the program here."""
     from medmtl.core.errors import OutputError
 

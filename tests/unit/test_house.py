@@ -158,7 +158,8 @@ def test_help_is_instant_and_loads_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["medmtl", "medmtl.core", "medmtl.dicom", "medmtl.nifti", "medmtl.report"]
+    "package",
+    ["medmtl", "medmtl.core", "medmtl.dicom", "medmtl.nifti", "medmtl.pacs", "medmtl.report"],
 )
 def test_reading_and_writing_needs_no_torch(package: str) -> None:
     code = (

@@ -1,0 +1,81 @@
+"""Result files into an archive: only those that it does not hold yet, so that twice is once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import pydicom
+
+from medmtl.pacs.errors import PacsError, PacsUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from medmtl.pacs.archive import Archive
+
+__all__ = ["PushOutcome", "push_files", "result_files"]
+
+_RESULTS = ("*.seg.dcm", "*.sr.dcm", "*.pm.dcm")
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
+
+@dataclass(frozen=True)
+class PushOutcome:
+    """What became of one file.
+
+    Attributes:
+        file: Relative to the result folder.
+        status: "sent" now, "present" in the archive before, or "failed".
+        reason: Of a failure.
+    """
+
+    file: str
+    status: Literal["sent", "present", "failed"]
+    reason: str = ""
+
+
+def result_files(case: Path) -> tuple[Path, ...]:
+    """The DICOM results of a finished case; a segmentation before the report that cites it."""
+    if not (case / "case.json").is_file():
+        return ()
+    return tuple(path for pattern in _RESULTS for path in sorted(case.glob(f"*/{pattern}")))
+
+
+def push_files(archive: Archive, files: Iterable[Path], *, root: Path) -> Iterator[PushOutcome]:
+    """Send what is missing, one after the other.
+
+    A result's instance UID depends on its content, so an archive that has the UID has the result.
+
+    Yields:
+        One outcome per file, good and bad alike.
+
+    Raises:
+        PacsUnreachableError: If the archive is down or lets us not in: nothing else would pass.
+    """
+    held: dict[tuple[str, str], set[str]] = {}
+    for path in files:
+        name = path.relative_to(root).as_posix()
+        try:
+            yield PushOutcome(name, _push(archive, path, held))
+        except PacsUnreachableError:
+            raise
+        except PacsError as error:
+            yield PushOutcome(name, "failed", str(error))
+        except (OSError, pydicom.errors.InvalidDicomError, AttributeError):
+            yield PushOutcome(name, "failed", "the file cannot be read as DICOM")
+
+
+def _push(
+    archive: Archive, path: Path, held: dict[tuple[str, str], set[str]]
+) -> Literal["sent", "present"]:
+    header = pydicom.dcmread(path, specific_tags=list(_UIDS), stop_before_pixels=True)
+    study, series, uid = (str(getattr(header, keyword)) for keyword in _UIDS)
+    if (study, series) not in held:
+        held[study, series] = set(archive.stored(study, series))
+    if uid in held[study, series]:
+        return "present"
+    archive.store(pydicom.dcmread(path))
+    held[study, series].add(uid)
+    return "sent"

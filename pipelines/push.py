@@ -1,0 +1,86 @@
+"""`medmtl push`: the DICOM results of a result folder into an archive."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import OK, SOME_FAILED, JsonLogsOption, QuietOption, set_up_logging
+from .pacs_source import CaFileOption, CredentialsOption, credentials_of, open_archive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from medmtl.pacs.archive import Archive
+
+logger = logging.getLogger("medmtl.push")
+
+
+def push(
+    ctx: typer.Context,
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Result folder of predict.", show_default=False)
+    ],
+    to: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Root of the DICOMweb service.", show_default=False),
+    ],
+    credentials: CredentialsOption = None,
+    ca_file: CaFileOption = None,
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
+) -> None:
+    """Send the DICOM results (seg, sr, pm) in OUT. What the archive holds is not sent again."""
+    set_up_logging(quiet=quiet, json_logs=json_logs)
+    cases = _cases_with_results(out)
+    archive = open_archive(
+        service_root(to), credentials=credentials_of(ctx, credentials), ca_file=ca_file
+    )
+    failed = push_cases(archive, cases, root=out)
+    raise typer.Exit(SOME_FAILED if failed else OK)
+
+
+def service_root(address: str) -> str:
+    """The URL of a service to send to; a query makes no sense here."""
+    from medmtl.core.errors import ConfigError
+    from medmtl.pacs.address import parse_address
+
+    target = parse_address(address)
+    if not target.query.is_open:
+        message = "the address to send to holds a query; give the root of the DICOMweb service."
+        raise ConfigError(message)
+    return target.url
+
+
+def push_cases(archive: Archive, cases: Iterable[Path], *, root: Path) -> int:
+    """Send what is missing of these cases, say what was done, and return how many files failed."""
+    from medmtl.pacs.push import push_files, result_files
+
+    counts: Counter[str] = Counter()
+    files = [path for case in cases for path in result_files(case)]
+    for outcome in push_files(archive, files, root=root):
+        counts[outcome.status] += 1
+        if outcome.status == "failed":
+            logger.error("%s failed: %s", outcome.file, outcome.reason)
+    logger.info("%d result(s) sent, %d there before, %d failed", counts["sent"], counts["present"],
+                counts["failed"])  # fmt: skip
+    return counts["failed"]
+
+
+def _cases_with_results(out: Path) -> list[Path]:
+    from medmtl.core.errors import ConfigError
+    from medmtl.pacs.push import result_files
+
+    if not out.is_dir():
+        raise ConfigError("OUT is no folder. Give the result folder of medmtl predict.")
+    cases = [path for path in sorted(out.iterdir()) if path.is_dir() and result_files(path)]
+    if not cases:
+        raise ConfigError(
+            "OUT holds no DICOM results. Run medmtl predict with --formats seg,sr (or all); cases "
+            "that are done are computed anew for the further formats."
+        )
+    return cases

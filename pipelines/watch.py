@@ -1,0 +1,138 @@
+"""`medmtl watch`: analyse what arrives in an archive or a folder, once each, and send it back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import OK, SOME_FAILED, JsonLogsOption, OutOption, QuietOption, set_up_logging
+from .model_source import TrackingUriOption, local_model
+from .pacs_source import CaFileOption, CredentialsOption, credentials_of, open_archive
+from .predict import check_choices, check_places, formats_of
+from .push import service_root
+from .watch_rounds import Watcher, watch_archive, watch_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("medmtl.watch")
+
+_LONGEST_WAIT_S = 300.0
+
+
+def watch(
+    ctx: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL_OR_FOLDER",
+            help="[dicomweb+]URL[?date=RANGE&modality=CT...] of an archive, or a folder.",
+            show_default=False,
+        ),
+    ],
+    out: OutOption,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Send the results here; brings seg,sr along."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Name, folder or models:/NAME@ALIAS, as in predict."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    formats: Annotated[str, typer.Option(metavar="LIST", help="As in predict.")] = "nifti,json,png",
+    seg_type: Annotated[str, typer.Option(help="binary or labelmap, as in predict.")] = "binary",
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 10.0,
+    settle: Annotated[
+        float, typer.Option(min=0.0, help="A study is complete after so many seconds of quiet.")
+    ] = 60.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once, then end (for cron).")] = False,
+    forget_images: Annotated[
+        bool, typer.Option("--forget-images", help="Remove retrieved images when analysed.")
+    ] = False,
+    credentials: CredentialsOption = None,
+    push_credentials: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="For --push, where that is another server than URL. Without it, nothing secret "
+            "goes to the other server.",
+            show_default=False,
+        ),
+    ] = None,
+    ca_file: CaFileOption = None,
+    tracking_uri: TrackingUriOption = None,
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
+) -> None:
+    """Analyse every study that arrives, once each; goes on after its own and the archive's end."""
+    set_up_logging(quiet=quiet, json_logs=json_logs)
+    check_choices(seg_type=seg_type, device=device)
+    chosen = formats_of(_with_results(formats) if push else formats, seg_type=seg_type)
+    from medmtl.pacs.address import is_pacs_address, parse_address
+
+    address = parse_address(source) if is_pacs_address(source) else None
+    if address is None:
+        check_places(Path(source), out, is_folder=True)
+    mine = credentials_of(ctx, credentials)
+    target = None
+    if push is not None:
+        url = service_root(push)
+        # A secret goes to the server that it was given for, and to no other.
+        theirs = mine if address is None or address.url == url else None
+        if push_credentials is not None:
+            theirs = credentials_of(ctx, push_credentials)
+        target = open_archive(url, credentials=theirs, ca_file=ca_file)
+    from medmtl.inference.predictor import load_predictor
+
+    chosen_model = None if model is None else local_model(model, tracking_uri=tracking_uri)
+    analyser = load_predictor(chosen_model, device=device)
+    with Watcher.open(out, analyser=analyser, formats=chosen, target=target) as watcher:
+        if address is None:
+            look = watch_folder(watcher, Path(source), settle_s=settle)
+        else:
+            archive = open_archive(address.url, credentials=mine, ca_file=ca_file)
+            look = watch_archive(
+                watcher, archive, address.query, settle_s=settle, forget_images=forget_images
+            )
+        failed = _look_again(look, interval_s=interval, once=once)
+    raise typer.Exit(SOME_FAILED if failed else OK)
+
+
+def _with_results(formats: str) -> str:
+    """What is sent back is DICOM: where none was asked for, masks and report."""
+    names = {name.strip() for name in formats.split(",")}
+    return formats if names & {"seg", "sr", "pm", "all"} else f"{formats},seg,sr"
+
+
+def _look_again(look: Callable[[], int], *, interval_s: float, once: bool) -> int:
+    """Look until the program is ended; longer pauses while the archive is away. Failures at end."""
+    from medmtl.pacs.errors import PacsError
+
+    wait_s = interval_s
+    while True:
+        try:
+            failed = look()
+            wait_s = interval_s if not failed else min(wait_s * 2, _LONGEST_WAIT_S)
+        except (PacsError, OSError) as error:
+            if once:
+                raise _said(error) from None
+            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+            logger.warning("%s Next try in %.0f s.", _said(error), wait_s)
+            failed = 0
+        if once:
+            return failed
+        time.sleep(wait_s)
+
+
+def _said(error: Exception) -> Exception:
+    """An error of the system names paths, and they may name patients; its kind is enough."""
+    from medmtl.core.errors import MedmtlError
+
+    if isinstance(error, MedmtlError):
+        return error
+    return MedmtlError(f"The folder could not be read ({type(error).__name__}).")
