@@ -7,7 +7,7 @@ exist. Nothing in a config can run code.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -30,6 +30,7 @@ from medmtl.postprocess.components import ComponentRules
 from medmtl.training.augmentation import AugmentationConfig, NoAugmentation, PatchConfig
 from medmtl.training.calibrate_config import CalibrationConfig
 from medmtl.training.config_file import read_settings
+from medmtl.training.selection import DEFAULT_VAL_SPLIT
 from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class ManifestSource(_Section):
     folder: str
     data_root: str = ""
     train_splits: tuple[str, ...] = ("train",)
-    val_splits: tuple[str, ...] = ("val",)
+    val_splits: tuple[str, ...] = (DEFAULT_VAL_SPLIT,)
     val_fold: NonNegativeInt | None = None
 
 
@@ -365,6 +366,19 @@ class TrainConfig(_Section):
                 without_masks = {"measurements": None, "pooling": kinds}
                 changes["head"] = self.network.head.model_copy(update=without_masks)
         return self.network.model_copy(update=changes)
+
+    def balancer_of_tasks(self) -> BalancerConfig:
+        """The balancer without what it says of tasks that are not learned."""
+        settings = self.balancer.model_dump()
+        unlearned = set(get_args(Task)) - set(self.tasks)
+        changes: dict[str, object] = {
+            key: {task: number for task, number in value.items() if task not in unlearned}
+            for key, value in settings.items()
+            if isinstance(value, dict)
+        }
+        if settings.get("primary") in unlearned:
+            changes |= {"primary": None}
+        return self.balancer.model_copy(update=changes)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from medmtl.tracking.tracker import Tracker
 
 __all__ = ["RunParts", "build", "read_sources"]
+
+logger = logging.getLogger(__name__)
 
 
 _WEIGHS_EACH_ALONE = ("sum", "mean", "fixed", "uw", "imtl_l")
@@ -117,6 +120,8 @@ def build(
     network = config.network_of_tasks()
     train_sources, val_sources = read_sources(config, data_root)
     cache = Path(config.data.cache_dir) if config.data.cache_dir else out / "cache"
+    if not any(source.cases for source in val_sources):
+        logger.warning("no validation cases: the last weights are delivered, uncalibrated")
     sets = [
         StudyDataset(sources, network=network, preprocessing=config.preprocessing, cache_dir=cache)
         for sources in (train_sources, val_sources)
@@ -128,11 +133,13 @@ def build(
     if config.trainer.deep_supervision and network.has_segmentation:
         net.add_deep_supervision(config.trainer.deep_supervision)
     if config.trainer.channels_last:
-        net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        _lay_channels_last(net)
     net.to(device)
     options = _options(config, cases=len(sets[0]), world=ranks.world)
     tasks = tuple(config.tasks)
-    state = TrainState.start(net, options.fit, balancer=build_balancer(config.balancer, tasks))
+    state = TrainState.start(
+        net, options.fit, balancer=build_balancer(config.balancer_of_tasks(), tasks)
+    )
     sampler = TaskSampler(
         sets[0].table,
         config.sampling,
@@ -165,6 +172,14 @@ def build(
         ranks=ranks,
     )
     return RunParts(config, train_sources, val_sources, sets[0], sets[1], whole, trainer)
+
+
+def _lay_channels_last(net: JointNet) -> None:
+    """Convolutions of volumes, and those of slices in a planar network, each in their format."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for weight in net.parameters():
+        if weight.dim() in formats:
+            weight.data = weight.data.contiguous(memory_format=formats[weight.dim()])
 
 
 def _check_taught(table: LabelTable, network: NetworkConfig) -> None:

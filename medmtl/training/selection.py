@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from medmtl.data.cases import Case, Manifest
     from medmtl.data.sources import DataSource
 
-__all__ = ["choose_cases", "label_share", "shared_cases"]
+__all__ = ["DEFAULT_VAL_SPLIT", "choose_cases", "label_share", "shared_cases"]
+
+DEFAULT_VAL_SPLIT = "val"
 
 
 def choose_cases(
@@ -38,6 +40,11 @@ def choose_cases(
     """
     folds = {case.fold for case in manifest.cases if case.split in train_splits}
     problems = [f"no split {name!r}" for name in train_splits if name not in manifest.splits]
+    # The default need not occur; what somebody wrote must.
+    asked = [name for name in val_splits if name != DEFAULT_VAL_SPLIT]
+    problems += [
+        f"no split {name!r} to validate on" for name in asked if name not in manifest.splits
+    ]
     if val_fold is not None and val_fold not in folds:
         problems.append(f"no fold {val_fold}; folds are {sorted(map(str, folds))}")
     learns = [c for c in manifest.cases if c.split in train_splits and not _is_fold(c, val_fold)]

@@ -101,6 +101,10 @@ def test_one_task_alone_ends_in_a_bundle_of_that_task(tmp_path: Path, task: str)
         ["network.sharing='soft'", "trainer.precision='bfloat16'"],
         ["patch={size = [8, 8, 8]}", "trainer.channels_last=true", "trainer.batch_size=2"],
         ["trainer.ema_decay=0.0", "trainer.deliver='last'", "data.label_fraction=0.5"],
+        [
+            "network.backbone={name='planar_dynunet', filters=[4, 4, 4], mixed_levels=1}",
+            "trainer.channels_last=true",
+        ],
     ],
 )
 def test_switches_work_together(tmp_path: Path, changes: list[str]) -> None:

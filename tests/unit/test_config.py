@@ -38,6 +38,17 @@ def test_the_named_configurations_are_there() -> None:
     assert wanted <= {path.stem for path in SHIPPED}
 
 
+def test_a_balancer_says_nothing_of_tasks_that_are_not_learned(tmp_path: Path) -> None:
+    weighed = "balancer={name='fixed', weights={diagnosis=2.0, segmentation=3.0}}"
+    joint, alone = (
+        configuration(tmp_path, weighed, *more) for more in ((), ("tasks=['diagnosis']",))
+    )
+    assert joint.balancer_of_tasks() == joint.balancer
+    assert alone.balancer_of_tasks().model_dump()["weights"] == {"diagnosis": 2.0}
+    typo = configuration(tmp_path, "balancer={name='fixed', weights={diagnoses=2.0}}")
+    assert typo.balancer_of_tasks() == typo.balancer, "which `build_balancer` refuses"
+
+
 def test_all_problems_are_named_at_once_with_the_nearest_key(file: Path) -> None:
     first, *others = problems_of(
         file, "trainer.max_epoch=5", "trainer.lr=-1", "network.backbone.filter=[3]"

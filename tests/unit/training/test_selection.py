@@ -55,6 +55,14 @@ def test_what_does_not_occur_is_refused(splits: list[str], fold: int | None, sai
         )
 
 
+def test_a_validation_split_that_does_not_occur_is_refused_but_the_default_may_lack() -> None:
+    made = manifest([case(n) for n in range(4)])
+    _, validates = choose_cases(made, train_splits=["train"], val_splits=["val"], val_fold=None)
+    assert not validates
+    with pytest.raises(ConfigError, match="no split 'vall' to validate on"):
+        choose_cases(made, train_splits=["train"], val_splits=["vall"], val_fold=None)
+
+
 def test_a_fold_that_takes_every_case_is_refused() -> None:
     cases = manifest([case(n, fold=0) for n in range(4)])
     with pytest.raises(ConfigError, match="no case is left"):
