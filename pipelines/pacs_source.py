@@ -95,6 +95,8 @@ def open_archive_input(
     if not found:
         raise MedmtlError("No study of the archive matches the query. Check its keys and values.")
     folders, refusals = _retrieve_all(archive, found, address.query, root)
+    if not folders and not refusals:
+        raise MedmtlError("The studies that match the query hold no images.")
     if not folders:
         return root, Listing(refusals=tuple(refusals))
     wanted = {study.uid for study in found} - {refusal.study_uid for refusal in refusals}
@@ -115,15 +117,23 @@ def _retrieve_all(
 
     folders: list[Path] = []
     refusals: list[Refusal] = []
+    away: PacsUnreachableError | None = None
     for number, study in enumerate(found, start=1):
+        if away is not None:
+            refusals.append(_not_retrieved(study.uid, away))
+            continue
         try:
             images = archive.images(study.uid, query)
             if not images:
                 continue
             done = retrieve_study(archive, images, root=root)
-        except PacsError as error:
-            if isinstance(error, PacsUnreachableError) and not folders:
+        except PacsUnreachableError as error:
+            if not folders:
                 raise
+            away = error
+            refusals.append(_not_retrieved(study.uid, error))
+            continue
+        except PacsError as error:
             refusals.append(_not_retrieved(study.uid, error))
             continue
         folders.append(done.folder)

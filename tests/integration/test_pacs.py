@@ -15,15 +15,19 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from dicomweb_client.web import DICOMwebClient
 from numpy.typing import NDArray
 
+from medmtl.core.errors import MedmtlError
 from medmtl.inference.predictor import load_predictor
-from medmtl.pacs.address import PacsQuery
-from medmtl.pacs.archive import Archive
+from medmtl.pacs.address import PacsAddress, PacsQuery
+from medmtl.pacs.archive import Archive, InstanceRef
 from medmtl.pacs.credentials import Credentials
 from medmtl.pacs.errors import PacsError, PacsUnreachableError
 from medmtl.pacs.push import push_files, result_files
 from medmtl.pacs.retrieve import retrieve_study
+from medmtl.pacs.retry import Retry
+from pipelines.pacs_source import open_archive_input
 from pipelines.watch_rounds import Watcher, watch_archive, watch_folder
 from tests.dicom_factory import make_series, uid_of
 from tests.orthanc import PASSWORD, QUICK, USER, Orthanc, send
@@ -58,7 +62,7 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     server = Orthanc(tmp_path / "orthanc")
     server.start()
     yield server
-    server.stop()
+    server.end()
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +154,51 @@ def test_retrieval_goes_on_after_the_archive_was_away(orthanc: Orthanc, tmp_path
     assert (done.fetched, done.kept) == (SLICES - 5, 5)
 
 
+def test_a_study_that_cannot_be_had_is_named_and_the_others_go_on(
+    orthanc: Orthanc, tmp_path: Path
+) -> None:
+    send(orthanc, _write_study(tmp_path / "a", "one"))
+    send(orthanc, _write_study(tmp_path / "b", "two", seed=1))
+    one, two = str(uid_of("one")), str(uid_of("two"))
+    damaged = _Damaged(orthanc.archive().client, QUICK, lost=one)
+    address = PacsAddress(orthanc.url, PacsQuery(patient="PLANTED-ID"))
+    _, listing = open_archive_input(damaged, address, root=tmp_path / "images")
+    assert [study.study_uid for study in listing.studies] == [two]
+    (refusal,) = listing.refusals
+    assert (refusal.code, refusal.study_uid) == ("not-retrieved", one)
+    _assert_nothing_told(refusal.source + refusal.found)
+
+    _, listing = open_archive_input(orthanc.archive(), address, root=tmp_path / "images")
+    assert {study.study_uid for study in listing.studies} == {one, two}
+    assert listing.refusals == ()
+
+
+class _Damaged(Archive):
+    """An archive that lists a study with one image that it does not have."""
+
+    def __init__(self, client: DICOMwebClient, retry: Retry, *, lost: str) -> None:
+        super().__init__(client, retry)
+        object.__setattr__(self, "lost", lost)
+
+    def images(self, study_uid: str, query: PacsQuery) -> tuple[InstanceRef, ...]:
+        images = super().images(study_uid, query)
+        if study_uid != vars(self)["lost"]:
+            return images
+        return (*images, InstanceRef(study_uid, images[0].series_uid, "1.2.3.4"))
+
+
+def test_studies_without_images_are_said(orthanc: Orthanc, tmp_path: Path) -> None:
+    send(orthanc, _write_study(tmp_path / "a", "one"))
+    for query, said in (
+        (PacsQuery(series=("1.2.3",)), "No study of the archive matches"),
+        (PacsQuery(studies=(str(uid_of("one")),), modality="MR"), "No study of the archive"),
+    ):
+        with pytest.raises(MedmtlError, match=said):
+            open_archive_input(
+                orthanc.archive(), PacsAddress(orthanc.url, query), root=tmp_path / "images"
+            )
+
+
 def test_credentials_are_needed_and_never_told(
     orthanc: Orthanc, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -201,6 +250,10 @@ def test_predict_from_and_push_to_the_archive(
     _assert_nothing_told(pushed.stderr + again.stderr)
     now = orthanc.instances()
     assert len(now) == len(set(now)) == len(before) + 2
+    for path in result_files(case):
+        sent = pydicom.dcmread(path)
+        ref = InstanceRef(sent.StudyInstanceUID, sent.SeriesInstanceUID, sent.SOPInstanceUID)
+        assert orthanc.archive().retrieve(ref) == sent
 
     # Results in the study are no images: the same images are analysed, which was done before.
     case_json = (case / "case.json").stat().st_mtime_ns
