@@ -127,6 +127,7 @@ def build(
         for sources in (train_sources, val_sources)
     ]
     _check_taught(sets[0].table, network)
+    _check_rule(config, train_sources)
     _check_meeting(sets[0].table, config, places=config.trainer.batch_size * ranks.world)
     torch.manual_seed(config.seed)
     net = JointNet(network)
@@ -149,6 +150,8 @@ def build(
         world=ranks.world,
         tasks=tasks,
     )
+    if config.patch and len(tasks) > 1 and config.trainer.batch_size > 1:
+        logger.warning("a patch beside a whole volume is padded to its size; use batch_size=1")
     whole = build_augmentation(config.augmentation)
     cut = build_augmentation(config.augmentation, patch=config.patch) if config.patch else whole
     loader = StudyLoader(
@@ -200,6 +203,23 @@ def _check_taught(table: LabelTable, network: NetworkConfig) -> None:
     if problems:
         advice = "Correct the names or leave them out; `medmtl manifest check` reads a manifest."
         raise ConfigError(f"{'; '.join(problems)}. {advice}")
+
+
+def _check_rule(config: TrainConfig, sources: Sequence[DataSource]) -> None:
+    """Refuse before the training what the calibration would refuse after it.
+
+    Raises:
+        ConfigError: If a rule for exclusive findings is asked of others.
+    """
+    rule, network = config.calibration.threshold.name, config.network_of_tasks()
+    if not rule.startswith("exclusive") or not network.findings:
+        return
+    if not merged_schema(sources, network).findings_exclusive:
+        raise ConfigError(
+            f"calibration.threshold {rule}: found findings that may occur together, expected "
+            "manifests whose findings_exclusive is true and whose findings are the network's. "
+            "Choose another rule."
+        )
 
 
 def _check_meeting(table: LabelTable, config: TrainConfig, *, places: int) -> None:

@@ -227,7 +227,12 @@ def _finish(parts: RunParts, out: Path, tracker: Tracker, seconds: float) -> Tra
 
 def _run_record(parts: RunParts, seconds: float) -> dict[str, Any]:
     trainer = parts.trainer
-    used = [p for name, p in trainer.net.named_parameters() if not name.startswith("deep_heads.")]
+    learned = trainer.state.optimiser.state  # a diagnosis alone never reaches the decoder
+    used = [
+        weight
+        for name, weight in trainer.net.named_parameters()
+        if weight in learned and not name.startswith("deep_heads.")
+    ]
     steps = [row["train/seconds_per_step"] for row in trainer.history]
     return {
         "schema_version": 1,

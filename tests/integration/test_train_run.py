@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from medmtl.build import build, train_run
 from medmtl.config import DataConfig
@@ -88,6 +89,12 @@ def test_one_task_alone_ends_in_a_bundle_of_that_task(tmp_path: Path, task: str)
     settings = verify_bundle(result.bundle)
     assert bool(settings.segments) == (task == "segmentation")
     assert bool(settings.findings) == (task == "diagnosis")
+    weights = load_file(result.bundle / "weights.safetensors")
+    sizes = {name: w.numel() for name, w in weights.items() if name.endswith((".weight", ".bias"))}
+    decoder = sum(size for name, size in sizes.items() if "upsamples" in name)
+    assert decoder > 1000
+    unused = sum(sizes.values()) - result.run["parameters"]
+    assert (unused >= decoder) == (task == "diagnosis"), "weights that are never learned"
     score = result.scores[0]
     assert bool(score.segments) == (task == "segmentation")
     assert bool(score.findings) == (task == "diagnosis")
@@ -127,6 +134,13 @@ def test_an_output_that_no_case_teaches_is_refused(tmp_path: Path) -> None:
     config = configuration(data, "network.segments=['liver', 'speen']")
     with pytest.raises(ConfigError, match=r"segments: no .* speen; .*findings: no .* for old"):
         train_run(config, tmp_path / "run", data_root=data)
+
+
+def test_a_rule_for_exclusive_findings_is_refused_before_the_training(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    config = configuration(data, "calibration.threshold={name='exclusive_accuracy'}")
+    with pytest.raises(ConfigError, match="exclusive_accuracy: found findings that may occur"):
+        build(config, tmp_path / "run", data_root=data)
 
 
 def test_a_balancer_that_never_sees_two_tasks_is_refused(tmp_path: Path) -> None:
