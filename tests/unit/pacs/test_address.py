@@ -33,7 +33,7 @@ def test_without_a_query_it_is_open() -> None:
         ("http://", "expected http://HOST"),
         ("dicomweb+ftp://h/d", "expected http://HOST"),
         ("http://planted:secret@h/d", "user name or password"),
-        ("http://h/d?studi=1.2", "expected one of study, series, patient"),
+        ("http://h/d?studyuid=1.2", "expected one of study, series, patient"),
         ("http://h/d?study=", "study is malformed"),
         ("http://h/d?study=1.2/../x", "study is malformed"),
         ("http://h/d?series=planted", "series is malformed"),
