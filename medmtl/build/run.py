@@ -112,16 +112,22 @@ def _prepare(parts: RunParts) -> None:
         ConfigError: Naming every case that cannot be used.
     """
     problems = []
+    grids: set[tuple[int, ...]] = set()
     ranks = parts.trainer.ranks
     for samples in (parts.train_set, parts.val_set):
         for index in ranks.share(range(len(samples))):
             try:
-                samples[index]
+                grids |= {tuple(image.shape) for image in samples[index].images}
             except InputRefusedError as error:
                 problems.append(str(error))
     found = [problem for share in ranks.gather(problems) for problem in share]
     if found:
         raise ConfigError(listed_problems("cases that cannot be used", found))
+    if len(grids) > 1 and parts.config.trainer.batch_size > 1 and "diagnosis" in parts.config.tasks:
+        logger.warning(
+            "studies of several sizes share batches: the diagnosis then also reads the padding of "
+            "the smaller ones, which it never sees after training. Use batch_size=1 with accumulate"
+        )
 
 
 def _train(parts: RunParts) -> None:
