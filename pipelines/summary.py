@@ -18,16 +18,23 @@ def finding_texts(case: dict[str, Any]) -> str:
         for finding in case["findings"]
         if finding["decision"]
     ]
-    return "\n".join(present) or "none"
+    return _plain("\n".join(present)) or "none"
 
 
 def segment_texts(case: dict[str, Any]) -> str:
     """Volume of every segment that is not empty, in mL."""
-    return "\n".join(
-        f"{segment['volume']} {segment['name']} {segment['volume_ml']:.1f} mL"
-        for segment in case["segments"]
-        if segment["voxels"]
+    return _plain(
+        ", ".join(
+            f"{segment['volume']} {segment['name']} {segment['volume_ml']:.1f} mL"
+            for segment in case["segments"]
+            if segment["voxels"]
+        )
     )
+
+
+def _plain(name: str) -> str:
+    """Words instead of underscores, so that a narrow terminal breaks between them."""
+    return name.replace("_", " ")
 
 
 def truth_text(folder: Path, case_id: str) -> str:
@@ -36,22 +43,20 @@ def truth_text(folder: Path, case_id: str) -> str:
         truth = json.loads(path.read_text(encoding="utf-8"))
         if "findings" in truth:
             present = (name for name, there in truth["findings"].items() if there)
-            return "\n".join(present) or "none"
+            return _plain("\n".join(present)) or "none"
         return str(truth.get("group", ""))
     return ""
 
 
 def summary_table(folder: Path) -> Table:
-    """One row per `case.json` under `folder`."""
+    """One row per `case.json` under `folder`; fits into 80 columns."""
     table = Table(title="Results", show_lines=True)
-    for heading in ("model", "case", "segments", "found", "generated with", "seconds"):
+    for heading in ("case", "found", "generated with", "seconds"):
         table.add_column(heading)
     for path in sorted(folder.rglob("case.json")):
         case = json.loads(path.read_text(encoding="utf-8"))
         table.add_row(
-            case["model"]["name"],
-            path.parent.name,
-            segment_texts(case),
+            f"{case['model']['name']}\n{path.parent.name}",
             finding_texts(case),
             truth_text(folder, path.parent.name),
             f"{case['timings_s']['total']:.1f}",
@@ -64,6 +69,9 @@ def main() -> None:
     folder = Path(sys.argv[1])
     console = Console()
     console.print(summary_table(folder))
+    for path in sorted(folder.rglob("case.json")):
+        case = json.loads(path.read_text(encoding="utf-8"))
+        console.print(f"{path.parent.name}: {segment_texts(case)}")
     console.print(f"Masks, activation maps, case.json: {folder / 'results'}", soft_wrap=True)
     for preview in sorted(folder.rglob("preview.png")):
         console.print(f"  preview: {preview}", soft_wrap=True)
