@@ -17,7 +17,7 @@ from medmtl.balancing.balancer import BalanceReport
 from medmtl.balancing.gramian import combine, report
 from medmtl.balancing.loss_balancer import device_of
 from medmtl.balancing.meeting import Meeting, Place, Points, meet
-from medmtl.balancing.ranks import gather_losses
+from medmtl.balancing.ranks import Present, gather_losses
 from medmtl.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from medmtl.balancing.graph import Row
     from medmtl.balancing.methods import Method
 
-__all__ = ["GradientBalancer", "check_reached"]
+__all__ = ["GradientBalancer", "meet_tasks"]
 
 
 class GradientBalancer:
@@ -68,12 +68,9 @@ class GradientBalancer:
         """Add the combined gradient; see `Balancer.backward`."""
         device = device_of(losses, (*features, *shared))
         points = Points.choose(self.on, features, shared)
-        if self._batches == 0:
-            points.check()
-        present = gather_losses(losses, self.tasks, device)
-        meeting = meet(losses, points, present, scale=scale, device=device)
-        if self._batches == 0:
-            check_reached(meeting, self.tasks, losses)
+        meeting, _ = meet_tasks(
+            losses, points, self.tasks, scale=scale, device=device, is_first=self._batches == 0
+        )
         combined, weights = self._combine(meeting, device)
         points.add(combined)
         is_due = self._batches % self.report_every == 0
@@ -112,7 +109,40 @@ class GradientBalancer:
         self.method.load_state_dict(state["method"])
 
 
-def check_reached(meeting: Meeting, tasks: Sequence[str], losses: Mapping[str, Tensor]) -> None:
+def meet_tasks(
+    losses: Mapping[str, Tensor],
+    points: Points,
+    tasks: Sequence[str],
+    *,
+    scale: float,
+    device: torch.device,
+    is_first: bool,
+    weights: Mapping[str, float] | None = None,
+) -> tuple[Meeting, Present]:
+    """The tasks present, met at the points; the first batch of a run is checked.
+
+    Args:
+        losses: Of this rank.
+        points: Of this rank.
+        tasks: All tasks, in their order.
+        scale: See `meet`.
+        device: See `meet`.
+        is_first: Whether points and losses are checked, which costs a walk through the graph.
+        weights: See `meet`; of all tasks.
+
+    Raises:
+        ConfigError: If a point depends on another, or no task reaches the points.
+    """
+    if is_first:
+        points.check()
+    present = gather_losses(losses, tasks, device)
+    meeting = meet(losses, points, present, scale=scale, device=device, weights=weights)
+    if is_first:
+        _check_reached(meeting, tasks, losses)
+    return meeting, present
+
+
+def _check_reached(meeting: Meeting, tasks: Sequence[str], losses: Mapping[str, Tensor]) -> None:
     """Refuse a complete batch of which no task reaches the points.
 
     Raises:

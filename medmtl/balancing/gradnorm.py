@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from medmtl.balancing.balancer import BalanceReport
-from medmtl.balancing.gradient_balancer import check_reached
+from medmtl.balancing.gradient_balancer import meet_tasks
 from medmtl.balancing.gramian import combine, report
 from medmtl.balancing.loss_balancer import device_of
-from medmtl.balancing.meeting import Place, Points, meet
-from medmtl.balancing.ranks import Present, gather_losses
+from medmtl.balancing.meeting import Place, Points
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from medmtl.balancing.ranks import Present
 
 __all__ = ["GradNorm"]
 
@@ -75,13 +76,16 @@ class GradNorm:
         """Add the gradient of the weighted losses, then update the weights."""
         device = device_of(losses, (*features, *shared))
         points = Points.choose(self.on, features, shared)
-        if self._batches == 0:
-            points.check()
-        present = gather_losses(losses, self.tasks, device)
+        meeting, present = meet_tasks(
+            losses,
+            points,
+            self.tasks,
+            scale=scale,
+            device=device,
+            is_first=self._batches == 0,
+            weights={task: weight.item() for task, weight in self.weights.items()},
+        )
         weights = {task: self.weights[task].item() for task in present.tasks}
-        meeting = meet(losses, points, present, scale=scale, device=device, weights=weights)
-        if self._batches == 0:
-            check_reached(meeting, self.tasks, losses)
         points.add(combine(meeting.rows, [1.0] * len(meeting.rows)))
         self._learn(present, meeting.gramian.diagonal().sqrt())
         is_due = self._batches % self.report_every == 0
