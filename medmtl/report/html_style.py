@@ -20,7 +20,7 @@ h3 { font-size: 1.02rem; margin: 1.4rem 0 .4rem; }
 p { margin: .4rem 0; max-width: 62rem; }
 a { color: var(--accent); }
 .soft { color: var(--soft); font-size: .9rem; }
-nav { font-size: .9rem; margin: .8rem 0; }
+nav { display: flex; flex-wrap: wrap; font-size: .9rem; margin: .8rem 0; }
 nav a { margin-right: 1rem; white-space: nowrap; }
 .notice { background: var(--warn); border-left: 4px solid var(--warn-line); padding: .6rem .9rem;
   margin: .8rem 0; }
