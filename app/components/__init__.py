@@ -1,0 +1,1 @@
+"""Streamlit components: the volume viewer and the scene it draws."""
