@@ -95,7 +95,7 @@ class Placed:
     Attributes:
         mask: Bool, shape (i, j, k).
         is_sampled: Whether a frame had to be sampled.
-        lost: Pixels (of copied frames) that lie outside of the grid.
+        lost: Set pixels that lie outside of the grid.
     """
 
     mask: NDArray[np.bool_]
@@ -134,7 +134,19 @@ def place(frames: Frames, number: int, geometry: Geometry) -> Placed:
         lost += _copy(frames.mask(int(frame), number), matrix, axes, mask)
     if others:
         _sample(frames, others, number, geometry, mask)
+        for frame in others:
+            lost += _outside(frames, frame, number, geometry)
     return Placed(mask, bool(others), lost)
+
+
+def _outside(frames: Frames, frame: int, number: int, geometry: Geometry) -> int:
+    """Set pixels of a frame whose centres lie in no voxel of the grid."""
+    r, c = np.nonzero(frames.mask(frame, number))
+    pixels = np.stack([c, r, np.zeros(r.size), np.ones(r.size)])
+    index = (np.linalg.inv(geometry.affine_lps) @ frames.affines[frame] @ pixels)[:3] + 0.5
+    size = np.array(geometry.shape)[:, None]
+    slack = 1e-3  # a centre on the border belongs to the grid
+    return int(((index < -slack) | (index > size + slack)).any(axis=0).sum())
 
 
 def _on_grid(matrix: NDArray[np.float64], shape: tuple[int, int]) -> tuple[int, int, int] | None:

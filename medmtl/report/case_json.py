@@ -7,9 +7,12 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from medmtl.core.labels import LabelSchema
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from medmtl.core.labels import FindingSpec, SegmentSpec
     from medmtl.core.prediction import (
         FindingResult,
         FindingUncertainty,
@@ -54,15 +57,32 @@ def _model(model: ModelIdentity) -> dict[str, Any]:
 
 
 def _source_volume(volume: Volume) -> dict[str, Any]:
-    place = {"id": volume.id, "series_uid": volume.series_uid, "path": volume.path}
+    place = {
+        "id": volume.id,
+        "series_uid": volume.series_uid,
+        "frame_of_reference_uid": volume.frame_of_reference_uid,
+        "path": volume.path,
+    }
     return {**place, **volume.geometry.as_json()}
 
 
-def _segment(segment: SegmentResult) -> dict[str, Any]:
+def _told(specs: Iterable[SegmentSpec | FindingSpec]) -> dict[str, dict[str, Any]]:
+    """What the schema says beyond each name: its code, and that it is a lesion."""
+    return {
+        spec.name: {
+            **({"code": asdict(spec.code)} if spec.code else {}),
+            **({"is_lesion": True} if getattr(spec, "is_lesion", False) else {}),
+        }
+        for spec in specs
+    }
+
+
+def _segment(segment: SegmentResult, told: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return {
         "volume": segment.volume,
         "label": segment.label,
         "name": segment.name,
+        **told.get(segment.name, {}),
         "volume_ml": _rounded(segment.volume_ml, 4),
         "voxels": segment.voxels,
         "mean_intensity": _rounded(segment.mean_intensity, 3),
@@ -70,10 +90,13 @@ def _segment(segment: SegmentResult) -> dict[str, Any]:
     }
 
 
-def _finding(finding: FindingResult, cam_files: Mapping[str, str]) -> dict[str, Any]:
+def _finding(
+    finding: FindingResult, cam_files: Mapping[str, str], told: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
     energy = {name: _rounded(share, 6) for name, share in finding.cam_energy_in_segments.items()}
     return {
         "name": finding.name,
+        **told.get(finding.name, {}),
         "probability": _rounded(finding.probability, 6),
         "threshold": _rounded(finding.threshold, 6),
         "decision": bool(finding.decision),
@@ -144,6 +167,8 @@ def case_record(
         resume: What must be unchanged for the case to count as finished.
         timings_s: Seconds per stage.
     """
+    schema = prediction.schema or LabelSchema()
+    of_segments, of_findings = _told(schema.segments), _told(schema.findings)
     return {
         "schema_version": SCHEMA_VERSION,
         "status": "done",
@@ -155,12 +180,15 @@ def case_record(
             "study_uid": study.study_uid,
             "volumes": [_source_volume(part.volume) for part in prediction.volumes],
         },
-        "segments": [_segment(segment) for segment in prediction.segments],
+        "segments": [_segment(segment, of_segments) for segment in prediction.segments],
         "measurements": [
             {"name": m.name, "value": _rounded(m.value, 4), "unit": m.unit, "from": m.source}
             for m in prediction.measurements
         ],
-        "findings": [_finding(f, cam_files.get(f.name, {})) for f in prediction.findings],
+        "findings": [
+            _finding(f, cam_files.get(f.name, {}), of_findings) for f in prediction.findings
+        ],
+        "findings_exclusive": schema.findings_exclusive,
         **_of_the_case(prediction),
         "quality": {
             "flags": [

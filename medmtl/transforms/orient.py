@@ -12,7 +12,7 @@ from medmtl.core.geometry import Geometry, closest_axes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["AxisPlan", "display_plan", "lps_plan", "plan_axes"]
+__all__ = ["AxisPlan", "display_plan", "lps_plan", "plan_axes", "plan_onto"]
 
 _LEFT, _POSTERIOR, _SUPERIOR = range(3)
 
@@ -71,6 +71,19 @@ def display_plan(geometry: Geometry) -> AxisPlan:
     i_sign, j_sign = _display_sign(direction[:, i]), _display_sign(direction[:, j])
     normal = np.cross(i_sign * direction[:, i], j_sign * direction[:, j])
     return _plan((i, j, k), (i_sign < 0, j_sign < 0, bool(normal @ direction[:, k] < 0)))
+
+
+def plan_onto(
+    geometry: Geometry, target: Geometry, *, tolerance_voxel: float = 0.1
+) -> AxisPlan | None:
+    """The plan that makes a grid the target, where both hold the same voxels; None elsewhere."""
+    matrix = np.linalg.inv(geometry.affine_lps) @ target.affine_lps
+    order = tuple(int(axis) for axis in np.abs(matrix[:3, :3]).argmax(axis=0))
+    if sorted(order) != [0, 1, 2]:
+        return None
+    plan = _plan(order, tuple(bool(matrix[source, axis] < 0) for axis, source in enumerate(order)))
+    turned = plan.apply_geometry(geometry)
+    return plan if turned.is_close(target, tolerance_voxel=tolerance_voxel) else None
 
 
 def _plan(order: tuple[int, ...], is_flipped: tuple[bool, ...]) -> AxisPlan:

@@ -132,6 +132,15 @@ def test_an_image_that_holds_a_part_only_is_said(tmp_path: Path) -> None:
     assert [flag.code for flag in read.flags] == ["segmentation-outside"]
 
 
+def test_a_sampled_part_outside_of_the_image_is_said(tmp_path: Path) -> None:
+    seg, grid, _, _ = _ours(tmp_path)
+    for group in seg.PerFrameFunctionalGroupsSequence:  # off the pixel centres, half outside
+        group.PlanePositionSequence[0].ImagePositionPatient[0] -= 5.4
+    seg.save_as(tmp_path / "moved.dcm")
+    flags = [flag.code for flag in read_seg(tmp_path / "moved.dcm", grid).flags]
+    assert flags == ["segmentation-resampled", "segmentation-outside"]
+
+
 def _other_place(seg: Dataset) -> None:
     seg.FrameOfReferenceUID = "1.2.3"
 

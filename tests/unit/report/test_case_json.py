@@ -10,6 +10,7 @@ import numpy as np
 
 from medmtl.core.flags import Flag
 from medmtl.core.geometry import Geometry
+from medmtl.core.labels import Code, FindingSpec, LabelSchema, SegmentSpec
 from medmtl.core.prediction import (
     FindingResult,
     FindingUncertainty,
@@ -29,7 +30,14 @@ from medmtl.report.case_json import as_json_bytes, case_record
 
 def _record() -> dict[str, Any]:
     grid = Geometry.from_parts(shape=(4, 3, 2), spacing_mm=(0.5, 0.5, 8))
-    volume = Volume(np.zeros(grid.shape), grid, id="ed", series_uid="1.2.3", path="a/b")
+    volume = Volume(
+        np.zeros(grid.shape),
+        grid,
+        id="ed",
+        series_uid="1.2.3",
+        path="a/b",
+        frame_of_reference_uid="1.2.9",
+    )
     prediction = Prediction(
         ModelIdentity("m", "1.0", "ab"),
         (VolumePrediction(volume, np.zeros(grid.shape, np.uint8)),),
@@ -40,6 +48,9 @@ def _record() -> dict[str, Any]:
         (Flag("empty-organ", "warning", "liver is empty"),),
         {"network": 1.0},
         notice="Research use only.",
+        schema=LabelSchema(
+            (SegmentSpec(1, "liver", Code("10200004", "Liver")),), (FindingSpec("f"),)
+        ),
     )  # fmt: skip
     study = Study("c0ffee", "dicom", "1.2", ())
     return case_record(
@@ -59,7 +70,8 @@ def test_it_holds_what_the_contract_names() -> None:
         "study_uid": "1.2",
         "volumes": [
             {
-                "id": "ed", "series_uid": "1.2.3", "path": "a/b", "shape_ijk": [4, 3, 2],
+                "id": "ed", "series_uid": "1.2.3", "frame_of_reference_uid": "1.2.9",
+                "path": "a/b", "shape_ijk": [4, 3, 2],
                 "spacing_mm": [0.5, 0.5, 8.0], "axis_code": "LPS",
             }
         ],
@@ -67,6 +79,7 @@ def test_it_holds_what_the_contract_names() -> None:
     assert record["segments"][0] == {
         "volume": "ed", "label": 1, "name": "liver", "volume_ml": 0.0, "voxels": 0,
         "mean_intensity": None,
+        "code": {"value": "10200004", "meaning": "Liver", "scheme": "SCT"},
     }  # fmt: skip
     assert record["measurements"][0] == {"name": "ef", "value": None, "unit": "%", "from": "ed:lv"}
     finding = record["findings"][0]
@@ -74,6 +87,7 @@ def test_it_holds_what_the_contract_names() -> None:
         "name": "f", "probability": 0.25, "threshold": 0.5, "decision": False,
     }  # fmt: skip
     assert finding["calibrated"] is True
+    assert "code" not in finding
     assert finding["cam"] == {"ed": "ed/cam_f.nii.gz"}
     assert finding["evidence"]["measurements"] == ["ef"]
     assert record["quality"]["flags"] == [

@@ -1,0 +1,152 @@
+"""A mask that a person corrected elsewhere, as a label map on the grid that it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medmtl.core.errors import InputRefusedError
+from medmtl.core.flags import Flag
+from medmtl.dicom.limits import ReadLimits
+from medmtl.nifti.names import is_nifti_name
+from medmtl.transforms.orient import plan_onto
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from medmtl.core.geometry import Geometry
+    from medmtl.core.labels import LabelSchema
+
+__all__ = ["Correction", "read_correction"]
+
+_DEFAULT = ReadLimits()
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """A corrected mask.
+
+    Attributes:
+        label_map: Shape (i, j, k) of the grid, uint8 or uint16, labels of the schema.
+        kind: "nifti", "seg" or "rtstruct".
+        segments: Names of the segments that the file describes, in label order; all of the schema
+            for NIfTI.
+        flags: What a reviewer must know of the reading.
+    """
+
+    label_map: NDArray[Any]
+    kind: str
+    segments: tuple[str, ...]
+    flags: tuple[Flag, ...] = ()
+
+
+def read_correction(
+    path: Path,
+    *,
+    geometry: Geometry,
+    schema: LabelSchema,
+    frame_of_reference_uid: str = "",
+    base: NDArray[Any] | None = None,
+    limits: ReadLimits = _DEFAULT,
+) -> Correction:
+    """Read a corrected mask onto the grid of the volume that was corrected.
+
+    Args:
+        path: NIfTI label map (on the same grid; mirrored or permuted axes are put right), DICOM SEG
+            or RTSTRUCT, as Slicer, OHIF or medmtl write them.
+        geometry: Grid of the volume.
+        schema: What the labels mean. SEG and RTSTRUCT name their segments by code, else by name.
+        frame_of_reference_uid: Of the volume; "" where it is not known, which is not checked then.
+        base: The label map that was corrected. Segments that the file does not describe stay as
+            they are there; without it they are empty.
+        limits: What reading may cost.
+
+    Raises:
+        InputRefusedError: If the file is no such mask, is damaged, lies elsewhere, or holds a
+            segment that the schema has not.
+    """
+    if is_nifti_name(path.name):
+        return _from_nifti(path, geometry, schema, limits)
+    return _from_dicom(path, geometry, schema, frame_of_reference_uid, base, limits)
+
+
+def _from_nifti(
+    path: Path, geometry: Geometry, schema: LabelSchema, limits: ReadLimits
+) -> Correction:
+    from medmtl.data.volume_file import read_volume_file  # nibabel: only where it is needed
+
+    volume = read_volume_file(path.parent, path.name, limits=limits)
+    plan = plan_onto(volume.geometry, geometry)
+    if plan is None:
+        raise _refusal(path, "other-grid", _grid(volume.geometry), _grid(geometry))
+    values = plan.apply(volume.array)
+    known = np.array([0, *(segment.label for segment in schema.segments)])
+    odd = np.setdiff1d(np.unique(values), known)
+    if odd.size:
+        found = ", ".join(f"{value:g}" for value in odd[:5])
+        raise _refusal(path, "unknown-label", f"labels {found}", f"of {known.tolist()}")
+    dtype = _dtype(schema)
+    return Correction(np.ascontiguousarray(values, dtype=dtype), "nifti", schema.segment_names)
+
+
+def _from_dicom(
+    path: Path,
+    geometry: Geometry,
+    schema: LabelSchema,
+    frame_of_reference_uid: str,
+    base: NDArray[Any] | None,
+    limits: ReadLimits,
+) -> Correction:
+    from medmtl.dicom.read_seg import read_seg
+    from medmtl.dicom.segment_names import labels_of
+
+    read = read_seg(path, geometry, frame_of_reference_uid=frame_of_reference_uid, limits=limits)
+    labels = labels_of(read.segments, schema, source=path.name)
+    outside = any(flag.code == "segmentation-outside" for flag in read.flags)
+    if outside and not any(segment.voxels for segment in read.segments):
+        raise _refusal(path, "elsewhere", "a segmentation outside of the image", "one inside")
+    described = set(labels.values())
+    whole = np.zeros(geometry.shape, dtype=_dtype(schema))
+    if base is not None:
+        kept = ~np.isin(base, sorted(described))
+        whole[kept] = base[kept]
+    drawn = read.label_map(labels)
+    whole[drawn > 0] = drawn[drawn > 0]
+    names = tuple(spec.name for spec in schema.segments if spec.label in described)
+    flags = (*read.flags, *_missing(schema, described, is_kept=base is not None))
+    return Correction(whole, "seg", names, flags)
+
+
+def _missing(schema: LabelSchema, described: set[int], *, is_kept: bool) -> list[Flag]:
+    names = [spec.name for spec in schema.segments if spec.label not in described]
+    if not names:
+        return []
+    state = "stay as the model left them" if is_kept else "are empty"
+    message = f"The file does not describe {', '.join(names)}; these {state}."
+    return [Flag("segments-not-described", "info" if is_kept else "warning", message)]
+
+
+def _dtype(schema: LabelSchema) -> type[np.uint8] | type[np.uint16]:
+    largest = max((segment.label for segment in schema.segments), default=0)
+    return np.uint8 if largest < 256 else np.uint16
+
+
+def _grid(geometry: Geometry) -> str:
+    spacing = " x ".join(f"{mm:.3f}" for mm in geometry.spacing_mm)
+    origin = ", ".join(f"{mm:.2f}" for mm in geometry.origin_lps)
+    return f"a grid of {geometry.shape} voxels of {spacing} mm at ({origin}) mm LPS"
+
+
+def _refusal(path: Path, code: str, found: str, expected: str) -> InputRefusedError:
+    return InputRefusedError(
+        path.name,
+        stage="read",
+        code=code,
+        found=found,
+        expected=expected,
+        advice="Correct the mask on the image that it belongs to, and export it again.",
+    )

@@ -1,0 +1,71 @@
+"""What a result folder says is enough to take a corrected mask in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from medmtl.core.errors import MedmtlError
+from medmtl.core.labels import LabelSchema
+from medmtl.data.correction import read_correction
+from medmtl.data.result_case import read_result_case
+from medmtl.inference.write_case import write_case
+from tests.dicom_results import SCHEMA, answer, blobs, read_source, write_source
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Path:
+    """A finished case with NIfTI masks and a segmentation, of an oblique series."""
+    write_source(tmp_path / "in", "oblique")
+    study, volume = read_source(tmp_path / "in")
+    folder = tmp_path / "out" / study.case_id
+    folder.parent.mkdir()
+    formats = ("nifti", "seg")
+    write_case(folder, study, answer(volume), formats=formats, resume={}, read_s=0.0)
+    return folder
+
+
+def test_schema_grid_and_frame_of_reference_are_in_the_result_folder(case: Path) -> None:
+    read = read_result_case(case)
+    _, source = read_source(case.parents[1] / "in")
+    volume = read.volume(source.id)
+    plain = LabelSchema(
+        SCHEMA.segments, tuple(finding for finding in SCHEMA.findings), SCHEMA.findings_exclusive
+    )
+    assert read.schema == plain
+    assert volume.geometry.is_close(source.geometry, tolerance_voxel=1e-3)
+    assert volume.frame_of_reference_uid == source.frame_of_reference_uid != ""
+    np.testing.assert_array_equal(volume.label_map, blobs(source.geometry.shape))
+
+
+@pytest.mark.parametrize("name", ["segmentation.nii.gz", "segmentation.seg.dcm"])
+def test_a_mask_of_a_result_comes_back_into_it(case: Path, name: str) -> None:
+    read = read_result_case(case)
+    volume = read.volume(read.volume_ids[0])
+    corrected = read_correction(
+        case / volume.id / name, geometry=volume.geometry, schema=read.schema,
+        frame_of_reference_uid=volume.frame_of_reference_uid, base=volume.label_map,
+    )  # fmt: skip
+    wanted: NDArray[np.uint8] = blobs(volume.geometry.shape)
+    np.testing.assert_array_equal(corrected.label_map, wanted)
+    assert corrected.flags == ()
+
+
+def test_what_is_missing_is_said(case: Path) -> None:
+    read = read_result_case(case)
+    with pytest.raises(MedmtlError, match="has no volume 'mr'"):
+        read.volume("mr")
+    (case / read.volume_ids[0] / "segmentation.nii.gz").unlink()
+    with pytest.raises(MedmtlError, match="nifti among its --formats"):
+        read.volume(read.volume_ids[0])
+
+
+@pytest.mark.parametrize("content", ["", "[]", json.dumps({"status": "done"})])
+def test_a_damaged_record_is_said(case: Path, content: str) -> None:
+    (case / "case.json").write_text(content)
+    with pytest.raises(MedmtlError, match="missing or damaged"):
+        read_result_case(case)
