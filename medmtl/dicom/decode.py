@@ -1,17 +1,25 @@
-"""Pixels of a stack: decoded in the worker, rescaled exactly once, put on the grid."""
+"""Pixels of a stack: decoded slice by slice in threads, rescaled exactly once, put on the grid.
+
+Uncompressed slices of plain files are read in place; worker processes decode everything else.
+"""
 
 from __future__ import annotations
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medmtl.core.errors import InputRefusedError
 from medmtl.core.volume import Volume
+from medmtl.dicom.native import is_native, native_frame
 from medmtl.dicom.provenance import volume_source
-from medmtl.dicom.worker_client import Worker, WorkerError
+from medmtl.dicom.slices import Slices
+from medmtl.dicom.worker_client import Worker, WorkerError, shared_worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +33,12 @@ if TYPE_CHECKING:
 __all__ = ["Decoder"]
 
 _ADVICE = "Copy or export the file again from its source."
-_INTEGERS = (np.int16, np.uint16, np.int32)
 _LARGEST = 2**31
+_LUT_BITS = 16
+_THREADS = 4
+"""Most slices decoded at the same time, so that small machines keep their memory."""
+_SLICES_PER_WORKER = 24
+"""A further worker process starts in half a second, which fewer compressed slices do not repay."""
 
 
 @dataclass(frozen=True)
@@ -45,29 +57,24 @@ class _Rescale:
     def is_integral(self) -> bool:
         return self.slope.is_integer() and self.intercept.is_integer()
 
+    def largest(self, bits: int) -> float:
+        """The largest magnitude that values of so many stored bits can take."""
+        return abs(self.slope) * 2.0**bits + abs(self.intercept)
+
     def apply(self, stored: NDArray[Any]) -> NDArray[np.float64]:
         return stored.astype(np.float64) * self.slope + self.intercept
 
 
-def _working_dtype(frames: Sequence[Frame]) -> type[np.int32] | type[np.float32]:
-    """int32 where every possible value of every frame is a whole number that fits."""
+def _is_integral(frames: Sequence[Frame]) -> bool:
+    """Whether every possible value of every frame is a whole number that fits into int32."""
     for frame in frames:
         rescale = _Rescale.of(frame)
         bits = int(frame.values.get("BitsStored", 16))
-        extreme = abs(rescale.slope) * 2.0**bits + abs(rescale.intercept)
-        if not rescale.is_integral or extreme >= _LARGEST:
-            return np.float32
-    return np.int32
-
-
-def _smallest(array: NDArray[Any]) -> NDArray[Any]:
-    """The same whole numbers in the smallest type that holds them."""
-    low, high = int(array.min()), int(array.max())
-    for dtype in _INTEGERS:
-        info = np.iinfo(dtype)
-        if info.min <= low and high <= info.max:
-            return array.astype(dtype, copy=False)
-    return array
+        if "ModalityLUTSequence" in frame.values:
+            bits = max(bits, _LUT_BITS)
+        if not rescale.is_integral or rescale.largest(bits) >= _LARGEST:
+            return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,14 +98,9 @@ class Decoder:
             InputRefusedError: If a frame cannot be decoded safely; it names the file.
         """
         frames = self.layout.frames
-        rows, columns = frames[0].shape
-        dtype = _working_dtype(frames)
-        slices = np.empty((len(frames), rows, columns), dtype=dtype)
-        for number, frame in enumerate(frames):
-            slices[number] = self._slice(frame)
-        array: NDArray[Any] = slices.transpose(2, 1, 0)
-        if dtype is np.int32:
-            array = _smallest(array)
+        slices = Slices(len(frames), frames[0].shape, is_integral=_is_integral(frames))
+        self._decode_into(slices)
+        array: NDArray[Any] = slices.finished().transpose(2, 1, 0)
         plan = self.layout.rectification
         if plan is not None:
             from medmtl.dicom.rectify import rectify  # SciPy is slow to import and rarely needed
@@ -118,11 +120,56 @@ class Decoder:
             source=volume_source(frames, self.worker),
         )
 
-    def _slice(self, frame: Frame) -> NDArray[np.float64]:
-        """Rescaled values of one frame, shape (rows, columns)."""
+    def _decode_into(self, slices: Slices) -> None:
+        """Decode all frames in threads; the first bad slice in order is the one that is named."""
+        frames = self.layout.frames
+        compressed = sum(not is_native(frame) for frame in frames)
+        workers = self._workers(compressed)
+
+        def decode(number: int) -> None:
+            self._put(slices, number, self._stored(frames[number], workers))
+
+        with ThreadPoolExecutor(_threads(), thread_name_prefix="medmtl-decode") as pool:
+            slots = [pool.submit(decode, number) for number in range(len(frames))]
+            try:
+                for slot in slots:
+                    slot.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _workers(self, compressed: int) -> SimpleQueue[Worker]:
+        """Idle worker processes, as many as the compressed slices are worth."""
+        count = max(1, min(_threads(), compressed // _SLICES_PER_WORKER))
+        idle: SimpleQueue[Worker] = SimpleQueue()
+        idle.put(self.worker)
+        for number in range(1, count):
+            idle.put(shared_worker(self.worker.limits, number=number))
+        return idle
+
+    def _stored(self, frame: Frame, workers: SimpleQueue[Worker]) -> NDArray[Any]:
+        """Stored values of one frame, shape (rows, columns)."""
+        stored = None
+        if is_native(frame):
+            stored = native_frame(frame, max_file_bytes=self.worker.limits.max_pixel_bytes)
+        return self._by_worker(frame, workers) if stored is None else stored
+
+    def _put(self, slices: Slices, number: int, stored: NDArray[Any]) -> None:
+        frame = self.layout.frames[number]
+        rescale = _Rescale.of(frame)
+        if slices.is_integral:
+            slope, intercept = int(rescale.slope), int(rescale.intercept)
+            slices.put_whole(number, stored, slope=slope, intercept=intercept)
+            return
+        values = rescale.apply(stored)
+        if not math.isfinite(float(np.abs(values).max())):
+            raise self._refusal(frame, "not-finite", "values that are not finite", "finite values")
+        slices.put(number, values)
+
+    def _by_worker(self, frame: Frame, workers: SimpleQueue[Worker]) -> NDArray[Any]:
         rows, columns = frame.shape
+        worker = workers.get()
         try:
-            stored = self.worker.decode(
+            return worker.decode(
                 frame.instance.file.path,
                 frame=frame.index,
                 rows=rows,
@@ -131,10 +178,8 @@ class Decoder:
             )
         except WorkerError as error:
             raise self._refusal(frame, error.code, error.found, error.expected) from error
-        values = _Rescale.of(frame).apply(stored)
-        if not math.isfinite(float(np.abs(values).max())):
-            raise self._refusal(frame, "not-finite", "values that are not finite", "finite values")
-        return values
+        finally:
+            workers.put(worker)
 
     def _refusal(self, frame: Frame, code: str, found: str, expected: str) -> InputRefusedError:
         return InputRefusedError(
@@ -145,3 +190,7 @@ class Decoder:
             expected=expected,
             advice=_ADVICE,
         )
+
+
+def _threads() -> int:
+    return min(_THREADS, os.cpu_count() or 1)

@@ -2,90 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
 from pydicom.pixels import get_decoder
 
 from medmtl.dicom.codestream import CodestreamError, check_frame
+from medmtl.dicom.pixel_format import (
+    NATIVE,
+    PixelError,
+    PixelFormat,
+    check_format,
+    native_values,
+    without_garbage,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.dataset import FileDataset
 
-__all__ = ["PixelError", "PixelFormat", "stored_values"]
+__all__ = ["stored_values"]
 
-NATIVE = {
-    "1.2.840.10008.1.2": "<",
-    "1.2.840.10008.1.2.1": "<",
-    "1.2.840.10008.1.2.1.99": "<",
-    "1.2.840.10008.1.2.2": ">",
-}
 ENCAPSULATED = frozenset(
     {"1.2.840.10008.1.2.5"}
     | {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203)}
 )
-
-
-class PixelError(ValueError):
-    """Pixel data that contradict their header.
-
-    Attributes:
-        code: Short kebab-case reason.
-        expected: What would have been accepted.
-    """
-
-    def __init__(self, code: str, found: str, expected: str) -> None:
-        self.code = code
-        self.expected = expected
-        super().__init__(found)
-
-
-@dataclass(frozen=True)
-class PixelFormat:
-    """What the header says of the pixels of one frame."""
-
-    rows: int
-    columns: int
-    allocated: int
-    stored: int
-    high_bit: int
-    signed: bool
-    frames: int
-
-    @property
-    def frame_bytes(self) -> int:
-        """Size of one uncompressed frame."""
-        return self.rows * self.columns * self.allocated // 8
-
-    @classmethod
-    def of(cls, dataset: FileDataset) -> PixelFormat:
-        """Read the image pixel attributes (PS3.3 C.7.6.3)."""
-        return cls(
-            rows=int(dataset.Rows),
-            columns=int(dataset.Columns),
-            allocated=int(dataset.BitsAllocated),
-            stored=int(dataset.BitsStored),
-            high_bit=int(dataset.HighBit),
-            signed=bool(dataset.PixelRepresentation),
-            frames=int(dataset.get("NumberOfFrames", None) or 1),
-        )
-
-
-def _native(data: bytes, form: PixelFormat, *, order: str, index: int) -> NDArray[Any]:
-    expected = form.frame_bytes * form.frames
-    if len(data) not in (expected, expected + expected % 2):
-        code = "truncated" if len(data) < expected else "pixel-data-length"
-        raise PixelError(code, f"{len(data)} bytes of pixel data", f"{expected} bytes")
-    if order == ">" and form.allocated == 8:
-        # PS3.5 A.3: big endian OW words hold two 8-bit pixels, swapped.
-        data = np.frombuffer(data, ">u2").astype("<u2").tobytes()
-    dtype = np.dtype(f"{order}u{form.allocated // 8}")
-    count = form.rows * form.columns
-    values = np.frombuffer(data, dtype, count=count, offset=index * form.frame_bytes)
-    return values.reshape(form.rows, form.columns)
 
 
 def _frame_bytes(data: bytes, form: PixelFormat, *, index: int) -> bytes:
@@ -136,20 +77,17 @@ def _encapsulated(
     return decoded, form.allocated if precision is None else precision
 
 
-def _without_garbage(values: NDArray[Any], form: PixelFormat) -> NDArray[Any]:
-    """Keep the stored bits (PS3.5 8.1.1) and extend the sign."""
-    wide = values.astype(np.int64) & ((1 << form.allocated) - 1)
-    wide = (wide >> (form.high_bit + 1 - form.stored)) & ((1 << form.stored) - 1)
-    if form.signed:
-        wide -= (wide >> (form.stored - 1)) << form.stored
-    return wide.astype(np.dtype(f"<{'i' if form.signed else 'u'}{form.allocated // 8}"))
-
-
-def _check_format(form: PixelFormat) -> None:
-    fits = form.stored - 1 <= form.high_bit < form.allocated and form.stored >= 1
-    if form.allocated not in (8, 16, 32) or not fits:
-        found = f"{form.allocated} bits allocated, {form.stored} stored, high bit {form.high_bit}"
-        raise PixelError("bit-depth", found, "8, 16 or 32 bits allocated that hold the stored bits")
+def _format_of(dataset: FileDataset) -> PixelFormat:
+    """Read the image pixel attributes (PS3.3 C.7.6.3)."""
+    return PixelFormat(
+        rows=int(dataset.Rows),
+        columns=int(dataset.Columns),
+        allocated=int(dataset.BitsAllocated),
+        stored=int(dataset.BitsStored),
+        high_bit=int(dataset.HighBit),
+        signed=bool(dataset.PixelRepresentation),
+        frames=int(dataset.get("NumberOfFrames", None) or 1),
+    )
 
 
 def stored_values(dataset: FileDataset, *, index: int) -> NDArray[Any]:
@@ -165,15 +103,15 @@ def stored_values(dataset: FileDataset, *, index: int) -> NDArray[Any]:
     Raises:
         PixelError: If the data contradict the header.
     """
-    form = PixelFormat.of(dataset)
-    _check_format(form)
+    form = _format_of(dataset)
+    check_format(form)
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) or "1.2.840.10008.1.2"
     if syntax in NATIVE:
         if dataset["PixelData"].is_undefined_length:
             raise PixelError("transfer-syntax", "compressed data", "uncompressed data")
         order = "<" if dataset.original_encoding[1] else ">"
-        values = _native(dataset.PixelData, form, order=order, index=index)
-        return _without_garbage(values, form)
+        values = native_values(dataset.PixelData, form, order=order, index=index)
+        return without_garbage(values, form)
     if syntax not in ENCAPSULATED:
         raise PixelError("transfer-syntax", "a transfer syntax without decoder", "a known one")
     if not dataset["PixelData"].is_undefined_length:
@@ -183,4 +121,4 @@ def stored_values(dataset: FileDataset, *, index: int) -> NDArray[Any]:
     values, precision = _encapsulated(dataset, form, syntax=syntax, index=index)
     if form.signed and precision < form.stored:
         raise PixelError("bit-depth", f"{precision} bits in the stream", f"{form.stored} bits")
-    return _without_garbage(values, form)
+    return without_garbage(values, form)

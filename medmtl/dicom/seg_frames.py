@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmtl.dicom.full_header import open_dataset
-from medmtl.dicom.pixels import PixelError
+from medmtl.dicom.pixel_format import PixelError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,8 @@ import numpy as np
 
 from medmtl.dicom.full_header import NotDicomError, dicomdir_files, open_dataset, read_full
 from medmtl.dicom.patient import read_patient
-from medmtl.dicom.pixels import PixelError, stored_values
+from medmtl.dicom.pixel_format import PixelError
+from medmtl.dicom.pixels import stored_values
 from medmtl.dicom.seg_frames import read_segmentation
 
 if TYPE_CHECKING:

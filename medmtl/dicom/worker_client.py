@@ -168,9 +168,10 @@ class Worker:
         self._process = self._finalizer = None
 
 
-@lru_cache(maxsize=4)
-def shared_worker(limits: ReadLimits) -> Worker:
-    """The worker of this process for these limits; starting one costs half a second."""
+@lru_cache(maxsize=16)
+def shared_worker(limits: ReadLimits, *, number: int = 0) -> Worker:
+    """Worker `number` of this process for these limits; starting one costs half a second."""
+    del number  # it only tells the workers apart
     return Worker(limits)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medmtl.core.geometry import Geometry
 from medmtl.data.intake import open_input
@@ -90,7 +90,8 @@ def test_a_worker_that_dies_is_an_answer_and_is_started_again(tmp_path: Path) ->
 
 
 def test_memory_limit_of_the_worker_is_a_refusal(tmp_path: Path) -> None:
-    make_series(tmp_path, array=np.zeros((2048, 2048, 2), dtype=np.int16))
+    array = np.zeros((2048, 2048, 2), dtype=np.int16)
+    make_series(tmp_path, array=array, syntax=DeflatedExplicitVRLittleEndian)
     limits = ReadLimits(max_worker_bytes=24 * 2**20)
     (ref,) = open_input(tmp_path, limits=limits).studies[0].volumes
     with pytest.raises(Exception, match=r"too-large|decoder-crash"):
