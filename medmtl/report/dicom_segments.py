@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from medmtl.core.prediction import Prediction, SegmentResult
     from medmtl.report.dicom_source import DicomSource
 
-__all__ = ["NumberedSegment", "numbered", "segments_of"]
+__all__ = ["NumberedSegment", "numbered", "segments_of", "tracking_id"]
 
 ANATOMY = Code("123037004", "SCT", "Anatomical Structure")
 ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
@@ -69,6 +70,14 @@ class NumberedSegment:
         )
 
 
+def tracking_id(case_id: str, volume_id: str, name: str) -> str:
+    """What tells one segment or finding of a volume from all others, at most 64 characters."""
+    whole = f"{case_id[:20]}:{volume_id[:12]}:{name}"
+    if len(whole) <= 64:
+        return whole
+    return f"{whole[:55]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
 def segments_of(source: DicomSource, prediction: Prediction) -> tuple[NumberedSegment, ...]:
     """The segments of one volume in label order, empty ones too."""
     specs = {spec.name: spec for spec in prediction.schema.segments} if prediction.schema else {}
@@ -91,7 +100,7 @@ def _numbered(
         result=result,
         category=ABNORMAL if is_lesion else ANATOMY,
         type=Code(known.value, known.scheme, known.meaning[:64]) if known else fallback,
-        tracking_id=f"{source.case_id[:20]}:{source.volume_id[:12]}:{result.name}"[:64],
+        tracking_id=tracking_id(source.case_id, source.volume_id, result.name),
         tracking_uid=source.uid("segment", result.name),
     )
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from medmtl.core.study import Study
     from medmtl.core.volume import Volume
 
-__all__ = ["RESEARCH_ONLY", "DicomSource", "NoDicomSourceError", "save_dicom"]
+__all__ = ["RESEARCH_ONLY", "DicomSource", "NoDicomSourceError", "made_uid", "save_dicom"]
 
 RESEARCH_ONLY = "For research use only, not for clinical decisions."
 
@@ -101,16 +101,16 @@ class DicomSource:
                 f"Volume {volume.id}: source images without SOP class or instance UID cannot be "
                 "cited. Export the series again from its source."
             )
-        made_series = _uid(study.case_id, "series")
+        made_series = made_uid(study.case_id, "series")
         frames = tuple(
             frame if frame.series_uid else replace(frame, series_uid=made_series)
             for frame in source.frames
         )
-        made = _uid(study.case_id, frames[0].series_uid, "frame of reference")
+        made = made_uid(study.case_id, frames[0].series_uid, "frame of reference")
         return cls(
             case_id=study.case_id,
             volume_id=volume.id,
-            study_uid=study.study_uid or _uid(study.case_id, "study"),
+            study_uid=study.study_uid or made_uid(study.case_id, "study"),
             frame_of_reference_uid=volume.frame_of_reference_uid or made,
             modality=volume.modality,
             geometry=volume.geometry,
@@ -123,7 +123,7 @@ class DicomSource:
         """The same UID for the same source, model and words."""
         first, last = self.frames[0], self.frames[-1]
         ends = (f"{frame.sop_instance_uid}/{frame.frame_number}" for frame in (first, last))
-        return _uid(
+        return made_uid(
             self.case_id, self.study_uid, *ends, self.volume_id, self.model.name,
             self.model.sha256, *words,
         )  # fmt: skip
@@ -131,7 +131,7 @@ class DicomSource:
     @property
     def model_uid(self) -> UID:
         """The model as a device, whatever it looks at."""
-        return _uid("model", self.model.name, self.model.version, self.model.sha256)
+        return made_uid("model", self.model.name, self.model.version, self.model.sha256)
 
     @property
     def description(self) -> str:
@@ -226,7 +226,8 @@ def _series_item(series_uid: str, instances: Mapping[str, str]) -> Dataset:
     return item
 
 
-def _uid(*words: str) -> UID:
+def made_uid(*words: str) -> UID:
+    """The same UID for the same words (PS3.5 B.2)."""
     return UID(f"2.25.{uuid.uuid5(_NAMESPACE, chr(10).join(words)).int}")
 
 

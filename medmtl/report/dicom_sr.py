@@ -52,7 +52,6 @@ def make_sr(
     *,
     seg: SegObject | None,
     segments: Sequence[NumberedSegment],
-    predecessors: Sequence[Dataset] = (),
 ) -> Comprehensive3DSR:
     """Build the report of one volume.
 
@@ -63,24 +62,19 @@ def make_sr(
         prediction: The whole answer.
         seg: Segmentation that the report cites; None where the model has no segments.
         segments: The segments of this volume.
-        predecessors: Earlier versions of this report (their study, series, class and instance
-            UIDs): a report with a reviewer's verdict names what it replaces, and never has its UID.
     """
     report = _report(source, prediction, seg, segments)
-    previous = [str(one.SOPInstanceUID) for one in predecessors]
-    digest = hashlib.sha256(
-        json.dumps([report[0].to_json_dict(), previous], sort_keys=True).encode()
-    ).hexdigest()
+    content = json.dumps(report[0].to_json_dict(), sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()
     sr = Comprehensive3DSR(
         evidence=[*_evidence(source), *([seg.head] if seg is not None else [])],
         content=report[0],
         series_instance_uid=source.uid("sr"),
         series_number=_SERIES_NUMBER,
         sop_instance_uid=source.uid("sr", digest),
-        instance_number=len(previous) + 1,
+        instance_number=1,
         manufacturer="medmtl",
         is_complete=True,
-        previous_versions=list(predecessors) or None,
         coding_schemes=[_own_scheme()],
     )
     equipment = source.equipment()

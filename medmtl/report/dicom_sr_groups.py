@@ -19,6 +19,8 @@ from highdicom.sr import (
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from medmtl.report.dicom_segments import tracking_id
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,7 +30,14 @@ if TYPE_CHECKING:
     from medmtl.report.dicom_segments import NumberedSegment
     from medmtl.report.dicom_source import DicomSource
 
-__all__ = ["finding_group", "flag_group", "measurement_group", "procedure", "segment_group"]
+__all__ = [
+    "finding_group",
+    "flag_group",
+    "measurement_group",
+    "own_code",
+    "procedure",
+    "segment_group",
+]
 
 _PROCEDURES = {
     "CT": Code("77477000", "SCT", "Computed tomography"),
@@ -68,7 +77,7 @@ def _words(name: str) -> str:
 def _tracking(source: DicomSource, kind: str, name: str) -> TrackingIdentifier:
     return TrackingIdentifier(
         uid=source.uid(kind, name),
-        identifier=f"{source.case_id[:20]}:{source.volume_id[:12]}:{name}"[:64],
+        identifier=tracking_id(source.case_id, source.volume_id, name),
     )
 
 

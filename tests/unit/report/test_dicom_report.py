@@ -124,17 +124,6 @@ def test_the_evidence_lists_every_source_and_the_segmentation(tmp_path: Path, ki
     assert {keyword: str(report[keyword].value) for keyword in PATIENT} == PATIENT
 
 
-def test_a_later_version_names_the_former_and_has_a_uid_of_its_own(tmp_path: Path) -> None:
-    source, _, _, prediction = _source(tmp_path, "axial")
-    first = make_sr(source, prediction, seg=None, segments=())
-    second = make_sr(source, prediction, seg=None, segments=(), predecessors=[first])
-    (study,) = second.PredecessorDocumentsSequence
-    (former,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
-    assert former.ReferencedSOPInstanceUID == first.SOPInstanceUID
-    assert second.SOPInstanceUID != first.SOPInstanceUID
-    assert second.SeriesInstanceUID == first.SeriesInstanceUID
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_map_keeps_its_values_and_places(tmp_path: Path, kind: str) -> None:
     source, _, volume, _ = _source(tmp_path, kind)

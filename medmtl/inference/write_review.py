@@ -1,0 +1,108 @@
+"""A signed review of one case into its structured reports: a new version beside the old ones."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pydicom
+
+from medmtl.core.errors import OutputError
+from medmtl.data.result_case import read_result_case
+from medmtl.inference.case_store import output_errors
+from medmtl.inference.lock import FileLock
+from medmtl.report.dicom_source import save_dicom
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pydicom.dataset import Dataset
+
+    from medmtl.core.review import Review
+
+__all__ = ["report_versions", "write_reviewed_reports"]
+
+_FIRST = "findings.sr.dcm"
+_LATER = re.compile(r"findings\.v(\d+)\.sr\.dcm\Z")
+_WAIT_S = 30.0
+_POLL_S = 0.05
+
+
+def report_versions(volume_folder: Path) -> tuple[Path, ...]:
+    """The reports of one volume, oldest first; the last one holds. Empty where there is none."""
+    first = volume_folder / _FIRST
+    if not first.is_file():
+        return ()
+    later = {
+        int(match[1]): path
+        for path in volume_folder.iterdir()
+        if (match := _LATER.match(path.name)) is not None
+    }
+    return (first, *(later[number] for number in sorted(later)))
+
+
+def write_reviewed_reports(case: Path, reviews: Sequence[Review]) -> tuple[Path, ...]:
+    """Write the next version of each volume's report, with the verdicts; nothing is overwritten.
+
+    Signing the same again writes nothing: the version that holds says it already.
+
+    Args:
+        case: `OUT/<case>`, written by `predict` with `sr` among its formats.
+        reviews: Each reviewer's signed review that holds now.
+
+    Returns:
+        The reports that hold now, `<volume>/findings.v<n>.sr.dcm`, one per volume; none where the
+        case has no report.
+
+    Raises:
+        MedmtlError: If the case is damaged.
+        OutputError: If a report cannot be written.
+        ValueError: If there is no review, one is not signed, or one is of another case.
+    """
+    record = read_result_case(case)
+    if any(review.case_id != case.name for review in reviews):
+        raise ValueError(f"A review of another case than {case.name} cannot enter its report.")
+    written = []
+    with output_errors("The reviewed report"):
+        lock = _lock(case)
+        try:
+            for volume_id in record.volume_ids:
+                path = _write_next(case / volume_id, reviews, volume_id)
+                written += [path] if path is not None else []
+        finally:
+            lock.release()
+    return tuple(written)
+
+
+def _lock(case: Path) -> FileLock:
+    """Two reviewers who sign at once get a version each."""
+    deadline_s = time.monotonic() + _WAIT_S
+    while (lock := FileLock.try_acquire(case / ".review.lock")) is None:
+        if time.monotonic() > deadline_s:
+            raise OutputError(f"Case {case.name}: another review is being written. Sign again.")
+        time.sleep(_POLL_S)
+    return lock
+
+
+def _write_next(folder: Path, reviews: Sequence[Review], volume_id: str) -> Path | None:
+    from medmtl.report.dicom_sr_review import reviewed_report  # highdicom takes a second
+
+    versions = report_versions(folder)
+    if not versions:
+        return None
+    original, *earlier = (pydicom.dcmread(path) for path in versions)
+    report = reviewed_report(original, earlier, reviews, volume_id=volume_id)
+    if earlier and _says_the_same(earlier[-1], report):
+        return versions[-1]
+    path = folder / f"findings.v{len(versions) + 1}.sr.dcm"
+    save_dicom(path, report)
+    return path
+
+
+def _says_the_same(last: Dataset, report: Dataset) -> bool:
+    return all(
+        last[keyword].to_json_dict(None, 0) == report[keyword].to_json_dict(None, 0)
+        for keyword in ("ContentSequence", "VerifyingObserverSequence")
+    )
