@@ -99,7 +99,7 @@ def train_steps(
     Raises:
         TrainingDivergedError: If a loss or its gradient is not finite.
     """
-    run = run or state.model
+    run = state.model if run is None else run  # a compiled module has no truth value
     while state.step < options.steps:
         began = time.monotonic()
         micro = list(islice(batches, options.accumulate))

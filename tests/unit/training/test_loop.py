@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from medmtl.core.errors import ConfigError
-from medmtl.training.loop import FitOptions, TrainingDivergedError, fit
+from medmtl.training.loop import (
+    FitOptions,
+    TaskLosses,
+    TrainingDivergedError,
+    TrainState,
+    fit,
+    train_steps,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,3 +202,19 @@ def test_the_learning_rate_on_paper() -> None:
 
 def test_no_warm_up_starts_at_the_peak() -> None:
     assert FitOptions(steps=10, peak_lr=1.0, warmup_steps=0).lr(0) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_compiled_network_trains_to_the_weights_of_the_plain_one() -> None:
+    def trained(*, is_compiled: bool) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        net = nn.Linear(3, 1)  # no __len__: a compiled one must not be asked for its truth value
+        run = cast("nn.Module", torch.compile(net, backend="eager")) if is_compiled else net
+        state = TrainState.start(net, OPTIONS)
+
+        def objective(called: nn.Module, batch: Batch) -> TaskLosses:
+            return TaskLosses(losses(called, batch))
+
+        assert len(list(train_steps(state, batches(), objective, OPTIONS, run=run))) == 20
+        return weights(net)
+
+    assert_same(trained(is_compiled=True), trained(is_compiled=False))
