@@ -1,0 +1,1 @@
+"""One file per page: layout and widgets; the work is done in `app.services`."""

@@ -1,0 +1,1 @@
+"""What the pages show and change, in plain typed Python without Streamlit."""

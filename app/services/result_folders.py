@@ -1,0 +1,63 @@
+"""Which folders hold results: the given one, or several below it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Places", "find_places"]
+
+_DEPTH = 4
+_MARKS = frozenset({"run.json", "cases.csv"})
+_NOTES = ".medmtl"
+"""Where a run keeps its notes; there from its first moment, before any table."""
+_BUNDLE = "bundle.toml"
+
+
+@dataclass(frozen=True)
+class Places:
+    """What lies below the given folder.
+
+    Attributes:
+        results: Result folders, each by its path relative to the given folder ("" for itself).
+        bundles: Model bundles.
+    """
+
+    results: dict[str, Path]
+    bundles: tuple[Path, ...]
+
+
+def find_places(root: Path) -> Places:
+    """Result folders and bundles at most four levels down; neither is searched further.
+
+    A folder that cannot be read counts as empty.
+    """
+    results: dict[str, Path] = {}
+    bundles: list[Path] = []
+    pending = [(root, 0)]
+    while pending:
+        folder, depth = pending.pop()
+        files, folders = _content(folder)
+        if (files & _MARKS or _NOTES in folders) and not _is_evaluation(files):
+            results[folder.relative_to(root).as_posix() if folder != root else ""] = folder
+        elif _BUNDLE in files:
+            bundles.append(folder)
+        elif depth < _DEPTH:
+            pending += [(folder / name, depth + 1) for name in folders if name[0] != "."]
+    return Places(dict(sorted(results.items())), tuple(sorted(bundles)))
+
+
+def _content(folder: Path) -> tuple[set[str], list[str]]:
+    """Names of the files and of the folders, links left out: they may lead anywhere."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    except OSError:
+        return set(), []
+    return {name for name, is_dir in found if not is_dir}, [n for n, is_dir in found if is_dir]
+
+
+def _is_evaluation(files: set[str]) -> bool:
+    """`medmtl evaluate` also writes cases.csv, and manifests have one: neither holds results."""
+    return bool(files & {"metrics.json", "manifest.toml"})

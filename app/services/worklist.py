@@ -1,0 +1,173 @@
+"""The worklist as a table: columns, order, filters. Ten thousand rows filter in milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from app.services.words import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from app.services.case_row import CaseRow, FindingRow
+    from app.services.review_log import ReviewState
+
+__all__ = ["ORDERS", "Filters", "Order", "finding_names", "select_rows", "worklist_frame"]
+
+Order = Literal["urgent", "uncertain", "newest", "case"]
+ORDERS: Mapping[Order, str] = {
+    "urgent": "Most urgent first",
+    "uncertain": "Most uncertain first",
+    "newest": "Newest study first",
+    "case": "By case",
+}
+_STATES: Mapping[ReviewState, str] = {
+    "open": "○ open", "started": "◐ started", "signed": "● signed",
+}  # fmt: skip
+_RANK: Mapping[str, int] = {"error": 2, "warning": 1, "info": 0}
+_MARKS = ("", "⚠", "⛔")
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What the reader wants to see; an empty field does not narrow.
+
+    Attributes:
+        text: Parts of case id, model, finding or flag, all of which must be found.
+        states: Review states.
+        finding: Only cases in which this finding is present.
+        models: Names of models.
+        is_flagged: Only cases with a warning or an error.
+    """
+
+    text: str = ""
+    states: tuple[ReviewState, ...] = ()
+    finding: str | None = None
+    models: tuple[str, ...] = ()
+    is_flagged: bool = False
+
+
+def worklist_frame(
+    rows: Iterable[CaseRow], *, modalities: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """One row per case, indexed by key; everything that does not depend on reviews.
+
+    Args:
+        rows: The cases.
+        modalities: Modality of a model's input by its name, where the case does not say.
+    """
+    cases = list(rows)
+    known = modalities or {}
+    names = finding_names(cases)
+    by_name = [{finding.name: finding for finding in case.findings} for case in cases]
+    columns: dict[str, Any] = {
+        "case": [case.case_id for case in cases],
+        "date": [case.study_date for case in cases],
+        "modality": [case.modality or known.get(case.model, "") for case in cases],
+        "model": [case.model for case in cases],
+        "present": [_present(case.findings) for case in cases],
+        "spread": np.array([_spread(case.findings) for case in cases], dtype=float),
+        "flags": [_flags(case.flags) for case in cases],
+        "rank": [max((_RANK[severity] for _, severity in case.flags), default=0) for case in cases],
+        "urgency": np.array([case.urgency for case in cases], dtype=float),
+        "model_sha256": [case.model_sha256 for case in cases],
+    }
+    for name in names:
+        found = [findings.get(name) for findings in by_name]
+        columns[f"p:{name}"] = np.array(
+            [np.nan if one is None else one.probability for one in found], dtype=float
+        )
+        columns[f"is:{name}"] = [one is not None and one.is_present for one in found]
+    frame = pd.DataFrame(columns, index=[case.key for case in cases])
+    frame["text"] = _searchable(cases, frame)
+    return frame
+
+
+def finding_names(cases: Sequence[CaseRow]) -> list[str]:
+    """Names of all findings, in the order in which they first occur."""
+    seen: dict[tuple[FindingRow, ...] | str, None] = {}
+    for case in cases:
+        for finding in case.findings:
+            seen.setdefault(finding.name, None)
+    return [name for name in seen if isinstance(name, str)]
+
+
+def select_rows(
+    frame: pd.DataFrame,
+    states: Mapping[tuple[str, str], ReviewState],
+    *,
+    filters: Filters,
+    order: Order,
+) -> pd.DataFrame:
+    """The rows that the reader asked for, in order, with a column `review`.
+
+    Args:
+        frame: From `worklist_frame`.
+        states: By key and model, as of `ReviewLog.states`.
+        filters: What to keep.
+        order: "urgent" puts signed cases last.
+    """
+    state = pd.Series("open", index=frame.index, dtype=object)
+    found = {
+        key: value for (key, sha256), value in states.items()
+        if key in frame.index and frame.at[key, "model_sha256"] == sha256
+    }  # fmt: skip
+    if found:
+        state.loc[list(found)] = list(found.values())
+    keep = np.ones(len(frame), dtype=bool)
+    for word in filters.text.lower().split():
+        keep &= frame["text"].str.contains(word, regex=False).to_numpy()
+    if filters.states:
+        keep &= state.isin(filters.states).to_numpy()
+    if filters.models:
+        keep &= frame["model"].isin(filters.models).to_numpy()
+    if filters.is_flagged:
+        keep &= (frame["rank"] > 0).to_numpy()
+    if filters.finding:
+        column = f"is:{filters.finding}"
+        keep &= frame[column].to_numpy() if column in frame else False
+    kept = frame[keep].assign(review=state[keep].map(_STATES), is_signed=state[keep] == "signed")
+    return _ordered(kept, order)
+
+
+def _ordered(frame: pd.DataFrame, order: Order) -> pd.DataFrame:
+    match order:
+        case "urgent":
+            return frame.sort_values(
+                ["is_signed", "urgency", "rank"], ascending=[True, False, False], kind="stable"
+            )
+        case "uncertain":
+            return frame.sort_values("spread", ascending=False, na_position="last", kind="stable")
+        case "newest":
+            return frame.sort_values("date", ascending=False, kind="stable")
+        case "case":
+            return frame.sort_values("case", kind="stable")
+
+
+def _present(findings: Sequence[FindingRow]) -> str:
+    present = sorted((f for f in findings if f.is_present), key=lambda f: -f.probability)
+    return ", ".join(plain(finding.name) for finding in present) or "none"
+
+
+def _spread(findings: Sequence[FindingRow]) -> float:
+    """The largest spread of any finding; NaN where none was computed."""
+    return max((f.std for f in findings if f.std is not None), default=float("nan"))
+
+
+def _flags(flags: Sequence[tuple[str, str]]) -> str:
+    codes = dict.fromkeys(code for code, severity in flags if _RANK[severity] > 0)
+    worst = max((_RANK[severity] for _, severity in flags), default=0)
+    return f"{_MARKS[worst]} {', '.join(plain(code) for code in codes)}" if codes else ""
+
+
+def _searchable(cases: Sequence[CaseRow], frame: pd.DataFrame) -> list[str]:
+    present, modality = frame["present"].tolist(), frame["modality"].tolist()
+    return [
+        " ".join((case.key, case.model, case.study_date, mode, here,
+                  *(plain(code) for code, _ in case.flags))).lower()
+        for case, here, mode in zip(cases, present, modality, strict=True)
+    ]  # fmt: skip

@@ -1,0 +1,63 @@
+"""What the viewer was started with; `medmtl view` hands it over as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Fixed for the life of the server.
+
+    Attributes:
+        folder: Result folder, folder of result folders, or DICOM that is not yet analysed.
+        results: Where studies analysed from the viewer are written.
+        images: Further folders in which the images of the cases may lie.
+        reviews: Address of the review database (SQLAlchemy URL).
+        reviewer: Name that stands under a review where nobody logs in.
+        needs_login: Whether a page opens only after a login.
+        roles_claim: Claim of the login that holds the roles.
+        shows_dates: Whether study dates are read and shown.
+        tracking_uri: Address of the MLflow store; None for the local one.
+        tracking_store: Folder of the local MLflow store.
+        model_cache: Folder of bundles that came from the registry.
+        max_upload_mb: Largest file that a browser may send.
+    """
+
+    folder: Path
+    results: Path
+    reviews: str
+    images: tuple[Path, ...] = ()
+    reviewer: str = "reader"
+    needs_login: bool = False
+    roles_claim: str = "roles"
+    shows_dates: bool = False
+    tracking_uri: str | None = None
+    tracking_store: Path = Path("runs") / "mlflow"
+    model_cache: Path = Path.home() / ".cache" / "medmtl" / "bundles"
+    max_upload_mb: int = 200
+
+    def as_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """The settings of such a line.
+
+        Raises:
+            ValueError: If it is no JSON object.
+            TypeError: If a field is missing or not known.
+        """
+        record = json.loads(text)
+        paths = {
+            name: Path(record[name])
+            for name in ("folder", "results", "tracking_store", "model_cache")
+            if name in record
+        }
+        images = tuple(Path(place) for place in record.get("images", ()))
+        return cls(**{**record, **paths, "images": images})
