@@ -22,6 +22,7 @@ from .predict import predict
 from .push import push
 from .scan import scan
 from .train import train
+from .view import view
 from .watch import watch
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ app.command()(predict)
 app.command()(push)
 app.command()(scan)
 app.command()(train)
+app.command()(view)
 app.command()(watch)
 app.add_typer(manifest, name="manifest")
 app.add_typer(models, name="models")
@@ -62,6 +64,7 @@ def _defaults() -> dict[str, Any]:
         "predict": server | pacs,
         "push": pacs,
         "train": root | server,
+        "view": server,
         "watch": server | pacs,
     }
 

@@ -93,7 +93,8 @@ class CaseIndex:
     def _look(self, before: Snapshot | None) -> Snapshot:
         places = find_places(self.root)
         changed = before is None or before.folders != places.results
-        changed |= any([self._update(run, folder) for run, folder in places.results.items()])
+        for run, folder in places.results.items():
+            changed |= self._update(run, folder)
         if before is not None and not changed:
             return before
         found = [

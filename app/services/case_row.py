@@ -90,11 +90,13 @@ def row_from_json(values: list[Any]) -> CaseRow:
     """The row of such values.
 
     Raises:
-        TypeError: If there are too many or too few.
+        ValueError: If there are too many or too few.
+        TypeError: If a finding has too many or too few.
     """
-    *facts, findings, flags, study_date = values
+    run, case_id, model, version, sha256, modality, kind, findings, flags, study_date = values
     parts = tuple(FindingRow(*finding) for finding in findings)
-    return CaseRow(*facts, parts, tuple((code, severity) for code, severity in flags), study_date)
+    marks = tuple((code, severity) for code, severity in flags)
+    return CaseRow(run, case_id, model, version, sha256, modality, kind, parts, marks, study_date)
 
 
 def row_of_case(record: Mapping[str, Any], *, run: str, study_date: str = "") -> CaseRow:

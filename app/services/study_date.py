@@ -14,7 +14,7 @@ _DATE = re.compile(r"(\d{4})(\d{2})(\d{2})")
 
 
 def study_date(case: Path) -> str:
-    """ "2026-01-31", or "" where the case has no DICOM result or the source had no date."""
+    """Such as "2026-01-31"; "" where the case has no DICOM result or the source had no date."""
     for path in sorted(case.glob("*/findings.sr.dcm")) + sorted(case.glob("*/*.seg.dcm")):
         match = _DATE.fullmatch(_read(path))
         if match:

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from app.services.case_row import CaseRow, FindingRow
     from app.services.review_log import ReviewState
 
-__all__ = ["ORDERS", "Filters", "Order", "finding_names", "select_rows", "worklist_frame"]
+__all__ = [
+    "ORDERS",
+    "STATES",
+    "Filters",
+    "Order",
+    "finding_columns",
+    "select_rows",
+    "worklist_frame",
+]
 
 Order = Literal["urgent", "uncertain", "newest", "case"]
 ORDERS: Mapping[Order, str] = {
@@ -25,7 +33,7 @@ ORDERS: Mapping[Order, str] = {
     "newest": "Newest study first",
     "case": "By case",
 }
-_STATES: Mapping[ReviewState, str] = {
+STATES: Mapping[ReviewState, str] = {
     "open": "○ open", "started": "◐ started", "signed": "● signed",
 }  # fmt: skip
 _RANK: Mapping[str, int] = {"error": 2, "warning": 1, "info": 0}
@@ -62,7 +70,7 @@ def worklist_frame(
     """
     cases = list(rows)
     known = modalities or {}
-    names = finding_names(cases)
+    names = _finding_names(cases)
     by_name = [{finding.name: finding for finding in case.findings} for case in cases]
     columns: dict[str, Any] = {
         "case": [case.case_id for case in cases],
@@ -73,6 +81,7 @@ def worklist_frame(
         "spread": np.array([_spread(case.findings) for case in cases], dtype=float),
         "flags": [_flags(case.flags) for case in cases],
         "rank": [max((_RANK[severity] for _, severity in case.flags), default=0) for case in cases],
+        "highest": np.array([_highest(case.findings) for case in cases], dtype=float),
         "urgency": np.array([case.urgency for case in cases], dtype=float),
         "model_sha256": [case.model_sha256 for case in cases],
     }
@@ -87,13 +96,14 @@ def worklist_frame(
     return frame
 
 
-def finding_names(cases: Sequence[CaseRow]) -> list[str]:
-    """Names of all findings, in the order in which they first occur."""
-    seen: dict[tuple[FindingRow, ...] | str, None] = {}
-    for case in cases:
-        for finding in case.findings:
-            seen.setdefault(finding.name, None)
-    return [name for name in seen if isinstance(name, str)]
+def finding_columns(frame: pd.DataFrame) -> list[str]:
+    """Names of all findings of such a table."""
+    return [name.removeprefix("p:") for name in frame.columns if name.startswith("p:")]
+
+
+def _finding_names(cases: Sequence[CaseRow]) -> list[str]:
+    """In the order in which they first occur."""
+    return list(dict.fromkeys(finding.name for case in cases for finding in case.findings))
 
 
 def select_rows(
@@ -130,7 +140,7 @@ def select_rows(
     if filters.finding:
         column = f"is:{filters.finding}"
         keep &= frame[column].to_numpy() if column in frame else False
-    kept = frame[keep].assign(review=state[keep].map(_STATES), is_signed=state[keep] == "signed")
+    kept = frame[keep].assign(review=state[keep].map(STATES), is_signed=state[keep] == "signed")
     return _ordered(kept, order)
 
 
@@ -151,6 +161,10 @@ def _ordered(frame: pd.DataFrame, order: Order) -> pd.DataFrame:
 def _present(findings: Sequence[FindingRow]) -> str:
     present = sorted((f for f in findings if f.is_present), key=lambda f: -f.probability)
     return ", ".join(plain(finding.name) for finding in present) or "none"
+
+
+def _highest(findings: Sequence[FindingRow]) -> float:
+    return max((finding.probability for finding in findings), default=float("nan"))
 
 
 def _spread(findings: Sequence[FindingRow]) -> float:

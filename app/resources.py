@@ -1,0 +1,94 @@
+"""What all sessions of one server share, opened once: the index, the review log, the models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.services.case_index import CaseIndex
+from app.services.models import bundle_folders, read_models
+from app.services.review_log import open_review_log
+from app.services.worklist import worklist_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from app.services.case_index import Snapshot
+    from app.services.models import ModelFacts
+    from app.services.review_log import ReviewLog, ReviewState
+    from app.settings import Settings
+
+__all__ = ["case_index", "models", "review_log", "review_states", "worklist_table"]
+
+
+@st.cache_resource(show_spinner="Reading the results ...")
+def _index(
+    folder: str,  # noqa: ARG001 - the key of the cache
+    _settings: Settings,
+) -> CaseIndex:
+    index = CaseIndex(_settings.folder, reads_dates=_settings.shows_dates)
+    index.snapshot()
+    return index
+
+
+def case_index(settings: Settings) -> CaseIndex:
+    """The index of the folder, already filled."""
+    return _index(str(settings.folder), settings)
+
+
+@st.cache_resource(show_spinner=False)
+def review_log(url: str) -> ReviewLog:
+    """The open review log.
+
+    Raises:
+        ConfigError: If it cannot be opened.
+    """
+    return open_review_log(url)
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _states(
+    _log: ReviewLog,
+    url: str,  # noqa: ARG001 - the key of the cache
+    last_number: int,  # noqa: ARG001 - the same
+) -> dict[tuple[str, str], ReviewState]:
+    return _log.states()
+
+
+def review_states(settings: Settings) -> dict[tuple[str, str], ReviewState]:
+    """How far every case is; asks the database again only after a save."""
+    log = review_log(settings.reviews)
+    return _states(log, settings.reviews, log.last_number())
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _models(
+    folders: tuple[str, ...],  # noqa: ARG001 - the key of the cache
+    _settings: Settings,
+    _snapshot: Snapshot,
+) -> dict[str, ModelFacts]:
+    return read_models(bundle_folders(cache=_settings.model_cache, further=_snapshot.bundles))
+
+
+def models(settings: Settings, snapshot: Snapshot) -> Mapping[str, ModelFacts]:
+    """Every known model by checksum."""
+    return _models(tuple(str(folder) for folder in snapshot.bundles), settings, snapshot)
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _frame(
+    folder: str,  # noqa: ARG001 - the key of the cache
+    number: int,  # noqa: ARG001 - the same
+    _snapshot: Snapshot,
+    _modalities: dict[str, str],
+) -> pd.DataFrame:
+    return worklist_frame(_snapshot.rows.values(), modalities=_modalities)
+
+
+def worklist_table(settings: Settings, snapshot: Snapshot) -> pd.DataFrame:
+    """The whole worklist; built again only where a case changed."""
+    modalities = {one.name: one.modality for one in models(settings, snapshot).values()}
+    return _frame(str(settings.folder), snapshot.number, snapshot, modalities)

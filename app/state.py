@@ -1,0 +1,44 @@
+"""What one browser session remembers from page to page, behind names and types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["is_blind", "keep_order", "kept", "reader_name", "reading_order"]
+
+_ORDER = "reading_order"
+
+
+def kept(key: str, default: Any) -> Any:
+    """The value of a widget of another page; Streamlit forgets it unless it is set again."""
+    if key in st.session_state:
+        st.session_state[key] = st.session_state[key]
+    else:
+        st.session_state[key] = default
+    return st.session_state[key]
+
+
+def keep_order(keys: Sequence[str]) -> None:
+    """Next and previous on a case page follow the worklist as it was last seen."""
+    st.session_state[_ORDER] = list(keys)
+
+
+def reading_order() -> list[str]:
+    """The keys of the worklist as it was last seen; empty where no worklist was open."""
+    found: list[str] = st.session_state.get(_ORDER, [])
+    return found
+
+
+def is_blind() -> bool:
+    """Whether the model's answer is hidden until the reader has given theirs."""
+    return bool(kept("is_blind", default=False))
+
+
+def reader_name(default: str) -> str:
+    """The name that stands under a review where nobody logs in."""
+    return str(kept("reader_name", default)).strip() or default

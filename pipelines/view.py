@@ -1,0 +1,224 @@
+"""`medmtl view`: the viewer in a browser, over results or over images not yet analysed."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .console import COULD_NOT_START
+from .model_source import TrackingUriOption, bundle_cache
+
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+_FIRST_PORT = 8501
+_START_S = 60.0
+# `app` is a package of its own: it must be found under that name wherever it was installed.
+_RUN = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from streamlit.web.cli import main; main(prog_name='medmtl view')"
+)
+_AUTH_KEYS = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
+
+
+def view(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="[FOLDER]",
+            help="Results of `medmtl predict`, a folder of several, or DICOM not yet analysed.",
+        ),
+    ] = Path(),
+    port: Annotated[
+        int | None, typer.Option(help="Else 8501, or the next free one.", show_default=False)
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond this machine, --auth is needed.")
+    ] = "127.0.0.1",
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the images lie, if not where they were analysed; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Results of studies analysed from the viewer; else FOLDER-results.",
+            show_default=False,
+        ),
+    ] = None,
+    reviews: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Database of the reviews; else reviews.sqlite in FOLDER.",
+            show_default=False,
+        ),
+    ] = None,
+    auth: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="TOML file with the OpenID Connect login, table [auth].",
+            show_default=False,
+        ),
+    ] = None,
+    dates: Annotated[bool, typer.Option("--dates", help="Show study dates.")] = False,
+    tracking_uri: TrackingUriOption = None,
+) -> None:
+    """Open the viewer and print its address; it runs until Ctrl-C."""
+    from medmtl.tracking.mlflow_store import LOCAL_STORE
+
+    _check_folders(folder, images or [])
+    login = _login(auth)
+    if host not in _LOCAL and login is None:
+        message = (
+            f"--host {host}: the viewer would be open to everybody who reaches this machine. Give "
+            "an OpenID Connect login with --auth FILE (docs/viewer.md), or leave --host out."
+        )
+        raise _config_error(message)
+    root = folder.resolve()
+    settings = {
+        "folder": str(root),
+        "results": str((out or root.with_name(f"{root.name}-results")).resolve()),
+        "reviews": reviews or f"sqlite:///{(root / 'reviews.sqlite').as_posix()}",
+        "images": [str(place.resolve()) for place in images or ()],
+        "reviewer": getpass.getuser(),
+        "needs_login": login is not None,
+        "roles_claim": (login or {}).get("roles_claim", "roles"),
+        "shows_dates": dates,
+        "tracking_uri": tracking_uri,
+        "tracking_store": str(LOCAL_STORE.resolve()),
+        "model_cache": str(bundle_cache()),
+    }
+    chosen = _free_port(host, port)
+    _serve(_command(host, chosen, auth), settings, address=f"http://{_shown(host)}:{chosen}")
+
+
+def _config_error(message: str) -> Exception:
+    from medmtl.core.errors import ConfigError
+
+    return ConfigError(message)
+
+
+def _check_folders(folder: Path, images: list[Path]) -> None:
+    for place in (folder, *images):
+        if not place.is_dir():
+            message = (
+                f"Folder {place.name!r}: found none, expected results or images. Give an existing "
+                "folder."
+            )
+            raise _config_error(message)
+
+
+def _login(auth: Path | None) -> dict[str, Any] | None:
+    """The table [auth] of the file.
+
+    Raises:
+        ConfigError: Naming what is missing; values are secret and not shown.
+    """
+    if auth is None:
+        return None
+    try:
+        table = tomllib.loads(auth.read_text(encoding="utf-8"))["auth"]
+        missing = [key for key in _AUTH_KEYS if not table.get(key)]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        message = (
+            f"--auth {auth.name}: cannot be read ({type(error).__name__}), expected TOML with a "
+            f"table [auth] that holds {', '.join(_AUTH_KEYS)}."
+        )
+        raise _config_error(message) from error
+    if missing:
+        raise _config_error(f"--auth {auth.name}: table [auth] lacks {', '.join(missing)}.")
+    return dict(table)
+
+
+def _free_port(host: str, wanted: int | None) -> int:
+    """The wanted port or the first free one.
+
+    Raises:
+        ConfigError: If the wanted one is taken, or none is free.
+    """
+    ports = range(_FIRST_PORT, _FIRST_PORT + 50) if wanted is None else (wanted,)
+    for port in ports:
+        try:
+            with socket.create_server((host, port), family=_family(host)):
+                return port
+        except OSError:
+            continue
+    asked = f"port {wanted}" if wanted is not None else "a port from 8501 on"
+    raise _config_error(f"--port: {asked} cannot be opened on {host}. Give another one.")
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _shown(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not opened
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _command(host: str, port: int, auth: Path | None) -> list[str]:
+    from importlib.resources import files
+
+    package = Path(str(files("medmtl")))
+    installed = package / "_viewer"
+    root = installed if installed.is_dir() else package.parent
+    options = {
+        "server.address": host,
+        "server.port": str(port),
+        "server.headless": "true",
+        "browser.gatherUsageStats": "false",
+        "client.showErrorDetails": "none",
+    }
+    if auth is not None:
+        options["secrets.files"] = str(auth.resolve())
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    return [sys.executable, "-c", _RUN, str(root), "run", str(root / "app" / "server.py"), *flags]
+
+
+def _serve(command: list[str], settings: dict[str, Any], *, address: str) -> None:
+    # Passed on, not read: the settings hold the password of a review database, and a command line
+    # is seen by everybody on the machine.
+    environment = {**os.environ, "MEDMTL_VIEW": json.dumps(settings)}  # noqa: TID251
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as server:  # noqa: S603 - our own command
+        try:
+            if not _answers(server, address):
+                sys.stderr.write("medmtl: the viewer did not start; see the messages above.\n")
+                raise typer.Exit(COULD_NOT_START)
+            typer.echo(f"Viewer: {address}  (Ctrl-C ends it)")
+            server.wait()
+        except KeyboardInterrupt:
+            typer.echo("Viewer closed.")
+        finally:
+            server.terminate()
+
+
+def _answers(server: subprocess.Popen[bytes], address: str) -> bool:
+    """Whether the server is up within a minute."""
+    until_s = time.monotonic() + _START_S
+    while server.poll() is None and time.monotonic() < until_s:
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):  # noqa: S310 - http, by us
+                return True
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    return False

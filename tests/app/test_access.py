@@ -1,0 +1,42 @@
+"""Roles from the claims of a login."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.services.access import Reader, reader_of_claims
+
+
+@pytest.mark.parametrize(
+    ("claims", "roles_claim", "expected"),
+    [
+        ({"sub": "a", "roles": ["viewer"]}, "roles", Reader("a", "viewer")),
+        ({"sub": "a", "roles": "reviewer"}, "roles", Reader("a", "reviewer")),
+        ({"sub": "a", "roles": ["admin", "viewer", "x"]}, "roles", Reader("a", "admin")),
+        ({"sub": "a", "email": "a@b.c", "roles": ["viewer"]}, "roles", Reader("a@b.c", "viewer")),
+        ({"sub": "a", "realm": {"roles": ["admin"]}}, "realm.roles", Reader("a", "admin")),
+        ({"sub": "a", "roles": ["administrator", "Admin"]}, "roles", None),
+        ({"sub": "a", "roles": []}, "roles", None),
+        ({"sub": "a"}, "roles", None),
+        ({"sub": "a", "roles": "admin"}, "roles.more", None),
+        ({"roles": ["admin"]}, "roles", None),
+    ],
+)
+def test_a_role_comes_from_its_claim(
+    claims: dict[str, Any], roles_claim: str, expected: Reader | None
+) -> None:
+    assert reader_of_claims(claims, roles_claim=roles_claim) == expected
+
+
+def test_a_role_has_the_rights_of_those_before() -> None:
+    rights = {
+        role: [Reader("a", role).may(wanted) for wanted in ("viewer", "reviewer", "admin")]
+        for role in ("viewer", "reviewer", "admin")
+    }
+    assert rights == {
+        "viewer": [True, False, False],
+        "reviewer": [True, True, False],
+        "admin": [True, True, True],
+    }

@@ -1,0 +1,107 @@
+"""The index of finished cases: complete, incremental, and closed to names from outside."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from app.services.case_index import CaseIndex
+from app.services.result_folders import find_places
+from tests.app.results import case_record, finding, write_case, write_results
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _cache(folder: Path) -> Path:
+    return folder / ".medmtl" / "viewer.json"
+
+
+def test_one_result_folder_and_a_folder_of_them_show_the_same_case(tmp_path: Path) -> None:
+    one = write_results(tmp_path / "results" / "one", case_record("a", finding("nodule", 0.9)))
+    write_results(tmp_path / "results" / "two", case_record("a", finding("nodule", 0.1)))
+    assert list(CaseIndex(one).snapshot().rows) == ["a"]
+    snapshot = CaseIndex(tmp_path).snapshot()
+    assert list(snapshot.rows) == ["results/one/a", "results/two/a"]
+    assert snapshot.folder("results/two/a") == tmp_path / "results" / "two" / "a"
+
+
+@pytest.mark.parametrize("key", ["../a", "a/../../a", "/etc", "", "b"])
+def test_a_name_that_is_no_case_is_no_place(tmp_path: Path, key: str) -> None:
+    write_results(tmp_path, case_record("a"))
+    with pytest.raises(KeyError):
+        CaseIndex(tmp_path).snapshot().folder(key)
+
+
+def test_a_look_again_reads_only_what_changed(tmp_path: Path) -> None:
+    write_results(tmp_path, case_record("a", finding("nodule", 0.9)), case_record("b"))
+    index = CaseIndex(tmp_path)
+    before = index.snapshot()
+    assert index.snapshot(fresh=True) is before
+    write_case(tmp_path, case_record("a", finding("nodule", 0.25)))
+    write_case(tmp_path, case_record("c"))
+    after = index.snapshot(fresh=True)
+    assert after.number == before.number + 1
+    assert list(after.rows) == ["a", "b", "c"]
+    assert after.rows["a"].findings[0].probability == 0.25
+    assert after.rows["b"] is before.rows["b"]
+
+
+def test_a_removed_case_goes(tmp_path: Path) -> None:
+    write_results(tmp_path, case_record("a"), case_record("b"))
+    index = CaseIndex(tmp_path)
+    index.snapshot()
+    (tmp_path / "b" / "case.json").unlink()
+    assert list(index.snapshot(fresh=True).rows) == ["a"]
+
+
+def test_a_second_start_reads_the_kept_lines(tmp_path: Path) -> None:
+    record = case_record(
+        "a", finding("nodule", 0.9, uncertainty={"std": 0.1}, abstains=True), flags={"x": "warning"}
+    )
+    write_results(tmp_path, record)
+    first = CaseIndex(tmp_path).snapshot().rows
+    assert CaseIndex(tmp_path).snapshot().rows == first
+    kept = json.loads(_cache(tmp_path).read_bytes())
+    kept["cases"]["a"][1][1] = "another model"
+    _cache(tmp_path).write_text(json.dumps(kept), encoding="utf-8")
+    assert CaseIndex(tmp_path).snapshot().rows["a"].model == "another model"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 1, "has_dates": false}'])
+def test_a_damaged_cache_is_read_past(tmp_path: Path, content: str) -> None:
+    write_results(tmp_path, case_record("a"))
+    first = CaseIndex(tmp_path).snapshot().rows
+    _cache(tmp_path).write_text(content, encoding="utf-8")
+    assert CaseIndex(tmp_path).snapshot().rows == first
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "done"}', '{"status": "failed"}'])
+def test_a_damaged_case_is_named_and_left_out(tmp_path: Path, content: str) -> None:
+    write_results(tmp_path, case_record("a"), case_record("b"))
+    (tmp_path / "b" / "case.json").write_text(content, encoding="utf-8")
+    snapshot = CaseIndex(tmp_path).snapshot()
+    assert list(snapshot.rows) == ["a"]
+    assert snapshot.damaged == ("b",)
+
+
+def test_a_folder_that_cannot_be_written_is_still_read(tmp_path: Path) -> None:
+    write_results(tmp_path, case_record("a"))
+    (tmp_path / ".medmtl").write_text("a file in the place of the folder", encoding="utf-8")
+    assert list(CaseIndex(tmp_path).snapshot().rows) == ["a"]
+
+
+def test_evaluations_manifests_and_links_are_no_result_folders(tmp_path: Path) -> None:
+    write_results(tmp_path / "results", case_record("a"))
+    for name, mark in (("evaluation", "metrics.json"), ("manifest", "manifest.toml")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cases.csv").touch()
+        (tmp_path / name / mark).touch()
+    (tmp_path / "link").symlink_to(tmp_path / "results")
+    assert list(find_places(tmp_path).results) == ["results"]
+
+
+def test_an_empty_folder_has_no_case(tmp_path: Path) -> None:
+    assert CaseIndex(tmp_path).snapshot().rows == {}

@@ -1,0 +1,73 @@
+"""The pages as Streamlit runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.settings import Settings
+from tests.app.results import case_record, finding, write_results
+
+MAIN = Path(__file__).parents[2] / "app" / "main.py"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Of a viewer over `tmp_path / "results"`, as `medmtl view` would hand them over."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    url = f"sqlite:///{(folder / 'reviews.sqlite').as_posix()}"
+    made = Settings(folder=folder, results=tmp_path / "out", reviews=url)
+    monkeypatch.setenv("MEDMTL_VIEW", made.as_json())
+    return made
+
+
+def _open() -> AppTest:
+    app = AppTest.from_file(str(MAIN), default_timeout=30).run()
+    assert not app.exception
+    return app
+
+
+def test_settings_survive_the_way_to_the_server(settings: Settings) -> None:
+    assert Settings.from_json(settings.as_json()) == settings
+
+
+def test_the_worklist_lists_every_case_most_urgent_first(settings: Settings) -> None:
+    write_results(
+        settings.folder,
+        case_record("low", finding("nodule", 0.1)),
+        case_record("high", finding("nodule", 0.9)),
+    )
+    assert _open().dataframe[0].value["case"].tolist() == ["high", "low"]
+
+
+def test_a_search_narrows_the_worklist(settings: Settings) -> None:
+    write_results(settings.folder, case_record("a"), case_record("b"))
+    app = _open()
+    app.text_input[0].set_value("b").run()
+    assert app.dataframe[0].value["case"].tolist() == ["b"]
+
+
+def test_a_search_without_result_says_what_to_do(settings: Settings) -> None:
+    write_results(settings.folder, case_record("a"))
+    app = _open()
+    app.text_input[0].set_value("zebra").run()
+    assert not app.dataframe
+    assert "Clear the search" in app.info[0].value
+
+
+def test_an_empty_folder_says_what_to_do(settings: Settings) -> None:
+    app = _open()
+    assert app.subheader[0].value == "No finished case here"
+    assert "medmtl view RESULTS" in app.markdown[0].value
+
+
+def test_a_review_database_that_cannot_be_opened_is_a_sentence_and_no_trace(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_results(settings.folder, case_record("a"))
+    text = settings.as_json().replace("reviews.sqlite", "missing/reviews.sqlite")
+    monkeypatch.setenv("MEDMTL_VIEW", text)
+    assert "--reviews" in _open().error[0].value
