@@ -19,7 +19,9 @@ class Settings:
         images: Further folders in which the images of the cases may lie.
         reviews: Address of the review database (SQLAlchemy URL).
         reviewer: Name that stands under a review where nobody logs in.
-        needs_login: Whether a page opens only after a login.
+        host: Address that is listened on.
+        port: Its port.
+        auth: TOML file with the OpenID Connect login; None where nobody logs in.
         roles_claim: Claim of the login that holds the roles.
         shows_dates: Whether study dates are read and shown.
         tracking_uri: Address of the MLflow store; None for the local one.
@@ -33,7 +35,9 @@ class Settings:
     reviews: str
     images: tuple[Path, ...] = ()
     reviewer: str = "reader"
-    needs_login: bool = False
+    host: str = "127.0.0.1"
+    port: int = 8501
+    auth: Path | None = None
     roles_claim: str = "roles"
     shows_dates: bool = False
     tracking_uri: str | None = None
@@ -45,6 +49,11 @@ class Settings:
         """One line of JSON."""
         return json.dumps(asdict(self), default=str)
 
+    @property
+    def needs_login(self) -> bool:
+        """Whether a page opens only after a login."""
+        return self.auth is not None
+
     @classmethod
     def from_json(cls, text: str) -> Settings:
         """The settings of such a line.
@@ -54,10 +63,12 @@ class Settings:
             TypeError: If a field is missing or not known.
         """
         record = json.loads(text)
-        paths = {
+        paths: dict[str, Path] = {
             name: Path(record[name])
             for name in ("folder", "results", "tracking_store", "model_cache")
             if name in record
         }
+        auth = record.get("auth")
+        paths |= {"auth": Path(auth)} if auth else {}
         images = tuple(Path(place) for place in record.get("images", ()))
         return cls(**{**record, **paths, "images": images})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,10 +25,7 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 _FIRST_PORT = 8501
 _START_S = 60.0
 # `app` is a package of its own: it must be found under that name wherever it was installed.
-_RUN = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from streamlit.web.cli import main; main(prog_name='medmtl view')"
-)
+_RUN = "import sys; sys.path.insert(0, sys.argv.pop()); import app.main"
 _AUTH_KEYS = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
 
 
@@ -93,22 +91,23 @@ def view(
             "an OpenID Connect login with --auth FILE (docs/viewer.md), or leave --host out."
         )
         raise _config_error(message)
-    root = folder.resolve()
+    root, chosen = folder.resolve(), _free_port(host, port)
     settings = {
         "folder": str(root),
         "results": str((out or root.with_name(f"{root.name}-results")).resolve()),
         "reviews": reviews or f"sqlite:///{(root / 'reviews.sqlite').as_posix()}",
         "images": [str(place.resolve()) for place in images or ()],
         "reviewer": getpass.getuser(),
-        "needs_login": login is not None,
+        "host": host,
+        "port": chosen,
+        "auth": None if auth is None else str(auth.resolve()),
         "roles_claim": (login or {}).get("roles_claim", "roles"),
         "shows_dates": dates,
         "tracking_uri": tracking_uri,
         "tracking_store": str(LOCAL_STORE.resolve()),
         "model_cache": str(bundle_cache()),
     }
-    chosen = _free_port(host, port)
-    _serve(_command(host, chosen, auth), settings, address=f"http://{_shown(host)}:{chosen}")
+    _serve(settings, address=f"http://{_shown(host)}:{chosen}")
 
 
 def _config_error(message: str) -> Exception:
@@ -176,30 +175,21 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _command(host: str, port: int, auth: Path | None) -> list[str]:
+def _command() -> list[str]:
     from importlib.resources import files
 
     package = Path(str(files("medmtl")))
     installed = package / "_viewer"
     root = installed if installed.is_dir() else package.parent
-    options = {
-        "server.address": host,
-        "server.port": str(port),
-        "server.headless": "true",
-        "browser.gatherUsageStats": "false",
-        "client.showErrorDetails": "none",
-    }
-    if auth is not None:
-        options["secrets.files"] = str(auth.resolve())
-    flags = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-c", _RUN, str(root), "run", str(root / "app" / "server.py"), *flags]
+    return [sys.executable, "-c", _RUN, str(root)]
 
 
-def _serve(command: list[str], settings: dict[str, Any], *, address: str) -> None:
+def _serve(settings: dict[str, Any], *, address: str) -> None:
     # Passed on, not read: the settings hold the password of a review database, and a command line
     # is seen by everybody on the machine.
     environment = {**os.environ, "MEDMTL_VIEW": json.dumps(settings)}  # noqa: TID251
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as server:  # noqa: S603 - our own command
+    with subprocess.Popen(_command(), env=environment, stdout=subprocess.DEVNULL) as server:  # noqa: S603 - our own command
+        signal.signal(signal.SIGTERM, _ended)  # or the server would outlive us
         try:
             if not _answers(server, address):
                 sys.stderr.write("medmtl: the viewer did not start; see the messages above.\n")
@@ -210,6 +200,10 @@ def _serve(command: list[str], settings: dict[str, Any], *, address: str) -> Non
             typer.echo("Viewer closed.")
         finally:
             server.terminate()
+
+
+def _ended(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _answers(server: subprocess.Popen[bytes], address: str) -> bool:

@@ -39,7 +39,9 @@ def _refused(*arguments: str) -> str:
 
 
 @contextmanager
-def _running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def _running(
+    *arguments: str, ended_by: signal.Signals = signal.SIGINT
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command and the address that it printed."""
     with subprocess.Popen([*MEDMTL, *arguments], stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
@@ -48,14 +50,17 @@ def _running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             assert found is not None
             yield program, found[1]
         finally:
-            program.send_signal(signal.SIGINT)
+            program.send_signal(ended_by)
             program.wait(timeout=30)
 
 
 @pytest.mark.slow
 def test_the_address_answers_and_a_second_viewer_takes_another_port(tmp_path: Path) -> None:
     write_results(tmp_path, case_record("a", finding("nodule", 0.9)))
-    with _running(str(tmp_path)) as (program, address), _running(str(tmp_path)) as (_, other):
+    with (
+        _running(str(tmp_path), ended_by=signal.SIGTERM) as (program, address),
+        _running(str(tmp_path)) as (_, other),
+    ):
         assert address.startswith("http://127.0.0.1:")
         assert other != address
         with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310 - our own server

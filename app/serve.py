@@ -1,0 +1,44 @@
+"""The server process: Streamlit under the settings that protect the reader."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+__all__ = ["serve"]
+
+_MAIN = Path(__file__).with_name("main.py")
+
+
+def serve(settings: Settings) -> None:
+    """Serve until the process is told to end."""
+    st.App(_MAIN.resolve(), secrets=_secrets(settings.auth)).run(config=_config(settings))
+
+
+def _config(settings: Settings) -> dict[str, Any]:
+    """What must hold whatever configuration a user has elsewhere."""
+    return {
+        "server.address": settings.host,
+        "server.port": settings.port,
+        "server.headless": True,
+        "server.fileWatcherType": "none",
+        "server.maxUploadSize": settings.max_upload_mb,
+        "logger.level": "warning",
+        "browser.gatherUsageStats": False,
+        "client.showErrorDetails": "none",
+        "client.toolbarMode": "viewer",
+    }
+
+
+def _secrets(auth: Path | None) -> dict[str, Any] | None:
+    """The login, for Streamlit alone: it is on no command line and in no environment."""
+    if auth is None:
+        return None
+    login = tomllib.loads(auth.read_text(encoding="utf-8"))["auth"]
+    return {"auth": {key: value for key, value in login.items() if key != "roles_claim"}}
