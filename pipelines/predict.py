@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("medmtl.predict")
 
-_DICOM_FORMATS = ("seg", "sr", "pm")
+_DICOM_FORMATS = ("seg", "sr", "pm", "rtstruct")
 
 
 def predict(
@@ -67,8 +67,9 @@ def predict(
         str,
         typer.Option(
             metavar="LIST",
-            help="Of nifti,json,png,seg,sr,pm, or all. case.json always comes. seg, sr and pm "
-            "(DICOM segmentation, report, activation maps) need DICOM input; sr brings seg along.",
+            help="Of nifti,json,png,seg,sr,pm (all) and rtstruct. case.json always comes. seg, sr, "
+            "pm and rtstruct (DICOM segmentation, report, activation maps, contours) need DICOM "
+            "input; sr brings seg along.",
         ),
     ] = "nifti,json,png",
     seg_type: Annotated[
@@ -146,11 +147,11 @@ def predict(
 def formats_of(text: str, *, seg_type: str) -> tuple[str, ...]:
     """The formats to write, in their own order; a report cites a segmentation and brings it."""
     from medmtl.core.errors import ConfigError
-    from medmtl.inference.write_case import FORMATS
+    from medmtl.inference.write_case import ALL_FORMATS, FORMATS
 
     names = {name.strip() for name in text.split(",") if name.strip()}
-    if names == {"all"}:
-        names = set(FORMATS)
+    if "all" in names:
+        names = names - {"all"} | set(ALL_FORMATS)
     for name in sorted(names):
         if name not in FORMATS:
             message = f"--formats: found {name!r}, expected a list of {','.join(FORMATS)}, or all."

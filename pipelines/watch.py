@@ -106,7 +106,7 @@ def watch(
 def _with_results(formats: str) -> str:
     """What is sent back is DICOM: where none was asked for, masks and report."""
     names = {name.strip() for name in formats.split(",")}
-    return formats if names & {"seg", "sr", "pm", "all"} else f"{formats},seg,sr"
+    return formats if names & {"seg", "sr", "pm", "rtstruct", "all"} else f"{formats},seg,sr"
 
 
 def _look_again(look: Callable[[], int], *, interval_s: float, once: bool) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from medmtl.core.errors import InputRefusedError
 from medmtl.core.flags import Flag
 from medmtl.dicom.limits import ReadLimits
+from medmtl.dicom.read_rtstruct import is_structure_set
 from medmtl.nifti.names import is_nifti_name
 from medmtl.transforms.orient import plan_onto
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
     from medmtl.core.geometry import Geometry
     from medmtl.core.labels import LabelSchema
+    from medmtl.data.result_case import ResultCase
+    from medmtl.dicom.segmentation import Segmentation
 
-__all__ = ["Correction", "read_correction"]
+__all__ = ["Correction", "read_correction", "read_result_correction"]
 
 _DEFAULT = ReadLimits()
 
@@ -50,6 +53,7 @@ def read_correction(
     geometry: Geometry,
     schema: LabelSchema,
     frame_of_reference_uid: str = "",
+    series_uid: str = "",
     base: NDArray[Any] | None = None,
     limits: ReadLimits = _DEFAULT,
 ) -> Correction:
@@ -61,6 +65,8 @@ def read_correction(
         geometry: Grid of the volume.
         schema: What the labels mean. SEG and RTSTRUCT name their segments by code, else by name.
         frame_of_reference_uid: Of the volume; "" where it is not known, which is not checked then.
+        series_uid: Of the volume; contours of a structure set that cites it stand for the slices
+            that they lie on, and no others.
         base: The label map that was corrected. Segments that the file does not describe stay as
             they are there; without it they are empty.
         limits: What reading may cost.
@@ -71,7 +77,29 @@ def read_correction(
     """
     if is_nifti_name(path.name):
         return _from_nifti(path, geometry, schema, limits)
-    return _from_dicom(path, geometry, schema, frame_of_reference_uid, base, limits)
+    kind, read = _read_dicom(path, geometry, frame_of_reference_uid, series_uid, limits)
+    return _from_dicom(path, kind, read, schema, base)
+
+
+def read_result_correction(
+    path: Path, *, case: ResultCase, volume_id: str, limits: ReadLimits = _DEFAULT
+) -> Correction:
+    """Read a corrected mask of one volume of a result; segments it leaves out stay the model's.
+
+    Raises:
+        MedmtlError: If the case has no such volume, or no NIfTI mask of it.
+        InputRefusedError: As `read_correction`.
+    """
+    volume = case.volume(volume_id)
+    return read_correction(
+        path,
+        geometry=volume.geometry,
+        schema=case.schema,
+        frame_of_reference_uid=volume.frame_of_reference_uid,
+        series_uid=volume.series_uid,
+        base=volume.label_map,
+        limits=limits,
+    )
 
 
 def _from_nifti(
@@ -93,24 +121,41 @@ def _from_nifti(
     return Correction(np.ascontiguousarray(values, dtype=dtype), "nifti", schema.segment_names)
 
 
-def _from_dicom(
+def _read_dicom(
     path: Path,
     geometry: Geometry,
-    schema: LabelSchema,
     frame_of_reference_uid: str,
-    base: NDArray[Any] | None,
+    series_uid: str,
     limits: ReadLimits,
-) -> Correction:
+) -> tuple[str, Segmentation]:
+    from medmtl.dicom.read_rtstruct import read_rtstruct
     from medmtl.dicom.read_seg import read_seg
+
+    if is_structure_set(path, limits=limits):
+        return "rtstruct", read_rtstruct(
+            path, geometry, frame_of_reference_uid=frame_of_reference_uid,
+            series_uid=series_uid, limits=limits,
+        )  # fmt: skip
+    return "seg", read_seg(
+        path, geometry, frame_of_reference_uid=frame_of_reference_uid, limits=limits
+    )
+
+
+def _from_dicom(
+    path: Path,
+    kind: str,
+    read: Segmentation,
+    schema: LabelSchema,
+    base: NDArray[Any] | None,
+) -> Correction:
     from medmtl.dicom.segment_names import labels_of
 
-    read = read_seg(path, geometry, frame_of_reference_uid=frame_of_reference_uid, limits=limits)
     labels = labels_of(read.segments, schema, source=path.name)
     outside = any(flag.code == "segmentation-outside" for flag in read.flags)
     if outside and not any(segment.voxels for segment in read.segments):
         raise _refusal(path, "elsewhere", "a segmentation outside of the image", "one inside")
     described = set(labels.values())
-    whole = np.zeros(geometry.shape, dtype=_dtype(schema))
+    whole = np.zeros(read.geometry.shape, dtype=_dtype(schema))
     if base is not None:
         kept = ~np.isin(base, sorted(described))
         whole[kept] = base[kept]
@@ -118,7 +163,7 @@ def _from_dicom(
     whole[drawn > 0] = drawn[drawn > 0]
     names = tuple(spec.name for spec in schema.segments if spec.label in described)
     flags = (*read.flags, *_missing(schema, described, is_kept=base is not None))
-    return Correction(whole, "seg", names, flags)
+    return Correction(whole, kind, names, flags)
 
 
 def _missing(schema: LabelSchema, described: set[int], *, is_kept: bool) -> list[Flag]:

@@ -31,12 +31,14 @@ class ResultVolume:
         geometry: Grid of the source volume.
         label_map: What the model made, shape (i, j, k).
         frame_of_reference_uid: Of the source, "" where unknown (NIfTI).
+        series_uid: Of the source, "" for NIfTI.
     """
 
     id: str
     geometry: Geometry
     label_map: NDArray[Any]
     frame_of_reference_uid: str
+    series_uid: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,9 @@ class ResultCase:
         (place,) = (one for one in self.record["source"]["volumes"] if one["id"] == volume_id)
         frame = str(place.get("frame_of_reference_uid", ""))
         array = mask.array.astype(np.uint16, copy=False) if mask.array.max() > 255 else mask.array
-        return ResultVolume(volume_id, mask.geometry, array, frame)
+        return ResultVolume(
+            volume_id, mask.geometry, array, frame, str(place.get("series_uid", ""))
+        )
 
 
 def read_result_case(folder: Path) -> ResultCase:

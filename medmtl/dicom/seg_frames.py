@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset, FileDataset
 
-__all__ = ["read_segmentation"]
+__all__ = ["code_of", "read_segmentation"]
 
 _CLASSES = {
     "1.2.840.10008.5.1.4.1.1.66.4": ("BINARY", "FRACTIONAL"),
@@ -125,14 +125,14 @@ def _segment(item: Dataset) -> dict[str, Any]:
     return {
         "number": int(item.SegmentNumber),
         "label": str(item.get("SegmentLabel", ""))[:64],
-        "category": _code(item, "SegmentedPropertyCategoryCodeSequence"),
-        "type": _code(item, "SegmentedPropertyTypeCodeSequence"),
+        "category": code_of(item, "SegmentedPropertyCategoryCodeSequence"),
+        "type": code_of(item, "SegmentedPropertyTypeCodeSequence"),
         "tracking_uid": str(item.get("TrackingUID", "")),
         "algorithm_type": str(item.get("SegmentAlgorithmType", "")),
     }
 
 
-def _code(item: Dataset, keyword: str) -> list[str]:
+def code_of(item: Dataset, keyword: str) -> list[str]:
     """Value, meaning and scheme; empty where there is none."""
     sequence = item.get(keyword)
     if not sequence:

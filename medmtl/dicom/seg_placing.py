@@ -19,6 +19,12 @@ __all__ = ["Frames", "Placed", "place"]
 _ON_GRID_VOXEL = 0.1
 """A frame whose pixel centres all lie this close to voxel centres is copied."""
 
+_SLACK_MM = 1e-3
+"""Rounding of written positions."""
+
+_THICKEST = 1.5
+"""Frames further apart than this many voxels stand for the slices between them, too."""
+
 
 @dataclass(frozen=True, eq=False)
 class Frames:
@@ -58,7 +64,7 @@ class Frames:
         """From the worker's description and bytes."""
         bits = int(answer["bits"])
         items = answer["frames"]
-        slice_mm = float(answer["slice_mm"]) or _smallest_gap(items)
+        slice_mm = _slice_mm(float(answer["slice_mm"]), items)
         dtype = "<u2" if bits == 16 else "u1"
         return cls(
             kind=str(answer["kind"]),
@@ -113,11 +119,15 @@ def _affine(item: Mapping[str, Any], slice_mm: float) -> NDArray[np.float64]:
     return affine
 
 
-def _smallest_gap(items: list[Mapping[str, Any]]) -> float:
-    """Distance between neighbouring planes; 1 mm where there is one plane only."""
+def _slice_mm(stated: float, items: list[Mapping[str, Any]]) -> float:
+    """Distance between planes: as stated, or as they lie where that is less (empty ones may miss).
+
+    1 mm where one plane says nothing.
+    """
     normal = np.cross(items[0]["orientation"][:3], items[0]["orientation"][3:])
     heights = np.unique(np.round([np.dot(item["position"], normal) for item in items], 3))
-    return float(np.diff(heights).min()) if len(heights) > 1 else 1.0
+    gaps = [*np.diff(heights).tolist(), *([stated] if stated else [])]
+    return min(gaps, default=1.0)
 
 
 def place(frames: Frames, number: int, geometry: Geometry) -> Placed:
@@ -128,7 +138,7 @@ def place(frames: Frames, number: int, geometry: Geometry) -> Placed:
     for frame in frames.chosen(number):
         matrix = to_index @ frames.affines[frame]
         axes = _on_grid(matrix, frames.shape)
-        if axes is None:
+        if axes is None or abs(matrix[axes[2], 2]) > _THICKEST:
             others.append(int(frame))
             continue
         lost += _copy(frames.mask(int(frame), number), matrix, axes, mask)
@@ -197,7 +207,7 @@ def _sample(
     order = np.argsort(affines[:, :3, 3] @ normal, kind="stable")
     affines = affines[order]
     heights = affines[:, :3, 3] @ normal
-    half_mm = 0.5 * float(np.linalg.norm(step)) + 1e-3
+    half_mm = 0.5 * float(np.linalg.norm(step))
     planes = np.stack([frames.mask(chosen[n], number) for n in order])
     inverse = np.linalg.inv(affines)
     i, j = np.meshgrid(*(np.arange(size) for size in geometry.shape[:2]), indexing="ij")
@@ -207,7 +217,8 @@ def _sample(
         points = geometry.affine_lps @ base
         height = normal @ points[:3]
         nearest = _nearest(heights, height)
-        near = np.flatnonzero(np.abs(heights[nearest] - height) <= half_mm)
+        above = height - heights[nearest]  # half open: no slice belongs to two frames
+        near = np.flatnonzero((above > _SLACK_MM - half_mm) & (above <= half_mm + _SLACK_MM))
         if not near.size:
             continue
         which = nearest[near]
@@ -223,5 +234,6 @@ def _nearest(sorted_values: NDArray[np.float64], wanted: NDArray[np.float64]) ->
     right = np.searchsorted(sorted_values, wanted).clip(1, max(1, len(sorted_values) - 1))
     right = np.minimum(right, len(sorted_values) - 1)
     left = np.maximum(right - 1, 0)
-    is_left = np.abs(sorted_values[left] - wanted) <= np.abs(sorted_values[right] - wanted)
+    nearer_mm = np.abs(sorted_values[right] - wanted) - np.abs(sorted_values[left] - wanted)
+    is_left = nearer_mm >= -2 * _SLACK_MM  # half way between is the lower one's
     return np.asarray(np.where(is_left, left, right))

@@ -19,6 +19,7 @@ from medmtl.dicom.full_header import NotDicomError, dicomdir_files, open_dataset
 from medmtl.dicom.patient import read_patient
 from medmtl.dicom.pixel_format import PixelError
 from medmtl.dicom.pixels import stored_values
+from medmtl.dicom.rtstruct_contours import read_structure_set
 from medmtl.dicom.seg_frames import read_segmentation
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def _answer(request: dict[str, Any], cache: _Cache) -> tuple[dict[str, Any], byt
         return {"files": dicomdir_files(path, limit=limit)}, b""
     if request["op"] == "seg":
         return read_segmentation(path, limit=limit)
+    if request["op"] == "rtstruct":
+        return read_structure_set(path, limit=limit)
     if request["op"] == "patient":
         return {"values": read_patient(path, limit=limit)}, b""
     return {"values": read_full(path, limit=limit)}, b""

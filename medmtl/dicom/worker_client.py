@@ -88,6 +88,15 @@ class Worker:
         request = {"op": "seg", "path": str(path)}
         return self._ask(request, largest=self.limits.max_pixel_bytes)
 
+    def structure_set(self, path: Path) -> tuple[dict[str, Any], bytes]:
+        """Description and points of a structure set, see `rtstruct_contours.read_structure_set`.
+
+        Raises:
+            WorkerError: If the file is no structure set or cannot be read within the limits.
+        """
+        request = {"op": "rtstruct", "path": str(path)}
+        return self._ask(request, largest=self.limits.max_pixel_bytes)
+
     def dicomdir(self, path: Path) -> list[list[str]]:
         """Path components of each file that a DICOMDIR lists."""
         answer, _ = self._ask({"op": "dicomdir", "path": str(path)})
@@ -129,7 +138,7 @@ class Worker:
         return answer, payload
 
     def _seconds(self, request: dict[str, Any]) -> float:
-        is_decode = request["op"] in {"decode", "seg"}
+        is_decode = request["op"] in {"decode", "seg", "rtstruct"}
         return self.limits.max_seconds if is_decode else self.limits.max_header_seconds
 
     def _exchange(

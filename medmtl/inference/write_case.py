@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from medmtl.core.prediction import Prediction, VolumePrediction
     from medmtl.core.study import Study
 
-__all__ = ["DEFAULT_FORMATS", "FORMATS", "write_case"]
+__all__ = ["ALL_FORMATS", "DEFAULT_FORMATS", "FORMATS", "write_case"]
 
 DEFAULT_FORMATS = ("nifti", "json", "png")
 """What is written unless asked otherwise; "json" always is: it proves that a case is whole."""
-FORMATS = (*DEFAULT_FORMATS, "seg", "sr", "pm")
+ALL_FORMATS = (*DEFAULT_FORMATS, "seg", "sr", "pm")
+"""What "all" means. RTSTRUCT says with less what SEG says, so it is written where it is named."""
+FORMATS = (*ALL_FORMATS, "rtstruct")
 """What can be written; "seg-labelmap" in place of "seg" writes a label map segmentation."""
 
 

@@ -1,4 +1,4 @@
-"""The DICOM results of one case: SEG, SR and parametric maps beside the other files of a volume."""
+"""The DICOM results of one case: SEG, SR, parametric maps and RTSTRUCT beside the other files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DicomResults", "dicom_results"]
 
-_DICOM = frozenset({"seg", "seg-labelmap", "sr", "pm"})
+_DICOM = frozenset({"seg", "seg-labelmap", "sr", "pm", "rtstruct"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,21 +50,25 @@ class DicomResults:
         self, folder: Path, part: VolumePrediction, prediction: Prediction, source: DicomSource
     ) -> None:
         # highdicom takes a second to import.
+        from medmtl.report.dicom_rtstruct import make_rtstruct
         from medmtl.report.dicom_seg import make_seg
         from medmtl.report.dicom_segments import segments_of
         from medmtl.report.dicom_sr import make_sr
 
-        if not self.formats & {"seg", "seg-labelmap", "sr"}:
+        if not self.formats - {"pm"}:
             return
         segments = segments_of(source, prediction)
         seg = None
-        if segments:
+        if segments and self.formats & {"seg", "seg-labelmap", "sr"}:
             kind: SegType = "labelmap" if "seg-labelmap" in self.formats else "binary"
             seg = make_seg(source, part.label_map, segments, seg_type=kind)
             seg.save(folder / "segmentation.seg.dcm")
         if "sr" in self.formats:
             report = make_sr(source, prediction, seg=seg, segments=segments)
             save_dicom(folder / "findings.sr.dcm", report)
+        if segments and "rtstruct" in self.formats:
+            structures = make_rtstruct(source, part.label_map, segments)
+            save_dicom(folder / "segmentation.rtstruct.dcm", structures)
 
 
 def _write_maps(folder: Path, prediction: Prediction, source: DicomSource) -> None:

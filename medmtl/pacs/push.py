@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PushOutcome", "push_files", "result_files"]
 
-_RESULTS = ("*.seg.dcm", "*.sr.dcm", "*.pm.dcm")
+_RESULTS = ("*.seg.dcm", "*.rtstruct.dcm", "*.sr.dcm", "*.pm.dcm")
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 

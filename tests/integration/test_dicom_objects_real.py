@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from medmtl.data.intake import open_input
+from medmtl.dicom.read_rtstruct import read_rtstruct
 from medmtl.dicom.read_seg import read_seg
 from medmtl.report.dicom_pm import make_pm
+from medmtl.report.dicom_rtstruct import make_rtstruct
 from medmtl.report.dicom_seg import make_seg
 from medmtl.report.dicom_segments import segments_of
 from medmtl.report.dicom_source import DicomSource, save_dicom
@@ -43,9 +45,14 @@ def test_objects_of_a_real_series_hold_every_voxel_and_no_error(
     save_dicom(tmp_path / "sr.dcm", make_sr(source, prediction, seg=seg, segments=segments))
     pm = make_pm(source, coarse(volume), finding="cardiomegaly", number=1)
     save_dicom(tmp_path / "pm.dcm", pm)
+    save_dicom(tmp_path / "rt.dcm", make_rtstruct(source, label_map, segments))
 
-    read = read_seg(tmp_path / "seg.dcm", volume.geometry)
-    np.testing.assert_array_equal(read.label_map(dict(enumerate(LABELS, 1))), label_map)
+    contours = read_rtstruct(
+        tmp_path / "rt.dcm", volume.geometry, series_uid=source.frames[0].series_uid
+    )
+    for read in (read_seg(tmp_path / "seg.dcm", volume.geometry), contours):
+        np.testing.assert_array_equal(read.label_map(dict(enumerate(LABELS, 1))), label_map)
+        assert read.flags == ()
     to_index = np.linalg.inv(volume.geometry.affine_lps)
     for number, points in points_by_hand(tmp_path / "seg.dcm").items():
         index = np.argwhere(label_map == list(LABELS)[number - 1])
@@ -59,7 +66,7 @@ def _errors(folder: Path) -> list[str]:
     if dciodvfy is None:
         pytest.skip("dciodvfy is not installed (Debian package dicom3tools)")
     said = []
-    for name in ("seg", "sr", "pm"):
+    for name in ("seg", "sr", "pm", "rt"):
         done = subprocess.run(
             [dciodvfy, "-new", str(folder / f"{name}.dcm")], capture_output=True, text=True,
             errors="replace", timeout=60, check=False,

@@ -12,6 +12,7 @@ import pydicom
 import pytest
 
 from medmtl.data.intake import open_input
+from medmtl.dicom.read_rtstruct import read_rtstruct
 from medmtl.dicom.read_seg import read_seg
 from medmtl.inference.batch import FORMATS, BatchOptions, run_batch
 from medmtl.inference.predictor import load_predictor
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from medmtl.core.prediction import Prediction
     from medmtl.core.study import Study
     from medmtl.core.volume import Volume
+    from medmtl.dicom.segmentation import Segmentation
 
 SEG, SR = "segmentation.seg.dcm", "findings.sr.dcm"
+RT = "segmentation.rtstruct.dcm"
 MAPS = ("cam_large_heart.pm.dcm", "cam_nodule.pm.dcm")
 
 
@@ -61,13 +64,13 @@ def _volume(results: Path, name: str) -> Path:
 def test_every_object_is_written_and_listed(results: Path) -> None:
     volume = _volume(results, "one")
     record = json.loads((volume.parent / "case.json").read_text(encoding="utf-8"))
-    for name in (SEG, SR, *MAPS):
+    for name in (SEG, SR, RT, *MAPS):
         assert record["files"][f"ct/{name}"] == (volume / name).stat().st_size
     assert record["status"] == "done"
 
 
 def test_two_runs_write_the_same_bytes(results: Path) -> None:
-    for name in (SEG, SR, *MAPS):
+    for name in (SEG, SR, RT, *MAPS):
         first, second = (_volume(results, run) / name for run in ("one", "two"))
         assert first.read_bytes() == second.read_bytes()
 
@@ -75,16 +78,24 @@ def test_two_runs_write_the_same_bytes(results: Path) -> None:
 def test_the_segmentation_is_the_nifti_mask(results: Path) -> None:
     volume = _volume(results, "one")
     _, source = read_source(results / "in")
-    read = read_seg(volume / SEG, source.geometry)
     mask = np.asarray(nib.load(volume / "segmentation.nii.gz").dataobj)
-    np.testing.assert_array_equal(read.label_map({1: 3, 2: 7}), mask)
+    for read in (read_seg(volume / SEG, source.geometry), _contours(volume / RT, source)):
+        np.testing.assert_array_equal(read.label_map({1: 3, 2: 7}), mask)
+        assert read.flags == ()
     assert mask.any()
+
+
+def _contours(path: Path, source: Volume) -> Segmentation:
+    return read_rtstruct(
+        path, source.geometry, frame_of_reference_uid=source.frame_of_reference_uid,
+        series_uid=source.series_uid,
+    )  # fmt: skip
 
 
 def test_all_share_the_study_and_name_the_patient(results: Path) -> None:
     volume = _volume(results, "one")
     image = pydicom.dcmread(next((results / "in").iterdir()), stop_before_pixels=True)
-    objects = [pydicom.dcmread(volume / name) for name in (SEG, SR, *MAPS)]
+    objects = [pydicom.dcmread(volume / name) for name in (SEG, SR, RT, *MAPS)]
     assert {one.StudyInstanceUID for one in objects} == {image.StudyInstanceUID}
     assert {str(one.PatientName) for one in objects} == {TEXT["PatientName"]}
     assert {one.FrameOfReferenceUID for one in (objects[0], *objects[2:])} == {

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medmtl.core.errors import MedmtlError
 from medmtl.core.labels import LabelSchema
-from medmtl.data.correction import read_correction
+from medmtl.data.correction import read_result_correction
 from medmtl.data.result_case import read_result_case
 from medmtl.inference.write_case import write_case
 from tests.dicom_results import SCHEMA, answer, blobs, read_source, write_source
@@ -24,7 +24,7 @@ def case(tmp_path: Path) -> Path:
     study, volume = read_source(tmp_path / "in")
     folder = tmp_path / "out" / study.case_id
     folder.parent.mkdir()
-    formats = ("nifti", "seg")
+    formats = ("nifti", "seg", "rtstruct")
     write_case(folder, study, answer(volume), formats=formats, resume={}, read_s=0.0)
     return folder
 
@@ -42,17 +42,18 @@ def test_schema_grid_and_frame_of_reference_are_in_the_result_folder(case: Path)
     np.testing.assert_array_equal(volume.label_map, blobs(source.geometry.shape))
 
 
-@pytest.mark.parametrize("name", ["segmentation.nii.gz", "segmentation.seg.dcm"])
+@pytest.mark.parametrize(
+    "name", ["segmentation.nii.gz", "segmentation.seg.dcm", "segmentation.rtstruct.dcm"]
+)
 def test_a_mask_of_a_result_comes_back_into_it(case: Path, name: str) -> None:
     read = read_result_case(case)
     volume = read.volume(read.volume_ids[0])
-    corrected = read_correction(
-        case / volume.id / name, geometry=volume.geometry, schema=read.schema,
-        frame_of_reference_uid=volume.frame_of_reference_uid, base=volume.label_map,
-    )  # fmt: skip
+    path = case / volume.id / name
+    corrected = read_result_correction(path, case=read, volume_id=volume.id)
     wanted: NDArray[np.uint8] = blobs(volume.geometry.shape)
     np.testing.assert_array_equal(corrected.label_map, wanted)
     assert corrected.flags == ()
+    assert corrected.kind in name.replace("nii", "nifti")
 
 
 def test_what_is_missing_is_said(case: Path) -> None:

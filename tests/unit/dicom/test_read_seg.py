@@ -124,6 +124,16 @@ def test_a_finer_grid_is_sampled_and_that_is_said(tmp_path: Path) -> None:
     assert [flag.code for flag in read.flags] == ["segmentation-resampled"]
 
 
+def test_thicker_frames_fill_the_slices_between_them(tmp_path: Path) -> None:
+    """A segmentation of the 2.5 mm series on a 1.25 mm series with the same pixels."""
+    _, grid, label_map, _ = _ours(tmp_path)
+    thinner = np.diag([1.0, 1.0, 0.5, 1.0])
+    read = read_seg(tmp_path / "seg.dcm", Geometry((20, 13, 12), grid.affine_lps @ thinner))
+    wanted = label_map.repeat(2, axis=2)
+    np.testing.assert_array_equal(read.label_map(dict(enumerate(LABELS, 1))), wanted)
+    assert [flag.code for flag in read.flags] == ["segmentation-resampled"]
+
+
 def test_an_image_that_holds_a_part_only_is_said(tmp_path: Path) -> None:
     _, grid, label_map, _ = _ours(tmp_path)
     box = (slice(0, 20), slice(0, 13), slice(2, 6))

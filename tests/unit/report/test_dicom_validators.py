@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from medmtl.report.dicom_pm import make_pm
+from medmtl.report.dicom_rtstruct import make_rtstruct
 from medmtl.report.dicom_seg import make_seg
 from medmtl.report.dicom_segments import segments_of
 from medmtl.report.dicom_source import DicomSource, save_dicom
 from medmtl.report.dicom_sr import make_sr
 from tests.dicom_results import MODEL, answer, coarse, read_source, write_source
 
-OBJECTS = ("seg", "sr", "pm")
+OBJECTS = ("seg", "sr", "pm", "rt")
 
 
 def _tool(name: str, package: str) -> str:
@@ -36,6 +37,8 @@ def _write(folder: Path, kind: str) -> None:
     save_dicom(folder / "sr.dcm", make_sr(source, prediction, seg=seg, segments=segments))
     pm = make_pm(source, coarse(volume), finding="cardiomegaly", number=1)
     save_dicom(folder / "pm.dcm", pm)
+    label_map = prediction.volumes[0].label_map
+    save_dicom(folder / "rt.dcm", make_rtstruct(source, label_map, segments))
 
 
 def _said(*command: object) -> list[str]:

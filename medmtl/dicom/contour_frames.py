@@ -1,0 +1,181 @@
+"""Closed contours as frames of pixels, which then go onto a grid like those of a segmentation.
+
+Where a contour's plane is parallel to slices of the grid, the pixels are that grid's voxels, so no
+second rounding happens; elsewhere they are finer than its voxels by half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medmtl.dicom.seg_placing import Frames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from medmtl.core.geometry import Geometry
+
+__all__ = ["FlatContour", "contour_frames", "fill", "plane_gap_mm"]
+
+_PARALLEL = 1e-3
+"""Sine of the largest angle between planes that count as parallel."""
+_SAME_PLANE_MM = 0.01
+_FLAT_MM = 0.5
+"""How far a point may lie from its contour's plane."""
+_NOTHING_MM2 = 1e-9
+
+
+def fill(rings: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels whose centres lie inside of an odd number of rings, shape (rows, columns).
+
+    Args:
+        rings: Closed polygons, shape (N, 2) each, as (column, row) of pixel centres.
+        shape: Rows and columns.
+    """
+    rows, columns = shape
+    flips = np.zeros((rows, columns + 1), dtype=np.uint8)
+    for ring in rings:
+        start, stop = ring, np.roll(ring, -1, axis=0)
+        low, high = np.minimum(start[:, 1], stop[:, 1]), np.maximum(start[:, 1], stop[:, 1])
+        # Half open, so that a vertex on a row belongs to one of its two edges.
+        first = np.clip(np.ceil(low), 0, rows).astype(np.intp)
+        last = np.clip(np.ceil(high), 0, rows).astype(np.intp)
+        counts = last - first
+        edge = np.repeat(np.arange(len(ring)), counts)
+        row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        row += first[edge]
+        (x0, y0), (x1, y1) = start[edge].T, stop[edge].T
+        crossing = x0 + (row - y0) * (x1 - x0) / (y1 - y0)
+        column = np.clip(np.ceil(crossing), 0, columns).astype(np.intp)
+        np.add.at(flips, (row, column), 1)
+    return np.asarray(np.cumsum(flips[:, :-1], axis=1, dtype=np.uint8) % 2, dtype=bool)
+
+
+@dataclass(frozen=True, eq=False)
+class FlatContour:
+    """A closed polygon in a plane.
+
+    Attributes:
+        points_lps: Shape (N, 3), in mm.
+        normal: Unit normal of its plane.
+        centre_lps: A point in that plane.
+    """
+
+    points_lps: NDArray[np.float64]
+    normal: NDArray[np.float64]
+    centre_lps: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, points_lps: NDArray[np.float64]) -> FlatContour:
+        """Find the plane by Newell's method: right for polygons that are not convex, too.
+
+        Raises:
+            ValueError: If the polygon is not flat, or encloses nothing.
+        """
+        centre = points_lps.mean(axis=0)
+        centred = points_lps - centre
+        area = np.cross(centred, np.roll(centred, -1, axis=0)).sum(axis=0)
+        size = float(np.linalg.norm(area))
+        if size < _NOTHING_MM2:
+            message = "a contour without area"
+            raise ValueError(message)
+        off_mm = float(np.abs(centred @ area).max()) / size
+        if off_mm > _FLAT_MM:
+            message = f"a contour that leaves its plane by {off_mm:.2f} mm"
+            raise ValueError(message)
+        return cls(points_lps, area / size, centre)
+
+
+def plane_gap_mm(contours: Sequence[FlatContour], normal: NDArray[np.float64]) -> float | None:
+    """Smallest distance between the planes that are parallel to this normal; None for one plane."""
+    if not contours:
+        return None
+    normals = np.array([contour.normal for contour in contours])
+    centres = np.array([contour.centre_lps for contour in contours])
+    is_parallel = np.linalg.norm(np.cross(normals, normal), axis=1) <= _PARALLEL
+    gaps = np.diff(_levels(centres[is_parallel] @ normal))
+    return float(gaps.min()) if gaps.size else None
+
+
+def contour_frames(
+    contours: Sequence[FlatContour],
+    geometry: Geometry,
+    *,
+    gap_mm: Callable[[NDArray[np.float64]], float],
+) -> list[Frames]:
+    """The planes of one region, one item per direction in which contours were drawn.
+
+    Args:
+        contours: Those in one plane exclude each other where they overlap: an inner one is a hole.
+        geometry: The grid that the pixels are meant for.
+        gap_mm: How thick a plane of a given normal is.
+    """
+    directions: list[list[FlatContour]] = []
+    for contour in contours:
+        for members in directions:
+            if np.linalg.norm(np.cross(members[0].normal, contour.normal)) <= _PARALLEL:
+                members.append(contour)
+                break
+        else:
+            directions.append([contour])
+    return [_frames(members, geometry, gap_mm(members[0].normal)) for members in directions]
+
+
+def _frames(contours: list[FlatContour], geometry: Geometry, gap_mm: float) -> Frames:
+    normal = contours[0].normal
+    basis = np.stack([*_lattice(normal, geometry), normal * gap_mm], axis=1)
+    origin = geometry.origin_lps
+    index = [np.linalg.solve(basis, (one.points_lps - origin).T).T[:, :2] for one in contours]
+    flat = np.concatenate(index)
+    corner = np.floor(flat.min(axis=0)).astype(int)
+    columns, rows = (np.ceil(flat.max(axis=0)).astype(int) - corner + 1).tolist()
+    heights = np.array([float((one.centre_lps - origin) @ normal) for one in contours])
+    levels = _levels(heights)
+    pixels, affines = [], []
+    for level in levels:
+        here = np.flatnonzero((heights >= level) & (heights <= level + _SAME_PLANE_MM))
+        pixels.append(fill([index[n] - corner for n in here], (rows, columns)))
+        affine = np.eye(4)
+        affine[:3, :3] = basis
+        start = np.linalg.solve(basis, normal * level)[:2]  # a lattice need not be square to it
+        affine[:3, 3] = origin + basis[:, :2] @ (corner - start) + normal * level
+        affines.append(affine)
+    return Frames(
+        kind="BINARY",
+        shape=(rows, columns),
+        numbers=np.ones(len(levels), dtype=np.int64),
+        affines=np.array(affines),
+        bits=8,
+        maximum=1,
+        pixels=np.concatenate(pixels).astype(np.uint8).ravel(),
+    )
+
+
+def _levels(heights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The planes: heights that differ by more than rounding."""
+    levels: list[float] = []
+    for height in np.sort(heights).tolist():
+        if not levels or height - levels[-1] > _SAME_PLANE_MM:
+            levels.append(height)
+    return np.array(levels)
+
+
+def _lattice(
+    normal: NDArray[np.float64], geometry: Geometry
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Steps in mm along a column index and a row index."""
+    steps = geometry.affine_lps[:3, :3]
+    for axis in range(3):
+        first, second = (other for other in range(3) if other != axis)
+        across = np.cross(geometry.direction[:, first], geometry.direction[:, second])
+        if np.linalg.norm(np.cross(across / np.linalg.norm(across), normal)) <= _PARALLEL:
+            return steps[:, first], steps[:, second]
+    size_mm = 0.5 * min(geometry.spacing_mm)
+    first_axis = np.cross(normal, np.eye(3)[int(np.abs(normal).argmin())])
+    first_axis /= np.linalg.norm(first_axis)
+    return first_axis * size_mm, np.cross(normal, first_axis) * size_mm
