@@ -62,8 +62,9 @@ def set_up_logging(*, quiet: bool, json_logs: bool) -> None:
     root.setLevel(logging.ERROR if quiet else logging.WARNING)
     logging.getLogger("medmtl").setLevel(logging.ERROR if quiet else logging.INFO)
     # pydicom and highdicom quote tag values in warnings and log lines: patient identities.
-    # dicomweb_client and urllib3 quote addresses with the query: UIDs and patient ids.
+    # dicomweb_client and urllib3 quote addresses with the query: UIDs and patient ids;
+    # pynetdicom quotes queries and file names.
     for name in ("pydicom", "highdicom", "pylibjpeg", "nibabel", "matplotlib", "dicomweb_client",
-                 "requests", "retrying", "urllib3"):  # fmt: skip
+                 "requests", "retrying", "urllib3", "pynetdicom"):  # fmt: skip
         logging.getLogger(name).setLevel(logging.CRITICAL)
     console.quiet = quiet or json_logs

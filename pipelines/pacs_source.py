@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from medmtl.pacs.archive import Archive, StudyEntry
     from medmtl.pacs.credentials import Credentials
     from medmtl.pacs.errors import PacsError
+    from medmtl.pacs.push import Target
+    from medmtl.pacs.tls import TlsFiles
 
 logger = logging.getLogger("medmtl.pacs")
 
@@ -39,6 +41,29 @@ CaFileOption = Annotated[
 ]
 
 
+CertificateOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PEM",
+        help="Certificate of this machine, for an archive that asks for one and for dimses://.",
+        show_default=False,
+    ),
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PEM", help="Its private key, where it is in another file.", show_default=False
+    ),
+]
+
+
+def tls_of(ca_file: Path | None, certificate: Path | None, key: Path | None) -> TlsFiles:
+    """The three options as one, checked."""
+    from medmtl.pacs.tls import TlsFiles
+
+    return TlsFiles(ca_file, certificate, key)
+
+
 def credentials_of(ctx: typer.Context, path: Path | None) -> Credentials | None:
     """From the file, else from what the environment gave (pipelines/__main__.py), else None."""
     from medmtl.pacs.credentials import Credentials, read_credentials
@@ -49,26 +74,56 @@ def credentials_of(ctx: typer.Context, path: Path | None) -> Credentials | None:
     return Credentials(**secrets) if secrets else None
 
 
-def open_archive(url: str, *, credentials: Credentials | None, ca_file: Path | None) -> Archive:
+def open_archive(url: str, *, credentials: Credentials | None, tls: TlsFiles) -> Archive:
     """Prepare the questions to an archive; nothing is sent yet."""
     from medmtl.pacs.archive import Archive
 
-    if credentials is not None and url.startswith("http://") and not _is_this_machine(url):
+    if credentials is not None and url.startswith("http://") and not is_this_machine(_host(url)):
         logger.warning("credentials and images go unencrypted over http; use https if you can")
-    return Archive.connect(url, credentials=credentials, ca_file=ca_file)
+    return Archive.connect(url, credentials=credentials, tls=tls)
 
 
-def _is_this_machine(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+def open_target(address: str, *, credentials: Credentials | None, tls: TlsFiles) -> Target:
+    """Prepare to send to an archive, by its address; nothing is sent yet."""
+    from medmtl.pacs.dimse_address import is_dimse_address, parse_peer
+
+    if not is_dimse_address(address):
+        return open_archive(service_root(address), credentials=credentials, tls=tls)
+    from medmtl.pacs.dimse_target import DimseTarget
+
+    peer = parse_peer(address)
+    if not peer.is_tls and not is_this_machine(peer.host):
+        logger.warning("results go unencrypted over DIMSE; use dimses:// if the archive can")
+    return DimseTarget(peer, tls=tls.client_context() if peer.is_tls else None)
+
+
+def service_root(address: str) -> str:
+    """The URL of a web service to send to; a query makes no sense here."""
+    from medmtl.core.errors import ConfigError
+    from medmtl.pacs.address import parse_address
+
+    target = parse_address(address)
+    if not target.query.is_open:
+        message = "the address to send to holds a query; give the root of the DICOMweb service."
+        raise ConfigError(message)
+    return target.url
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether what is sent to this host leaves the machine not at all."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
+
+
 def images_root(out: Path, query: PacsQuery, *, images: Path | None = None) -> Path:
     """Where retrieved images lie; parts of studies lie apart from whole ones."""
-    from medmtl.pacs.archive import short_hash
+    from medmtl.pacs.image_files import short_hash
 
     base = images if images is not None else out / ".medmtl" / "images"
     if not query.series and not query.modality:
@@ -111,8 +166,8 @@ def open_archive_input(
 def _retrieve_all(
     archive: Archive, found: tuple[StudyEntry, ...], query: PacsQuery, root: Path
 ) -> tuple[list[Path], list[Refusal]]:
-    from medmtl.pacs.archive import short_hash
     from medmtl.pacs.errors import PacsError, PacsUnreachableError
+    from medmtl.pacs.image_files import short_hash
     from medmtl.pacs.retrieve import retrieve_study
 
     folders: list[Path] = []
@@ -144,7 +199,7 @@ def _retrieve_all(
 
 def _not_retrieved(study_uid: str, error: PacsError) -> Refusal:
     from medmtl.core.study import Refusal
-    from medmtl.pacs.archive import short_hash
+    from medmtl.pacs.image_files import short_hash
 
     return Refusal(
         source=f"study {short_hash(study_uid)}",

@@ -22,11 +22,14 @@ from .console import (
 from .model_source import TrackingUriOption, local_model
 from .pacs_source import (
     CaFileOption,
+    CertificateOption,
     CredentialsOption,
+    KeyOption,
     credentials_of,
     images_root,
     open_archive,
     open_archive_input,
+    tls_of,
 )
 
 if TYPE_CHECKING:
@@ -91,6 +94,8 @@ def predict(
     restart: Annotated[bool, typer.Option("--restart", help="Compute all cases anew.")] = False,
     credentials: CredentialsOption = None,
     ca_file: CaFileOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -116,7 +121,8 @@ def predict(
     else:
         _check_query(address.query)
         secrets = credentials_of(ctx, credentials)
-        archive = open_archive(address.url, credentials=secrets, ca_file=ca_file)
+        tls = tls_of(ca_file, certificate, key)
+        archive = open_archive(address.url, credentials=secrets, tls=tls)
     from medmtl.data.intake import open_input
     from medmtl.inference.batch import BatchOptions, run_batch
     from medmtl.inference.predictor import load_predictor

@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import OK, SOME_FAILED, JsonLogsOption, QuietOption, set_up_logging
-from .pacs_source import CaFileOption, CredentialsOption, credentials_of, open_archive
+from .pacs_source import (
+    CaFileOption,
+    CertificateOption,
+    CredentialsOption,
+    KeyOption,
+    credentials_of,
+    open_target,
+    tls_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from medmtl.pacs.archive import Archive
+    from medmtl.pacs.push import Target
 
 logger = logging.getLogger("medmtl.push")
 
@@ -27,42 +35,36 @@ def push(
     ],
     to: Annotated[
         str,
-        typer.Option(metavar="URL", help="Root of the DICOMweb service.", show_default=False),
+        typer.Option(
+            metavar="URL",
+            help="Root of the DICOMweb service, or dimse[s]://AET@HOST:PORT[?calling=AET].",
+            show_default=False,
+        ),
     ],
     credentials: CredentialsOption = None,
     ca_file: CaFileOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
 ) -> None:
     """Send the DICOM results (seg, sr, pm) in OUT. What the archive holds is not sent again."""
     set_up_logging(quiet=quiet, json_logs=json_logs)
     cases = _cases_with_results(out)
-    archive = open_archive(
-        service_root(to), credentials=credentials_of(ctx, credentials), ca_file=ca_file
+    target = open_target(
+        to, credentials=credentials_of(ctx, credentials), tls=tls_of(ca_file, certificate, key)
     )
-    failed = push_cases(archive, cases, root=out)
+    failed = push_cases(target, cases, root=out)
     raise typer.Exit(SOME_FAILED if failed else OK)
 
 
-def service_root(address: str) -> str:
-    """The URL of a service to send to; a query makes no sense here."""
-    from medmtl.core.errors import ConfigError
-    from medmtl.pacs.address import parse_address
-
-    target = parse_address(address)
-    if not target.query.is_open:
-        message = "the address to send to holds a query; give the root of the DICOMweb service."
-        raise ConfigError(message)
-    return target.url
-
-
-def push_cases(archive: Archive, cases: Iterable[Path], *, root: Path) -> int:
+def push_cases(target: Target, cases: Iterable[Path], *, root: Path) -> int:
     """Send what is missing of these cases, say what was done, and return how many files failed."""
     from medmtl.pacs.push import push_files, result_files
 
     counts: Counter[str] = Counter()
     files = [path for case in cases for path in result_files(case)]
-    for outcome in push_files(archive, files, root=root):
+    for outcome in push_files(target, files, root=root):
         counts[outcome.status] += 1
         if outcome.status == "failed":
             logger.error("%s failed: %s", outcome.file, outcome.reason)

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmtl.pacs.address import PacsAddress
+
 from .console import OK, SOME_FAILED, JsonLogsOption, OutOption, QuietOption, set_up_logging
 from .model_source import TrackingUriOption, local_model
-from .pacs_source import CaFileOption, CredentialsOption, credentials_of, open_archive
+from .pacs_source import (
+    CaFileOption,
+    CertificateOption,
+    CredentialsOption,
+    KeyOption,
+    credentials_of,
+    open_archive,
+    open_target,
+    service_root,
+    tls_of,
+)
 from .predict import check_choices, check_places, formats_of
-from .push import service_root
-from .watch_rounds import Watcher, watch_archive, watch_folder
+from .watch_rounds import Watcher, watch_archive, watch_folder, watch_received
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from medmtl.pacs.dimse_address import DimseListener
+    from medmtl.pacs.tls import TlsFiles
 
 logger = logging.getLogger("medmtl.watch")
 
@@ -30,14 +45,19 @@ def watch(
         str,
         typer.Argument(
             metavar="URL_OR_FOLDER",
-            help="[dicomweb+]URL[?date=RANGE&modality=CT...] of an archive, or a folder.",
+            help="[dicomweb+]URL[?date=RANGE&modality=CT...] of an archive, a folder, or "
+            "dimse[s]://HOST:PORT[?aet=OURS&from=AET] to receive what is sent there by C-STORE.",
             show_default=False,
         ),
     ],
     out: OutOption,
     push: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Send the results here; brings seg,sr along."),
+        typer.Option(
+            metavar="URL",
+            help="Send the results here (DICOMweb, or dimse[s]://AET@HOST:PORT); brings seg,sr "
+            "along.",
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -65,6 +85,8 @@ def watch(
         ),
     ] = None,
     ca_file: CaFileOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
     tracking_uri: TrackingUriOption = None,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
@@ -73,34 +95,73 @@ def watch(
     set_up_logging(quiet=quiet, json_logs=json_logs)
     check_choices(seg_type=seg_type, device=device)
     chosen = formats_of(_with_results(formats) if push else formats, seg_type=seg_type)
-    from medmtl.pacs.address import is_pacs_address, parse_address
-
-    address = parse_address(source) if is_pacs_address(source) else None
-    if address is None:
-        check_places(Path(source), out, is_folder=True)
+    tls = tls_of(ca_file, certificate, key)
+    place = _place(source, out, once=once, forget_images=forget_images)
     mine = credentials_of(ctx, credentials)
     target = None
     if push is not None:
-        url = service_root(push)
         # A secret goes to the server that it was given for, and to no other.
-        theirs = mine if address is None or address.url == url else None
+        is_same = not isinstance(place, PacsAddress) or place.url == service_root(push)
+        theirs = mine if is_same else None
         if push_credentials is not None:
             theirs = credentials_of(ctx, push_credentials)
-        target = open_archive(url, credentials=theirs, ca_file=ca_file)
+        target = open_target(push, credentials=theirs, tls=tls)
     from medmtl.inference.predictor import load_predictor
 
     chosen_model = None if model is None else local_model(model, tracking_uri=tracking_uri)
     analyser = load_predictor(chosen_model, device=device)
     with Watcher.open(out, analyser=analyser, formats=chosen, target=target) as watcher:
-        if address is None:
-            look = watch_folder(watcher, Path(source), settle_s=settle)
-        else:
-            archive = open_archive(address.url, credentials=mine, ca_file=ca_file)
+        if isinstance(place, PacsAddress):
+            archive = open_archive(place.url, credentials=mine, tls=tls)
             look = watch_archive(
-                watcher, archive, address.query, settle_s=settle, forget_images=forget_images
+                watcher, archive, place.query, settle_s=settle, forget_images=forget_images
             )
-        failed = _look_again(look, interval_s=interval, once=once)
+            failed = _look_again(look, interval_s=interval, once=once)
+        elif isinstance(place, Path):
+            look = watch_folder(watcher, place, settle_s=settle)
+            failed = _look_again(look, interval_s=interval, once=once)
+        else:
+            with _received(place, out, tls) as folder:
+                look = watch_received(watcher, folder, settle_s=settle)
+                failed = _look_again(look, interval_s=interval, once=False)
     raise typer.Exit(SOME_FAILED if failed else OK)
+
+
+def _place(
+    source: str, out: Path, *, once: bool, forget_images: bool
+) -> Path | PacsAddress | DimseListener:
+    """What is watched, checked as far as it can be without asking anybody."""
+    from medmtl.core.errors import ConfigError
+    from medmtl.pacs.address import is_pacs_address, parse_address
+    from medmtl.pacs.dimse_address import is_dimse_address, parse_listener
+
+    if is_pacs_address(source):
+        return parse_address(source)
+    if not is_dimse_address(source):
+        check_places(Path(source), out, is_folder=True)
+        return Path(source)
+    if once or forget_images:
+        message = (
+            "--once and --forget-images do not go with dimse://: nobody sends while nobody "
+            "listens, and what was sent once cannot be fetched again when the study grows."
+        )
+        raise ConfigError(message)
+    return parse_listener(source)
+
+
+@contextmanager
+def _received(listener: DimseListener, out: Path, tls: TlsFiles) -> Iterator[Path]:
+    """Receive into a folder while the block runs."""
+    from medmtl.inference.case_store import output_errors
+    from medmtl.pacs.receiver import Receiver
+
+    if not listener.callers and not listener.is_local:
+        logger.warning("any program on the network may send here; name those that may with ?from=")
+    folder = out / ".medmtl" / "received"
+    receiver = Receiver(listener, folder, tls.server_context() if listener.is_tls else None)
+    with output_errors("The folder of received images"), receiver.listening() as port:
+        logger.info("listening on port %d as %s", port, listener.title)
+        yield folder
 
 
 def _with_results(formats: str) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from medmtl.pacs.arrivals import Arrival
     from medmtl.pacs.drop_folder import Dropped
     from medmtl.pacs.journal import Journal
+    from medmtl.pacs.push import Target
 
 logger = logging.getLogger("medmtl.watch")
 
@@ -38,19 +39,20 @@ class Watcher:
         analyser: The loaded model.
         formats: Written for every case.
         target: Where results go, or None.
-        journal: `study:` and `folder:` keys say what was looked at, `push:` keys what was sent.
+        journal: `study:`, `folder:` and `received:` keys say what was looked at, `push:` keys what
+            was sent.
     """
 
     out: Path
     analyser: Analyser
     formats: tuple[str, ...]
-    target: Archive | None
+    target: Target | None
     journal: Journal
 
     @classmethod
     @contextmanager
     def open(
-        cls, out: Path, *, analyser: Analyser, formats: tuple[str, ...], target: Archive | None
+        cls, out: Path, *, analyser: Analyser, formats: tuple[str, ...], target: Target | None
     ) -> Iterator[Watcher]:
         """Take the result folder; one watcher at a time has it.
 
@@ -172,6 +174,32 @@ def watch_folder(watcher: Watcher, folder: Path, *, settle_s: float) -> Callable
         if dropped.settled and watcher.journal.state(dropped.key) is None:
             failed = watcher.analyse(_settled(folder, dropped), folder)
             watcher.journal.note(dropped.key, "done", time_s=time.time())
+        return failed + watcher.send()
+
+    return look
+
+
+def watch_received(watcher: Watcher, folder: Path, *, settle_s: float) -> Callable[[], int]:
+    """A look at what a receiver writes, one folder per study, to be taken again and again.
+
+    A study to which images are added later is analysed again, as in an archive.
+    """
+    from medmtl.data.intake import open_input
+    from medmtl.pacs.drop_folder import look_at
+    from medmtl.pacs.errors import PacsError
+
+    def look() -> int:
+        failed = 0
+        dropped = look_at(folder, settle_s=settle_s, now_s=time.time())
+        for name, digest in dropped.settled.items():
+            key = f"received:{name}:{digest}"
+            if watcher.journal.state(key) is not None:
+                continue
+            refused = watcher.analyse(open_input(folder / name), folder / name)
+            watcher.journal.note(key, "failed" if refused else "done", time_s=time.time())
+            failed += refused
+            with suppress(PacsError):  # what is not sent now is sent, or said, at the end
+                watcher.send()
         return failed + watcher.send()
 
     return look

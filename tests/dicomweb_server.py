@@ -36,8 +36,15 @@ class Server:
 
 
 @contextmanager
-def serve(*answers: Answer, certificate: tuple[Path, Path] | None = None) -> Iterator[Server]:
-    """Run a server on loopback; `certificate` (PEM, key) makes it speak TLS."""
+def serve(
+    *answers: Answer,
+    certificate: tuple[Path, Path] | None = None,
+    clients_of: Path | None = None,
+) -> Iterator[Server]:
+    """Run a server on loopback; `certificate` (PEM, key) makes it speak TLS.
+
+    With `clients_of` (PEM) only to clients that this authority vouches for.
+    """
     plan = Server(list(answers))
 
     class Handler(BaseHTTPRequestHandler):
@@ -63,6 +70,9 @@ def serve(*answers: Answer, certificate: tuple[Path, Path] | None = None) -> Ite
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)
+        if clients_of is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(clients_of)
         server.socket = context.wrap_socket(server.socket, server_side=True)
     plan.url = f"http{'s' if certificate else ''}://localhost:{server.server_port}/dicom-web"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

@@ -18,7 +18,7 @@ from medmtl.pacs.archive import Archive
 from medmtl.pacs.credentials import Credentials
 from medmtl.pacs.retry import Retry
 
-__all__ = ["QUICK", "Orthanc", "send"]
+__all__ = ["QUICK", "Orthanc", "free_port", "send"]
 
 USER, PASSWORD = "planted-user", "planted-secret"
 QUICK = Retry(attempts=2, first_wait_s=0.05)
@@ -28,10 +28,12 @@ _START_S = 60.0
 
 @dataclass
 class Orthanc:
-    """One archive; `stop` and `start` keep its port and its storage."""
+    """One archive; `stop` and `start` keep its ports and its storage."""
 
     folder: Path
     port: int = 0
+    dicom_port: int = 0
+    answers_find: bool = True
     _process: subprocess.Popen[bytes] | None = None
 
     @staticmethod
@@ -46,15 +48,24 @@ class Orthanc:
     def url(self) -> str:
         return f"http://localhost:{self.port}/dicom-web"
 
+    @property
+    def peer(self) -> str:
+        """Its address over DIMSE."""
+        return f"dimse://ORTHANC@localhost:{self.dicom_port}"
+
     def start(self) -> None:
         program = self.program()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
+        self.dicom_port = self.dicom_port or free_port()
         settings = {
             "StorageDirectory": str(self.folder / "db"),
             "IndexDirectory": str(self.folder / "db"),
             "HttpPort": self.port,
-            "DicomServerEnabled": False,
+            "DicomAet": "ORTHANC",
+            "DicomPort": self.dicom_port,
+            "DicomCheckCalledAet": True,
+            "DicomAlwaysAllowFind": self.answers_find,
             "AuthenticationEnabled": True,
             "RegisteredUsers": {USER: PASSWORD},
             "Plugins": [str(_PLUGIN)],
@@ -115,7 +126,8 @@ def send(orthanc: Orthanc, folder: Path) -> None:
         ).raise_for_status()  # fmt: skip
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody uses at the moment."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,18 +10,18 @@ import pydicom
 import requests
 from dicomweb_client.web import DICOMwebClient
 
-from medmtl.core.errors import ConfigError
 from medmtl.pacs.errors import PacsError
+from medmtl.pacs.image_files import short_hash
 from medmtl.pacs.retry import Retry, status_of
+from medmtl.pacs.tls import TlsFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from medmtl.pacs.address import PacsQuery
     from medmtl.pacs.credentials import Credentials
 
-__all__ = ["Archive", "InstanceRef", "StudyEntry", "short_hash"]
+__all__ = ["Archive", "InstanceRef", "StudyEntry"]
 
 _STUDY_UID, _SERIES_UID = "0020000D", "0020000E"
 _SOP_CLASS_UID, _SOP_INSTANCE_UID, _MODALITY = "00080016", "00080018", "00080060"
@@ -38,11 +37,6 @@ _NO_IMAGES = (
     "1.2.840.10008.5.1.4.1.1.481.",  # radiotherapy
     "1.2.840.10008.5.1.4.1.1.9.",  # waveforms
 )
-
-
-def short_hash(*uids: str) -> str:
-    """A name for UIDs that may stand in file names, logs and errors."""
-    return hashlib.sha256("\n".join(uids).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -86,7 +80,7 @@ class Archive:
         url: str,
         *,
         credentials: Credentials | None = None,
-        ca_file: Path | None = None,
+        tls: TlsFiles | None = None,
         retry: Retry | None = None,
         timeout_s: float = 60.0,
     ) -> Archive:
@@ -95,18 +89,16 @@ class Archive:
         Args:
             url: Root of the DICOMweb service.
             credentials: Sent with every request.
-            ca_file: PEM file of the authorities to trust in place of the usual ones.
+            tls: Whom to trust, and the certificate to show to an archive that asks for one.
             retry: How often a request is made.
             timeout_s: Without any byte from the archive.
-
-        Raises:
-            ConfigError: If there is no such file of authorities.
         """
-        if ca_file is not None and not ca_file.is_file():
-            raise ConfigError("--ca-file: there is no such file.")
+        tls = tls or TlsFiles()
         session = requests.Session()
         session.trust_env = False  # no secret of ~/.netrc, no setting that nobody sees
-        session.verify = True if ca_file is None else str(ca_file)
+        session.verify = True if tls.ca_file is None else str(tls.ca_file)
+        if tls.certificate is not None:
+            session.cert = (str(tls.certificate), str(tls.key or tls.certificate))
         if credentials is not None:
             session.auth = _Authorisation(credentials.header)
         # One piece, with its length: not every server takes chunked uploads.

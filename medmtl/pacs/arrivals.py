@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from medmtl.pacs.archive import InstanceRef, short_hash
+from medmtl.pacs.image_files import short_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from medmtl.pacs.address import PacsQuery
-    from medmtl.pacs.archive import Archive, StudyEntry
+    from medmtl.pacs.archive import Archive, InstanceRef, StudyEntry
     from medmtl.pacs.journal import Journal
 
 __all__ = ["Arrival", "Arrivals"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["Dropped", "look_at"]
@@ -19,12 +19,13 @@ class Dropped:
     """The folder at one moment.
 
     Attributes:
-        settled: Names of the entries of the folder (files, zips, subfolders) that are complete.
+        settled: The entries of the folder (files, zips, subfolders) that are complete: name, and
+            a digest that changes with its files.
         key: Of the settled entries and their content, for the journal.
         is_all: Whether every entry is complete.
     """
 
-    settled: frozenset[str]
+    settled: Mapping[str, str]
     key: str
     is_all: bool
 
@@ -53,12 +54,14 @@ def look_at(folder: Path, *, settle_s: float, now_s: float) -> Dropped:
         facts = sorted(_facts(entry))
         newest_s = max((changed_ns for _, _, changed_ns in facts), default=0) / 1e9
         if facts and now_s - newest_s >= settle_s:
-            settled[entry.name] = repr(facts)
+            settled[entry.name] = _digest(repr(facts))
         elif facts:
             is_all = False
-    content = repr((settled, is_all)).encode("utf-8", "surrogateescape")
-    digest = hashlib.sha256(content).hexdigest()[:16]
-    return Dropped(frozenset(settled), f"folder:{digest}", is_all)
+    return Dropped(settled, f"folder:{_digest(repr((settled, is_all)))}", is_all)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _facts(entry: os.DirEntry[str]) -> Iterator[tuple[str, int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import pydicom
 
@@ -13,12 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from medmtl.pacs.archive import Archive
-
-__all__ = ["PushOutcome", "push_files", "result_files"]
+__all__ = ["PushOutcome", "Target", "push_files", "result_files"]
 
 _RESULTS = ("*.seg.dcm", "*.rtstruct.dcm", "*.sr.dcm", "*.pm.dcm")
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
+
+class Target(Protocol):
+    """Where results go; both methods raise PacsError (or its subclass) when they fail."""
+
+    def stored(self, study_uid: str, series_uid: str) -> frozenset[str]:
+        """The instance UIDs it holds of a series; none where it does not tell."""
+
+    def store(self, instance: pydicom.Dataset) -> None:
+        """Send an instance; returns when the other side says that it holds it."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +51,22 @@ def result_files(case: Path) -> tuple[Path, ...]:
     return tuple(path for pattern in _RESULTS for path in sorted(case.glob(f"*/{pattern}")))
 
 
-def push_files(archive: Archive, files: Iterable[Path], *, root: Path) -> Iterator[PushOutcome]:
+def push_files(target: Target, files: Iterable[Path], *, root: Path) -> Iterator[PushOutcome]:
     """Send what is missing, one after the other.
 
-    A result's instance UID depends on its content, so an archive that has the UID has the result.
+    A result's instance UID depends on its content, so a target that has the UID has the result.
 
     Yields:
         One outcome per file, good and bad alike.
 
     Raises:
-        PacsUnreachableError: If the archive is down or lets us not in: nothing else would pass.
+        PacsUnreachableError: If the target is down or lets us not in: nothing else would pass.
     """
     held: dict[tuple[str, str], set[str]] = {}
     for path in files:
         name = path.relative_to(root).as_posix()
         try:
-            yield PushOutcome(name, _push(archive, path, held))
+            yield PushOutcome(name, _push(target, path, held))
         except PacsUnreachableError:
             raise
         except PacsError as error:
@@ -68,14 +76,14 @@ def push_files(archive: Archive, files: Iterable[Path], *, root: Path) -> Iterat
 
 
 def _push(
-    archive: Archive, path: Path, held: dict[tuple[str, str], set[str]]
+    target: Target, path: Path, held: dict[tuple[str, str], set[str]]
 ) -> Literal["sent", "present"]:
     header = pydicom.dcmread(path, specific_tags=list(_UIDS), stop_before_pixels=True)
     study, series, uid = (str(getattr(header, keyword)) for keyword in _UIDS)
     if (study, series) not in held:
-        held[study, series] = set(archive.stored(study, series))
+        held[study, series] = set(target.stored(study, series))
     if uid in held[study, series]:
         return "present"
-    archive.store(pydicom.dcmread(path))
+    target.store(pydicom.dcmread(path))
     held[study, series].add(uid)
     return "sent"

@@ -1,6 +1,6 @@
 """The images of a study into a folder: in parallel, and only those that are not there yet.
 
-They lie at ROOT/<study>/<series>/<instance>.dcm: names are hashes, a file is whole or not there.
+They lie where `image_files` says.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import OutputError
-from medmtl.pacs.archive import short_hash
 from medmtl.pacs.errors import PacsError
+from medmtl.pacs.image_files import image_path, short_hash, whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -58,7 +58,12 @@ def retrieve_study(
     """
     (study_uid,) = {ref.study_uid for ref in images}
     folder = root / short_hash(study_uid)
-    places = {_place(folder, ref): ref for ref in images}
+    places = {
+        image_path(
+            root, study_uid=ref.study_uid, series_uid=ref.series_uid, sop_uid=ref.sop_uid
+        ): ref
+        for ref in images
+    }
     try:
         _remove_others(folder, keep=places)
         missing = {path: ref for path, ref in places.items() if not path.is_file()}
@@ -70,10 +75,6 @@ def retrieve_study(
             "folder and start again; what was retrieved is kept."
         ) from error
     return Retrieved(folder, len(missing), len(places) - len(missing))
-
-
-def _place(folder: Path, ref: InstanceRef) -> Path:
-    return folder / short_hash(ref.series_uid) / f"{short_hash(ref.sop_uid)}.dcm"
 
 
 def _remove_others(folder: Path, *, keep: Collection[Path]) -> None:
@@ -96,16 +97,11 @@ def _fetch_all(archive: Archive, missing: dict[Path, InstanceRef], *, workers: i
 def _fetch(archive: Archive, ref: InstanceRef, path: Path) -> None:
     instance = archive.retrieve(ref)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
     try:
-        with aside.open("wb") as stream:
+        with whole_file(path, aside=path.parent) as stream:
             instance.save_as(stream, enforce_file_format=True)
-            stream.flush()
-            os.fsync(stream.fileno())
     except (ValueError, AttributeError, TypeError, KeyError):
-        aside.unlink(missing_ok=True)
         raise PacsError(
             f"Instance {path.stem} is no DICOM file as the archive sends it: parts of its header "
             "are missing."
         ) from None
-    aside.replace(path)

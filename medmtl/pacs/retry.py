@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
-__all__ = ["Retry", "status_of"]
+__all__ = ["PassingError", "Retry", "status_of"]
 
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REFUSED = frozenset({401, 403, 407})
@@ -28,6 +28,14 @@ _BROKEN = (
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
 )
+
+
+class PassingError(Exception):
+    """A request that failed in a way that may pass; `final` is raised where it does not."""
+
+    def __init__(self, final: PacsError) -> None:
+        super().__init__()
+        self.final = final
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,8 @@ class Retry:
 
         Args:
             what: For the error: "The query of studies". Without any address or identity.
-            request: Raises `requests` exceptions, or ValueError for an answer that is malformed.
+            request: Raises `requests` exceptions, or ValueError for an answer that is malformed,
+                or PassingError; a PacsError is passed on at once.
 
         Raises:
             PacsUnreachableError: If the archive is down or lets us not in.
@@ -57,7 +66,7 @@ class Retry:
         for number in range(1, self.attempts + 1):
             try:
                 return request()
-            except (requests.RequestException, ValueError) as error:
+            except (requests.RequestException, ValueError, PassingError) as error:
                 # The exception's own text holds the address, the query and so patient ids.
                 if number == self.attempts or not _may_pass(error):
                     raise _explained(what, error) from None
@@ -83,15 +92,27 @@ def _asked_wait_s(error: Exception) -> float:
 
 
 def _may_pass(error: Exception) -> bool:
+    if isinstance(error, PassingError):
+        return True
     status = status_of(error)
     if status is not None:
         return status in _PASSING
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, requests.exceptions.SSLError) or _is_shut_out(error):
         return False
     return isinstance(error, _BROKEN)
 
 
+def _is_shut_out(error: Exception) -> bool:
+    """Whether the archive ended TLS, not we: with an alert (RFC 8446 6.2), or the connection."""
+    text = str(error).upper()
+    if isinstance(error, requests.exceptions.SSLError):
+        return "CERTIFICATE_VERIFY_FAILED" not in text and "MATCH" not in text
+    return isinstance(error, requests.ConnectionError) and "ALERT" in text
+
+
 def _explained(what: str, error: Exception) -> PacsError:
+    if isinstance(error, PassingError):
+        return error.final
     status = status_of(error)
     if status in _REFUSED:
         return PacsUnreachableError(
@@ -105,6 +126,11 @@ def _explained(what: str, error: Exception) -> PacsError:
         )
     if status is not None:
         return PacsError(f"{what} failed: the archive answers HTTP {status}.")
+    if _is_shut_out(error):
+        return PacsUnreachableError(
+            f"{what} failed: the archive ends the TLS handshake. It may want a certificate of this "
+            "machine (--certificate, --key), or another one."
+        )
     if isinstance(error, requests.exceptions.SSLError):
         return PacsUnreachableError(
             f"{what} failed: the archive's TLS certificate is not trusted. Give the certificate of "

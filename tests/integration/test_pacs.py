@@ -10,13 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pydicom
 import pytest
 from dicomweb_client.web import DICOMwebClient
-from numpy.typing import NDArray
 
 from medmtl.core.errors import MedmtlError
 from medmtl.inference.predictor import load_predictor
@@ -29,32 +26,12 @@ from medmtl.pacs.retrieve import retrieve_study
 from medmtl.pacs.retry import Retry
 from pipelines.pacs_source import open_archive_input
 from pipelines.watch_rounds import Watcher, watch_archive, watch_folder
-from tests.dicom_factory import make_series, uid_of
+from tests.dicom_factory import uid_of
 from tests.orthanc import PASSWORD, QUICK, USER, Orthanc, send
+from tests.planted_study import SLICES, write_study
 from tests.tiny_bundle import torso_settings, write_tiny
 
-SLICES = 12
-PERSON: dict[str, Any] = {
-    "PatientName": "Planted^Person",
-    "PatientID": "PLANTED-ID",
-    "PatientBirthDate": "19700131",
-    "StudyDate": "20200102",
-    "StudyTime": "101112",
-    "AccessionNumber": "PLANTED-ACC",
-    "PatientSex": "F",
-}
 SECRETS = (USER, PASSWORD, "Planted", "PLANTED", str(uid_of("one")), str(uid_of("two")))
-
-
-def _stored(seed: int) -> NDArray[np.int16]:
-    stored = np.random.default_rng(seed).normal(-800, 60, (40, 36, SLICES)).astype(np.int16)
-    stored[10:30, 8:28, 3:9] += 850
-    return stored
-
-
-def _write_study(folder: Path, study: str, *, seed: int = 0, **tags: Any) -> Path:
-    make_series(folder, array=_stored(seed), study=study, name=study, **(PERSON | tags))
-    return folder
 
 
 @pytest.fixture
@@ -92,8 +69,8 @@ def _assert_nothing_told(text: str) -> None:
 
 
 def test_query_by_patient_study_series_date_and_modality(orthanc: Orthanc, tmp_path: Path) -> None:
-    send(orthanc, _write_study(tmp_path / "a", "one"))
-    send(orthanc, _write_study(tmp_path / "b", "two", PatientID="OTHER", StudyDate="20210304"))
+    send(orthanc, write_study(tmp_path / "a", "one"))
+    send(orthanc, write_study(tmp_path / "b", "two", PatientID="OTHER", StudyDate="20210304"))
     archive = orthanc.archive()
     one, two = str(uid_of("one")), str(uid_of("two"))
 
@@ -116,7 +93,7 @@ def test_query_by_patient_study_series_date_and_modality(orthanc: Orthanc, tmp_p
 
 
 def test_what_was_retrieved_is_not_fetched_again(orthanc: Orthanc, tmp_path: Path) -> None:
-    source = _write_study(tmp_path / "in", "one")
+    source = write_study(tmp_path / "in", "one")
     send(orthanc, source)
     archive = orthanc.archive()
     images = archive.images(str(uid_of("one")), PacsQuery())
@@ -141,7 +118,7 @@ def test_what_was_retrieved_is_not_fetched_again(orthanc: Orthanc, tmp_path: Pat
 
 
 def test_retrieval_goes_on_after_the_archive_was_away(orthanc: Orthanc, tmp_path: Path) -> None:
-    send(orthanc, _write_study(tmp_path / "in", "one"))
+    send(orthanc, write_study(tmp_path / "in", "one"))
     archive = orthanc.archive()
     images = archive.images(str(uid_of("one")), PacsQuery())
     retrieve_study(archive, images[:5], root=tmp_path / "images")
@@ -157,8 +134,8 @@ def test_retrieval_goes_on_after_the_archive_was_away(orthanc: Orthanc, tmp_path
 def test_a_study_that_cannot_be_had_is_named_and_the_others_go_on(
     orthanc: Orthanc, tmp_path: Path
 ) -> None:
-    send(orthanc, _write_study(tmp_path / "a", "one"))
-    send(orthanc, _write_study(tmp_path / "b", "two", seed=1))
+    send(orthanc, write_study(tmp_path / "a", "one"))
+    send(orthanc, write_study(tmp_path / "b", "two", seed=1))
     one, two = str(uid_of("one")), str(uid_of("two"))
     damaged = _Damaged(orthanc.archive().client, QUICK, lost=one)
     address = PacsAddress(orthanc.url, PacsQuery(patient="PLANTED-ID"))
@@ -188,7 +165,7 @@ class _Damaged(Archive):
 
 
 def test_studies_without_images_are_said(orthanc: Orthanc, tmp_path: Path) -> None:
-    send(orthanc, _write_study(tmp_path / "a", "one"))
+    send(orthanc, write_study(tmp_path / "a", "one"))
     for query, said in (
         (PacsQuery(series=("1.2.3",)), "No study of the archive matches"),
         (PacsQuery(studies=(str(uid_of("one")),), modality="MR"), "No study of the archive"),
@@ -225,8 +202,8 @@ def test_an_address_that_is_no_dicomweb_service_is_said(orthanc: Orthanc) -> Non
 def test_predict_from_and_push_to_the_archive(
     orthanc: Orthanc, tmp_path: Path, bundle: Path
 ) -> None:
-    send(orthanc, _write_study(tmp_path / "in", "one"))
-    send(orthanc, _write_study(tmp_path / "in2", "two", seed=1, PatientID="OTHER"))
+    send(orthanc, write_study(tmp_path / "in", "one"))
+    send(orthanc, write_study(tmp_path / "in2", "two", seed=1, PatientID="OTHER"))
     secrets = tmp_path / "pacs.toml"
     secrets.write_text(f'user = "{USER}"\npassword = "{PASSWORD}"\n', encoding="utf-8")
     secrets.chmod(0o600)
@@ -265,7 +242,7 @@ def test_predict_from_and_push_to_the_archive(
 
 def test_an_archive_that_is_away_ends_push_with_status_2(tmp_path: Path, bundle: Path) -> None:
     out = tmp_path / "out"
-    _write_study(tmp_path / "in" / "study", "one")
+    write_study(tmp_path / "in" / "study", "one")
     with _watcher(out, bundle) as watcher:
         watch_folder(watcher, tmp_path / "in", settle_s=0)()
     done = _run("push", out, "--to", "http://localhost:9/dicom-web")
@@ -278,7 +255,7 @@ def test_watch_analyses_each_study_once_and_sends_it_back(
     orthanc: Orthanc, tmp_path: Path, bundle: Path
 ) -> None:
     out, archive = tmp_path / "out", orthanc.archive()
-    send(orthanc, _write_study(tmp_path / "a", "one"))
+    send(orthanc, write_study(tmp_path / "a", "one"))
     with _watcher(out, bundle, archive) as watcher:
         look = watch_archive(watcher, archive, PacsQuery(), settle_s=0, forget_images=True)
         assert look() == 0
@@ -288,7 +265,7 @@ def test_watch_analyses_each_study_once_and_sends_it_back(
         written = first.stat().st_mtime_ns
         assert look() == 0  # its own results are no arrival
         assert first.stat().st_mtime_ns == written
-        send(orthanc, _write_study(tmp_path / "b", "two", seed=1))
+        send(orthanc, write_study(tmp_path / "b", "two", seed=1))
 
     # Another run of the program, and the archive goes away in the middle.
     with _watcher(out, bundle, archive) as watcher:
@@ -312,7 +289,7 @@ def test_results_wait_for_an_archive_that_is_away(
     orthanc: Orthanc, tmp_path: Path, bundle: Path
 ) -> None:
     out = tmp_path / "out"
-    _write_study(tmp_path / "in" / "study", "one")
+    write_study(tmp_path / "in" / "study", "one")
     orthanc.stop()
     with _watcher(out, bundle, orthanc.archive()) as watcher, pytest.raises(PacsError):
         watch_folder(watcher, tmp_path / "in", settle_s=0)()
@@ -325,7 +302,7 @@ def test_results_wait_for_an_archive_that_is_away(
 def test_a_study_that_still_grows_is_left_alone(
     orthanc: Orthanc, tmp_path: Path, bundle: Path
 ) -> None:
-    files = sorted(_write_study(tmp_path / "a", "one").iterdir())
+    files = sorted(write_study(tmp_path / "a", "one").iterdir())
     for path in files[6:]:
         path.rename(tmp_path / path.name)
     send(orthanc, tmp_path / "a")
@@ -345,7 +322,7 @@ def test_a_study_that_still_grows_is_left_alone(
 
 
 def test_pushing_what_the_archive_holds_sends_nothing(orthanc: Orthanc, tmp_path: Path) -> None:
-    files = sorted(_write_study(tmp_path / "a", "one").iterdir())
+    files = sorted(write_study(tmp_path / "a", "one").iterdir())
     archive = orthanc.archive()
     assert [o.status for o in push_files(archive, files, root=tmp_path)] == ["sent"] * SLICES
     assert [o.status for o in push_files(archive, files, root=tmp_path)] == ["present"] * SLICES
@@ -357,7 +334,7 @@ def test_a_killed_watcher_goes_on_where_it_was(
 ) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     for number in range(3):
-        _write_study(folder / f"s{number}", f"study{number}", seed=number)
+        write_study(folder / f"s{number}", f"study{number}", seed=number)
     arguments = [
         sys.executable, "-m", "medmtl", "watch", str(folder), "-o", str(out), "--settle", "0",
         "--model", str(bundle), "--formats", "json,seg,sr", "--push", orthanc.url,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -13,10 +12,13 @@ import pytest
 
 from medmtl.core.errors import ConfigError
 from medmtl.pacs.address import PacsQuery
-from medmtl.pacs.archive import Archive, InstanceRef, short_hash
+from medmtl.pacs.archive import Archive, InstanceRef
 from medmtl.pacs.credentials import Credentials
 from medmtl.pacs.errors import PacsError, PacsUnreachableError
+from medmtl.pacs.image_files import short_hash
 from medmtl.pacs.retry import Retry
+from medmtl.pacs.tls import TlsFiles
+from tests.certificates import make_certificates
 from tests.dicomweb_server import Answer, serve
 
 QUICK = Retry(attempts=3, first_wait_s=0.01)
@@ -116,19 +118,49 @@ def test_an_archive_that_keeps_nothing_is_found_out() -> None:
 
 
 def test_tls_is_checked(tmp_path: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed; it makes the certificate")
-    key, certificate = tmp_path / "key.pem", tmp_path / "ca.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",  # noqa: S607
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-         "-keyout", str(key), "-out", str(certificate)],
-        capture_output=True, check=True,
-    )  # fmt: skip
-    with serve(Answer(body=STUDY), certificate=(certificate, key)) as server:
+    made = make_certificates(tmp_path)
+    with serve(Answer(body=STUDY), certificate=(made.server, made.server_key)) as server:
         with pytest.raises(PacsUnreachableError, match="certificate is not trusted"):
             _archive(server.url).studies(QUERY)
         assert server.asked == []
-        assert len(_archive(server.url, ca_file=certificate).studies(QUERY)) == 1
-    with pytest.raises(ConfigError, match="--ca-file"):
-        _archive(server.url, ca_file=tmp_path / "no.pem")
+        assert len(_archive(server.url, tls=TlsFiles(made.ca)).studies(QUERY)) == 1
+
+
+def test_an_archive_that_asks_who_we_are_is_shown_the_certificate(tmp_path: Path) -> None:
+    made = make_certificates(tmp_path)
+    both = tmp_path / "both.pem"
+    both.write_bytes(made.client.read_bytes() + made.client_key.read_bytes())
+    both.chmod(0o600)
+    server_files = (made.server, made.server_key)
+    with serve(Answer(body=STUDY), certificate=server_files, clients_of=made.ca) as server:
+        with pytest.raises(PacsUnreachableError, match="--certificate"):
+            _archive(server.url, tls=TlsFiles(made.ca)).studies(QUERY)
+        assert server.asked == []
+        for files in (TlsFiles(made.ca, made.client, made.client_key), TlsFiles(made.ca, both)):
+            assert len(_archive(server.url, tls=files).studies(QUERY)) == 1
+
+
+def test_certificate_files_are_checked_before_anybody_is_asked(tmp_path: Path) -> None:
+    made = make_certificates(tmp_path)
+    locked = tmp_path / "locked.key"
+    subprocess.run(
+        ["openssl", "rsa", "-aes256", "-passout", "pass:x", "-in", made.client_key,  # noqa: S607
+         "-out", locked],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    locked.chmod(0o600)
+    junk = tmp_path / "junk.pem"
+    junk.write_text("junk", encoding="ascii")
+    for files, said in (
+        ({"ca_file": tmp_path / "no.pem"}, "no such file"),
+        ({"ca_file": junk}, "no certificates in PEM"),
+        ({"key": made.client_key}, "--certificate"),
+        ({"certificate": made.client, "key": tmp_path / "no.pem"}, "cannot be read"),
+        ({"certificate": made.client, "key": made.server_key}, "its own private key"),
+        ({"certificate": made.client, "key": locked}, "unencrypted"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            TlsFiles(**files)
+    made.client_key.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        TlsFiles(certificate=made.client, key=made.client_key)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medmtl.report.durable import durable_file, replace_file
+from medmtl.core.durable import durable_file, replace_file
 
 
 def test_a_file_that_could_not_be_finished_is_gone(tmp_path: Path) -> None:
