@@ -35,7 +35,7 @@ __all__ = [
 Layout = Literal["axial", "coronal", "sagittal", "mpr", "3d", "side_by_side"]
 """`mpr` is the three planes together; `side_by_side` one plane of every volume, linked."""
 
-ColourScale = Literal["inferno", "viridis", "cividis", "orange"]
+ColourScale = Literal["inferno", "viridis", "cividis"]
 PointLps = tuple[float, float, float]
 
 PALETTE = (

@@ -1,0 +1,62 @@
+"""The volume viewer as a Streamlit component: takes a scene, gives back what the reader did.
+
+The browser code lies in `assets/volume_viewer.js`, built from `app/frontend` and committed; it
+comes over a route of our own, under an address that changes with its content.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from app.components.scene import event_from_json
+from app.serving.assets import asset_url
+
+if TYPE_CHECKING:
+    from app.components.scene import Scene, ViewerEvent
+
+__all__ = ["volume_viewer"]
+
+logger = logging.getLogger(__name__)
+
+_LOADER = """
+let loading;
+export default function (component) {
+  let stop;
+  let isGone = false;
+  loading ??= import(new URL(component.data.asset, document.baseURI).href);
+  loading.then((viewer) => { if (!isGone) stop = viewer.default(component); });
+  return () => { isGone = true; if (stop) stop(); };
+}
+"""
+"""Streamlit sends inline code with every change, so only this much of it is inline."""
+
+
+def _ignore() -> None:
+    """Streamlit reports events only where there is a callback."""
+
+
+def volume_viewer(scene: Scene, *, key: str, height: int = 640) -> ViewerEvent | None:
+    """Show a scene. Mount it inside `st.fragment`, so that an event runs the fragment only.
+
+    Args:
+        scene: What to draw.
+        key: The same at every run, or the browser would load everything anew.
+        height: Pixels.
+
+    Returns:
+        What the reader did since the last run, None for nothing.
+    """
+    mount = st.components.v2.component("medmtl_volume_viewer", js=_LOADER)
+    data = {"scene": scene.as_json(), "height": height, "asset": asset_url("volume_viewer.js")}
+    result: Any = mount(key=key, data=data, height=height, on_event_change=_ignore)
+    event = result.get("event")
+    if event is None:
+        return None
+    try:
+        return event_from_json(event)
+    except ValueError:
+        logger.warning("a viewer event was not understood and left out")
+        return None

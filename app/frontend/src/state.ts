@@ -1,0 +1,165 @@
+// What is shown now: the scene from Python, and over it what the reader has done by hand.
+import type { MapLook, RayMode, SegmentLook } from "./drawing";
+import { rgb } from "./colours";
+import type { PlaneName } from "./plane";
+import type { ActivationMap, Layout, Range, Scene, SceneVolume, Segment, Vec3 } from "./scene";
+
+export type Tool = "crosshair" | "window" | "pan" | "zoom" | "distance" | "angle" | "brush" | "eraser";
+export interface Measurement { kind: "distance" | "angle"; points: Vec3[]; volume: string }
+
+const same = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
+
+export class State {
+  scene: Scene;
+  layout: Layout = "mpr";
+  plane: PlaneName = "axial"; // of side_by_side
+  front = "";
+  windows = new Map<string, Range>();
+  crosshairs = new Map<string, Vec3>();
+  focuses = new Map<string, Vec3>();
+  zoom = 1;
+  isInverted = false;
+  isSmooth = true;
+  isLinked = true;
+  isPlaying = false;
+  segments: Segment[] = [];
+  activation: ActivationMap | null = null;
+  showMasks = true;
+  showMap = true;
+  tool: Tool = "crosshair";
+  brush = { label: 1, radius_mm: 5 };
+  rayMode: RayMode = "masks";
+  turn = { azimuth: 0.5, elevation: 0.25 };
+  measurements: Measurement[] = [];
+  /** What was sent to Python: when a page gives it back, it is not news. */
+  readonly sent: Partial<Record<"crosshair" | "window" | "layout", string[]>> = {};
+
+  constructor(scene: Scene) {
+    this.scene = scene;
+    this.reset(scene);
+  }
+
+  private reset(scene: Scene): void {
+    Object.assign(this, {
+      windows: new Map(), crosshairs: new Map(), focuses: new Map(), measurements: [], zoom: 1,
+      layout: scene.layout, isInverted: scene.is_inverted, isSmooth: scene.is_smooth,
+      isLinked: scene.is_linked, isPlaying: scene.is_cine_playing, segments: scene.segments,
+      activation: scene.activation, showMasks: true, showMap: true,
+    });
+    this.front = scene.volume || scene.volumes[0].id;
+    if (this.layout === "axial" || this.layout === "coronal" || this.layout === "sagittal") this.plane = this.layout;
+    if (scene.brush) this.setBrush(scene);
+    else if (this.tool === "brush" || this.tool === "eraser") this.tool = "crosshair";
+    if (scene.window) this.windows.set(this.front, scene.window);
+    if (scene.crosshair_lps) this.goTo(scene.crosshair_lps);
+  }
+
+  /** Takes over what differs from the scene before; true where another case begins. */
+  apply(scene: Scene): boolean {
+    const before = this.scene;
+    this.scene = scene;
+    if (scene.case_id !== before.case_id) {
+      this.reset(scene);
+      return true;
+    }
+    if (scene.volume !== before.volume && scene.volume) this.front = scene.volume;
+    if (!scene.volumes.some((v) => v.id === this.front)) this.front = scene.volumes[0].id;
+    if (scene.layout !== before.layout && this.isNews("layout", scene.layout)) this.setLayout(scene.layout);
+    if (!same(scene.crosshair_lps, before.crosshair_lps) && scene.crosshair_lps && this.isNews("crosshair", scene.crosshair_lps)) this.goTo(scene.crosshair_lps);
+    if (!same(scene.window, before.window) && scene.window && this.isNews("window", scene.window)) this.windows.set(this.front, scene.window);
+    if (scene.is_inverted !== before.is_inverted) this.isInverted = scene.is_inverted;
+    if (scene.is_smooth !== before.is_smooth) this.isSmooth = scene.is_smooth;
+    if (scene.is_linked !== before.is_linked) this.isLinked = scene.is_linked;
+    if (scene.is_cine_playing !== before.is_cine_playing) this.isPlaying = scene.is_cine_playing;
+    this.takeSegments(scene.segments, before.segments);
+    this.takeMap(scene.activation, before.activation);
+    if (!same(scene.brush, before.brush)) this.setBrush(scene);
+    return false;
+  }
+
+  private isNews(kind: "crosshair" | "window" | "layout", value: unknown): boolean {
+    return !this.sent[kind]?.includes(JSON.stringify(value));
+  }
+
+  remember(kind: "crosshair" | "window" | "layout", value: unknown): void {
+    this.sent[kind] = [JSON.stringify(value), ...(this.sent[kind] ?? [])].slice(0, 8);
+  }
+
+  private setBrush(scene: Scene): void {
+    if (!scene.brush) {
+      if (this.tool === "brush" || this.tool === "eraser") this.tool = "crosshair";
+      return;
+    }
+    this.tool = scene.brush.label === 0 ? "eraser" : "brush";
+    this.brush = { label: scene.brush.label || this.brush.label, radius_mm: scene.brush.radius_mm };
+  }
+
+  private takeSegments(now: Segment[], before: Segment[]): void {
+    if (same(now, before)) return;
+    const old = new Map(before.map((s) => [s.label, s]));
+    const mine = new Map(this.segments.map((s) => [s.label, s]));
+    // A segment that Python left as it was keeps what the reader made of it.
+    this.segments = now.map((s) => (same(s, old.get(s.label)) ? mine.get(s.label) ?? s : s));
+  }
+
+  private takeMap(now: ActivationMap | null, before: ActivationMap | null): void {
+    if (same(now, before)) return;
+    if (!now || !this.activation || !before) {
+      this.activation = now;
+      this.showMap = true;
+      return;
+    }
+    const kept = this.activation;
+    const pick = <K extends keyof ActivationMap>(key: K) => (same(now[key], before[key]) ? kept[key] : now[key]);
+    this.activation = {
+      ...now, threshold: pick("threshold"), opacity: pick("opacity"), colours: pick("colours"), low: pick("low"), high: pick("high"),
+    };
+  }
+
+  setLayout(layout: Layout): void {
+    this.layout = layout;
+    if (layout === "axial" || layout === "coronal" || layout === "sagittal") this.plane = layout;
+  }
+
+  volume(id: string): SceneVolume {
+    return this.scene.volumes.find((v) => v.id === id) ?? this.scene.volumes[0];
+  }
+
+  get frontVolume(): SceneVolume {
+    return this.volume(this.front);
+  }
+
+  get phases(): SceneVolume[] {
+    return this.scene.volumes.filter((v) => v.time_index !== null).sort((a, b) => a.time_index! - b.time_index!);
+  }
+
+  /** The reader looks at this point, in every volume where they are linked. */
+  moveCrosshair(point: Vec3, volume: string): void {
+    const ids = this.isLinked ? this.scene.volumes.map((v) => v.id) : [volume];
+    for (const id of ids) this.crosshairs.set(id, point);
+  }
+
+  moveFocus(point: Vec3, volume: string): void {
+    const ids = this.isLinked ? this.scene.volumes.map((v) => v.id) : [volume];
+    for (const id of ids) this.focuses.set(id, point);
+  }
+
+  /** From Python: the crosshair goes there. */
+  private goTo(point: Vec3): void {
+    for (const { id } of this.scene.volumes) this.crosshairs.set(id, point);
+  }
+
+  segmentLooks(): SegmentLook[] {
+    if (!this.showMasks) return [];
+    return this.segments
+      .filter((s) => s.is_visible && s.opacity > 0)
+      .map((s) => ({ label: s.label, colour: rgb(s.colour), opacity: s.opacity, isOutline: s.is_outline }));
+  }
+
+  mapLook(volume: string): MapLook | null {
+    const a = this.activation;
+    const url = a?.urls[volume];
+    if (!a || !url || !this.showMap || a.opacity === 0) return null;
+    return { finding: a.finding, url, threshold: a.threshold, opacity: a.opacity, colours: a.colours, low: a.low, high: a.high };
+  }
+}
