@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from app.serving.gateway import gateway
+from app.serving.routes import viewer_routes
+
 if TYPE_CHECKING:
     from app.settings import Settings
 
@@ -18,7 +21,10 @@ _MAIN = Path(__file__).with_name("main.py")
 
 def serve(settings: Settings) -> None:
     """Serve until the process is told to end."""
-    st.App(_MAIN.resolve(), secrets=_secrets(settings.auth)).run(config=_config(settings))
+    # Streamlit prefixes its own routes with the base path, and no others.
+    routes = viewer_routes(gateway(), base_url_path=st.get_option("server.baseUrlPath") or "")
+    app = st.App(_MAIN.resolve(), secrets=_secrets(settings.auth), routes=routes)
+    app.run(config=_config(settings))
 
 
 def _config(settings: Settings) -> dict[str, Any]:
