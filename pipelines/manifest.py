@@ -22,6 +22,7 @@ from .console import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from medmtl.data.builders.table import Checked
     from medmtl.data.cases import Case
 
 app = typer.Typer(
@@ -60,6 +61,14 @@ QuickOption = Annotated[
     bool,
     typer.Option("--quick", help="Read no voxels: only tables, headers, files and checksums."),
 ]
+MadeInOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="For files that have to be made (merged masks, channels, NIfTI from DICOM). "
+        "It becomes --data-root and gets links to the copy. Default: ROOT/medmtl.",
+    ),
+]
 
 
 def _tracked(cases: Sequence[Case]) -> Iterable[Case]:
@@ -76,14 +85,7 @@ def _writer(dataset: Dataset) -> Callable[..., None]:
             typer.Option(metavar="DIR", help="Copy of the data set; becomes --data-root later."),
         ],
         out: OutOption,
-        made_in: Annotated[
-            Path | None,
-            typer.Option(
-                metavar="DIR",
-                help="For files that have to be made (merged masks, channels, NIfTI from DICOM). "
-                "It becomes --data-root and gets links to the copy. Default: ROOT/medmtl.",
-            ),
-        ] = None,
+        made_in: MadeInOption = None,
         quick: QuickOption = False,
         quiet: QuietOption = False,
         json_logs: JsonLogsOption = False,
@@ -91,27 +93,86 @@ def _writer(dataset: Dataset) -> Callable[..., None]:
         set_up_logging(quiet=quiet, json_logs=json_logs)
         from medmtl.data.builders.copy import DataCopy
         from medmtl.data.builders.table import build_checked
-        from medmtl.data.manifest import read_manifest, write_manifest
 
         data = DataCopy.at(root, made_in)
         built = build_checked(dataset.value, data, with_voxels=not quick, track=_tracked)
-        write_manifest(built.manifest, out)
-        checked = read_manifest(out)
-        _say([*built.layout, *map(str, built.problems)])
-        counts = ", ".join(f"{len(checked.in_split(split))} {split}" for split in checked.splits)
-        problems = len(built.layout) + len(built.problems)
-        console.print(
-            f"{checked.name}: {len(checked.cases)} cases ({counts}), {problems} problems, "
-            f"{len(built.left_out)} cases left out by the check",
-            markup=False,
-        )
-        raise typer.Exit(OK if built.is_whole else SOME_FAILED)
+        _write(built, out)
 
     return write
 
 
+def _write(built: Checked, out: Path) -> None:
+    """Write a manifest that was checked, say what was wrong, and end with the status of that."""
+    from medmtl.data.manifest import read_manifest, write_manifest
+
+    write_manifest(built.manifest, out)
+    checked = read_manifest(out)
+    _say([*built.layout, *map(str, built.problems)])
+    counts = ", ".join(f"{len(checked.in_split(split))} {split}" for split in checked.splits)
+    problems = len(built.layout) + len(built.problems)
+    console.print(
+        f"{checked.name}: {len(checked.cases)} cases ({counts}), {problems} problems, "
+        f"{len(built.left_out)} cases left out by the check",
+        markup=False,
+    )
+    raise typer.Exit(OK if built.is_whole else SOME_FAILED)
+
+
 for _dataset in Dataset:
     app.command(_dataset.value, help=_HELP[_dataset])(_writer(_dataset))
+
+
+@app.command()
+def corrections(
+    results: Annotated[
+        Path,
+        typer.Argument(metavar="RESULTS", help="Folder that predict wrote.", show_default=False),
+    ],
+    root: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="The INPUT of that predict; becomes --data-root later."),
+    ],
+    out: OutOption,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Corrected masks (NIfTI, SEG, RTSTRUCT): DIR/<case>/<volume>.nii.gz or .dcm, or "
+            "the viewer's folder of reviews.",
+        ),
+    ] = None,
+    reviews: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Signed reviews as JSON lines, as the viewer exports."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the manifest.")] = "corrections",
+    made_in: MadeInOption = None,
+    quick: QuickOption = False,
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
+) -> None:
+    """Reviewed cases: corrected and accepted masks, findings as the reviewers call them."""
+    set_up_logging(quiet=quiet, json_logs=json_logs)
+    from medmtl.core.errors import ConfigError
+    from medmtl.data.builders.copy import DataCopy
+    from medmtl.data.builders.corrections import build_corrections
+    from medmtl.data.builders.table import check_built
+    from medmtl.data.intake import open_input
+    from medmtl.data.reviewed import read_reviews, reviewed_cases
+
+    if not results.is_dir() or (masks is not None and not masks.is_dir()):
+        message = (
+            "RESULTS or --masks is no folder. Give the folder that predict wrote, and that of "
+        )
+        raise ConfigError(message + "the corrected masks.")
+    if masks is None and reviews is None:
+        raise ConfigError("Nothing was reviewed: give --masks, --reviews or both.")
+    data = DataCopy.at(root, made_in)
+    said = read_reviews(reviews) if reviews is not None else {}
+    reviewed, problems = reviewed_cases(results, masks=masks, reviews=said)
+    manifest, more = build_corrections(reviewed, open_input(root), data, name=name)
+    layout = [*problems, *more]
+    _write(check_built(manifest, layout, data, with_voxels=not quick, track=_tracked), out)
 
 
 @app.command()

@@ -81,6 +81,8 @@ class Review:
         masks: At most one per volume and segment.
         comment: On the whole case.
         is_signed: Whether the reviewer stands by it. Only a signed review enters a report.
+        model_sha256: Of the model whose answer was reviewed; "" where not noted. A verdict on one
+            model's answer says nothing of another's.
     """
 
     case_id: str
@@ -90,6 +92,7 @@ class Review:
     masks: tuple[MaskVerdict, ...] = ()
     comment: str = ""
     is_signed: bool = False
+    model_sha256: str = ""
 
     def __post_init__(self) -> None:
         """Check that the verdict says one thing of each finding and mask, by whom and when.
@@ -112,6 +115,10 @@ class Review:
         """The verdict on one segment: its own before that of the whole label map."""
         mine = {mask.segment: mask for mask in self.masks if mask.volume == volume}
         return mine.get(segment, mine.get(None))
+
+    def is_of(self, case_id: str, model_sha256: str) -> bool:
+        """Whether it may be about this answer: its case, and its model where one is noted."""
+        return self.case_id == case_id and self.model_sha256 in ("", model_sha256)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; the time as ISO 8601 text."""

@@ -59,11 +59,15 @@ def write_reviewed_reports(case: Path, reviews: Sequence[Review]) -> tuple[Path,
     Raises:
         MedmtlError: If the case is damaged.
         OutputError: If a report cannot be written.
-        ValueError: If there is no review, one is not signed, or one is of another case.
+        ValueError: If there is no review, one is not signed, or one is of another case or model.
     """
     record = read_result_case(case)
-    if any(review.case_id != case.name for review in reviews):
-        raise ValueError(f"A review of another case than {case.name} cannot enter its report.")
+    sha256 = str(record.record["model"]["sha256"])
+    if not all(review.is_of(case.name, sha256) for review in reviews):
+        raise ValueError(
+            f"Case {case.name}: a review of another case or of another model's answer cannot enter "
+            "its report. Review the answer that stands there now."
+        )
     written = []
     with output_errors("The reviewed report"):
         lock = _lock(case)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medmtl.data.builders.copy import DataCopy
     from medmtl.data.cases import Case, Manifest
 
-__all__ = ["BUILDERS", "Checked", "build_checked"]
+__all__ = ["BUILDERS", "Checked", "build_checked", "check_built"]
 
 BUILDERS: Mapping[str, Callable[[DataCopy], tuple[Manifest, list[str]]]] = {
     "acdc": lambda data: build_acdc_manifest(data.source),
@@ -81,6 +81,29 @@ def build_checked(
         OutputError: If a file that has to be made cannot be written.
     """
     manifest, layout = BUILDERS[name](data)
+    return check_built(manifest, layout, data, with_voxels=with_voxels, track=track)
+
+
+def check_built(
+    manifest: Manifest,
+    layout: Sequence[str],
+    data: DataCopy,
+    *,
+    with_voxels: bool = True,
+    track: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+) -> Checked:
+    """Check every file of a manifest that was built, take out what cannot be used, deal out folds.
+
+    Args:
+        manifest: Its paths are relative to the folder of `data`.
+        layout: What the builder found missing or strange.
+        data: Where the files lie.
+        with_voxels: Read every voxel; else only headers and checksums.
+        track: Wraps the cases, to show progress.
+
+    Raises:
+        ConfigError: If no usable case is left.
+    """
     unfolded = tuple(replace(case, fold=None) for case in manifest.cases)
     problems = check_cases(
         unfolded, manifest.schema, data.folder,

@@ -44,6 +44,13 @@ def test_a_segment_has_its_own_verdict_before_that_of_the_whole_mask() -> None:
     assert REVIEW.mask("mr", "lung") is None
 
 
+def test_a_review_of_another_model_is_not_of_this_answer() -> None:
+    assert REVIEW.is_of("a1b2", "ff")  # no model noted
+    assert not REVIEW.is_of("a1b3", "ff")
+    assert replace(REVIEW, model_sha256="ff").is_of("a1b2", "ff")
+    assert not replace(REVIEW, model_sha256="ee").is_of("a1b2", "ff")
+
+
 def test_what_was_not_looked_at_has_no_verdict() -> None:
     assert REVIEW.finding("effusion") is REVIEW.findings[0]
     assert REVIEW.finding("nodule") is None

@@ -154,6 +154,8 @@ def test_an_unsigned_review_or_one_of_another_case_is_refused(case: Path) -> Non
         write_reviewed_reports(case, [_review(case, is_signed=False)])
     with pytest.raises(ValueError, match="another case"):
         write_reviewed_reports(case, [_review(case, case_id="other")])
+    with pytest.raises(ValueError, match="another model's answer"):
+        write_reviewed_reports(case, [_review(case, model_sha256="0" * 64)])
     assert len(report_versions(case / _volume(case))) == 1
 
 
