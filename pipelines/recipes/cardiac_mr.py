@@ -223,20 +223,30 @@ def prepare(case: Case, fold: int, data_root: Path) -> Example:
     )
 
 
+def any_slice(example: Example, rng: np.random.Generator) -> tuple[int, int]:
+    """Phase and slice, all alike."""
+    phase = int(rng.integers(2))
+    return phase, int(rng.integers(example.images[phase].shape[0]))
+
+
 def slice_batches(
-    examples: Sequence[Example], rng: np.random.Generator
+    examples: Sequence[Example],
+    rng: np.random.Generator,
+    *,
+    draw: Callable[[Example, np.random.Generator], tuple[int, int]] = any_slice,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless (images (B, 3, P, P), labels (B, P, P)): slices with both neighbours."""
     while True:
-        pairs = [slice_view(examples[int(rng.integers(len(examples)))], rng) for _ in range(BATCH)]
+        chosen = [examples[int(rng.integers(len(examples)))] for _ in range(BATCH)]
+        pairs = [slice_view(example, *draw(example, rng), rng) for example in chosen]
         yield torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
 
 
-def slice_view(example: Example, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def slice_view(
+    example: Example, phase: int, k: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
     """One slice of one patient with its neighbours, augmented."""
-    phase = int(rng.integers(2))
     image, labels = example.images[phase], example.labels[phase]
-    k = int(rng.integers(image.shape[0]))
     grid, _ = plane_grid(labels, SLICE_AUGMENTATION, rng)
     lowest = image.min()
     stack = torch.full((3, *image.shape[1:]), float(lowest))
@@ -340,24 +350,52 @@ def train(
     """All three stages on these patients."""
     torch.manual_seed(0)
     net = JointNet(NETWORK)
-    planar = net.backbone.get_submodule("net")
     for number, options in enumerate(slices):
         batches = slice_batches(examples, np.random.default_rng([1, number]))
-        checkpoint = out / f"slices_{number}.ckpt"
-        trained = fit(planar, batches, slice_losses, options, checkpoint=checkpoint)
-        planar.load_state_dict(trained.state_dict())
+        fit_slices(net, batches, options, checkpoint=out / f"slices_{number}.ckpt")
     fit_standardiser(net, examples)
     for number, options in enumerate(joint):
-        views = study_views(examples, np.random.default_rng([2, number]))
-        trained = fit(net, views, joint_losses, options, checkpoint=out / f"joint_{number}.ckpt")
-        net.load_state_dict(trained.state_dict())
-    net.eval()
-    table = collect_head_inputs(net, head_views(net, examples, np.random.default_rng(3)))
-    fit_head(net, table, HEAD, np.random.default_rng(4))
+        rng = np.random.default_rng([2, number])
+        fit_studies(net, examples, rng, options, checkpoint=out / f"joint_{number}.ckpt")
+    fit_diagnosis(net, examples)
     done = {"slices": _steps(slices), "joint": _steps(joint)}
     (out / "steps.json").write_text(json.dumps(done), encoding="utf-8")
     torch.save(net.state_dict(), out / "net.pt")
     return net.eval()
+
+
+def fit_slices(
+    net: JointNet,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    options: FitOptions,
+    *,
+    checkpoint: Path,
+) -> None:
+    """Train the planar encoder and decoder on single slices, in place."""
+    planar = net.backbone.get_submodule("net")
+    trained = fit(planar, batches, slice_losses, options, checkpoint=checkpoint)
+    planar.load_state_dict(trained.state_dict())
+
+
+def fit_studies(
+    net: JointNet,
+    examples: Sequence[Example],
+    rng: np.random.Generator,
+    options: FitOptions,
+    *,
+    checkpoint: Path,
+) -> None:
+    """Train masks and diagnosis of whole studies, in place."""
+    views = study_views(examples, rng)
+    trained = fit(net, views, joint_losses, options, checkpoint=checkpoint)
+    net.load_state_dict(trained.state_dict())
+
+
+def fit_diagnosis(net: JointNet, examples: Sequence[Example]) -> None:
+    """Refit the diagnosis head on the frozen network, in place."""
+    net.eval()
+    table = collect_head_inputs(net, head_views(net, examples, np.random.default_rng(3)))
+    fit_head(net, table, HEAD, np.random.default_rng(4))
 
 
 def volumes_ml(examples: Sequence[Example]) -> dict[str, list[float]]:
