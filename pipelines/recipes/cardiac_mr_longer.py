@@ -87,8 +87,8 @@ def write_longer(start: Bundle, net: JointNet, folder: Path) -> None:
     text = card_text(
         settings,
         training=f"{training} Then {SLICES.steps} steps on slices and {JOINT.steps} on studies "
-        "more (`pipelines/recipes/cardiac_mr_longer.py`), with slices of end systole and those where a "
-        "structure ends drawn more often.",
+        "more (`pipelines/recipes/cardiac_mr_longer.py`): slices of end systole and those where "
+        "a structure ends were drawn more often.",
         evaluation=f"{evaluation} These are the figures of version {old.version}: the weights "
         f"of {VERSION} know all patients and were not measured on unseen ones.",
         metrics=metrics,
