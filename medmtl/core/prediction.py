@@ -157,6 +157,8 @@ class FindingResult:
         cams: Activation map in 0..1 per volume id, on its own coarse grid.
         cam_energy_in_segments: Share of the map's energy inside each segment, 0..1.
         measurements: Names of the measurements that the decision used.
+        contributions: How far each of them, and each covariate, moved the logit from that of the
+            mean training patient; empty where the model cannot tell.
         prediction_set: Of "present" and "absent", what is not ruled out; None where the bundle
             has no conformal quantile.
         uncertainty: Where it was asked for.
@@ -170,6 +172,7 @@ class FindingResult:
     cams: Mapping[str, Volume] = field(default_factory=dict)
     cam_energy_in_segments: Mapping[str, float] = field(default_factory=dict)
     measurements: tuple[str, ...] = ()
+    contributions: Mapping[str, float] = field(default_factory=dict)
     prediction_set: PredictionSet | None = None
     uncertainty: FindingUncertainty | None = None
 

@@ -130,9 +130,16 @@ class InputSettings(_Strict):
 
 
 class CamSettings(_Strict):
-    """Which activation maps are computed, and how much must lie inside the organ."""
+    """Which activation maps are computed, and how much must lie inside the organ.
 
-    method: Literal["gradcam", "gradcam++", "layercam"] = "layercam"
+    Attributes:
+        method: Of a feature map and its gradient; or "attribution", for a head that reads
+            measurements and no features: what it rests on, drawn where it was measured.
+        levels: Encoder levels of the maps; "attribution" has none.
+        min_share: Less of the map than this inside the finding's segments raises a flag.
+    """
+
+    method: Literal["gradcam", "gradcam++", "layercam", "attribution"] = "layercam"
     levels: tuple[int, ...] = (-2,)
     min_share: Annotated[float, Field(ge=0, le=1)] = 0.2
 
@@ -203,6 +210,17 @@ class BundleSettings(_Strict):
         yield (
             f"cam.levels {self.cam.levels} must be among network.head.levels",
             (head is not None and head.embedding > 0 and not {*self.cam.levels} <= {*head.levels}),
+        )
+        yield (
+            "cam.method attribution needs a head that reads measurements and no features "
+            "(network.head.measurements, embedding 0, detach_measurements false)",
+            self.cam.method == "attribution"
+            and (
+                head is None
+                or head.embedding > 0
+                or head.measurements is None
+                or head.detach_measurements
+            ),
         )
         yield (
             "a network without segmentation has no segments",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from medmtl.data.covariates import covariate_values
+from medmtl.evidence.attribution import draw_contributions, integrated_gradients
 from medmtl.evidence.cam import activation_map, join_levels
 from medmtl.inference.tiles import plan_tiles
 from medmtl.networks.joint import JointOutput
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from medmtl.core.prediction import Covariates
+    from medmtl.evidence.cam import CamMethod
     from medmtl.inference.bundle import CamSettings
     from medmtl.networks.joint import JointNet
     from medmtl.networks.pooling import PooledSums
@@ -46,6 +48,8 @@ class JointPass:
         measurements: (M,), NaN where unknown.
         is_empty: (V, S), predicted organs too empty for mask-guided pooling.
         cams: Finding index to one map (K', J', I') in 0..1 per volume.
+        contributions: (F, M + covariates), share of each fact in each logit, where the maps are
+            made of them; None otherwise.
     """
 
     logits: list[Tensor]
@@ -53,6 +57,7 @@ class JointPass:
     measurements: Tensor
     is_empty: Tensor
     cams: dict[int, list[Tensor]] = field(default_factory=dict)
+    contributions: Tensor | None = None
 
 
 def covariate_tensors(covariates: Covariates, device: torch.device) -> dict[str, Tensor]:
@@ -91,15 +96,22 @@ def joint_pass(
             spacing_mm=torch.tensor([spacing], device=device),
             covariates=covariate_tensors(covariates, device),
         )
-    cams = {}
-    if leaves and finding_logits is not None:
-        cams = {index: _cams(finding_logits[0, index], leaves, cam) for index in cam_findings}
+    contributions = None
+    cams: dict[int, list[Tensor]] = {}
+    if cam.method == "attribution":
+        contributions = _contributions(net, measurements, covariate_tensors(covariates, device))
+        if leaves and contributions is not None:
+            cams = _attribution_cams(contributions, measurements[0], leaves, cam_findings)
+    elif leaves and finding_logits is not None:
+        for index in cam_findings:
+            cams[index] = _cams(finding_logits[0, index], leaves, cam.method, len(cam.levels) + 1)
     return JointPass(
         [logits[0] for _, logits in passes],
         None if finding_logits is None else finding_logits[0].detach(),
         measurements[0].detach(),
         is_empty[0],
         cams,
+        contributions,
     )
 
 
@@ -165,17 +177,18 @@ def _leaves(
     net: JointNet, features: list[Tensor] | _Pooled, logits: Tensor, cam: CamSettings
 ) -> _Leaves:
     read = [] if isinstance(features, _Pooled) else net.diagnosis_features(features)
-    levels = [read[level] for level in cam.levels] if read else []
+    wanted = () if cam.method == "attribution" else cam.levels
+    levels = [read[level] for level in wanted] if read else []
     return _Leaves(
         [level.requires_grad_() for level in levels], logits.softmax(dim=1).requires_grad_()
     )
 
 
-def _cams(score: Tensor, leaves: Sequence[_Leaves], cam: CamSettings) -> list[Tensor]:
+def _cams(score: Tensor, leaves: Sequence[_Leaves], method: CamMethod, count: int) -> list[Tensor]:
     """Activation maps (K', J', I') of one finding, one per volume, comparable between volumes.
 
-    Each map is the mean of the chosen encoder levels' maps and of the decoder's last level, the
-    segment probabilities, through which the measurements speak.
+    Each map is the mean of `count` maps: those of the chosen encoder levels and that of the
+    decoder's last level, the segment probabilities, through which the measurements speak.
     """
     wanted = [tensor for leaf in leaves for tensor in (*leaf.features, leaf.probabilities)]
     gradients: Sequence[Tensor | None] = [None] * len(wanted)
@@ -185,13 +198,38 @@ def _cams(score: Tensor, leaves: Sequence[_Leaves], cam: CamSettings) -> list[Te
         activation_map(
             tensor[0].detach(),
             torch.zeros_like(tensor[0]) if gradient is None else gradient[0],
-            method=cam.method if number % (len(cam.levels) + 1) < len(cam.levels) else "layercam",
+            method=method if number % count < count - 1 else "layercam",
         )
         for number, (tensor, gradient) in enumerate(zip(wanted, gradients, strict=True))
     ]
-    count = len(cam.levels) + 1
     by_volume = [maps[n : n + count] for n in range(0, len(maps), count)]
     return join_levels(by_volume, [_map_shape(levels[-1]) for levels in by_volume])
+
+
+def _contributions(
+    net: JointNet, measurements: Tensor, covariates: dict[str, Tensor]
+) -> Tensor | None:
+    """(F, facts): how far each fact moved each logit from that of the mean training patient."""
+    if net.head is None:
+        return None
+    head = net.head
+    facts = head.known_facts(measurements.detach(), covariates).shape[1]
+    vector = head.inputs(measurements.new_zeros(1, 0), measurements.detach(), covariates)[0]
+    baseline = vector.clone()
+    baseline[: 2 * facts] = 0  # z-scores of a value and its logarithm; what is unknown stays so
+    shares = integrated_gradients(head.classify, vector, baseline=baseline)
+    return shares[:, :facts] + shares[:, facts : 2 * facts]
+
+
+def _attribution_cams(
+    contributions: Tensor, measurements: Tensor, leaves: Sequence[_Leaves], findings: Sequence[int]
+) -> dict[int, list[Tensor]]:
+    """Maps of `draw_contributions` by finding, on the grid of activation maps."""
+    wanted = contributions[list(findings), : len(measurements)]
+    drawn = draw_contributions(wanted, measurements, [leaf.probabilities for leaf in leaves])
+    shapes = [_map_shape(leaf.probabilities[0, 0]) for leaf in leaves]
+    joined = [join_levels([[one] for one in maps], shapes) for maps in drawn]
+    return dict(zip(findings, joined, strict=True))
 
 
 def _map_shape(finest: Tensor) -> tuple[int, int, int]:

@@ -297,10 +297,20 @@ class Predictor:
                     cams={cam.id: cam for cam in maps},
                     cam_energy_in_segments=energy,
                     measurements=used,
+                    contributions=self._contributions(answer, index),
                     prediction_set=answered.sets.get(spec.name),
                 )
             )
         return results
+
+    def _contributions(self, answer: JointPass, index: int) -> dict[str, float]:
+        """By the names under which case.json gives the values."""
+        head = self.net.config.head
+        if answer.contributions is None or head is None:
+            return {}
+        names = [*(_input_name(name) for name in self.net.measurement_names), *head.covariates]
+        values = answer.contributions[index].tolist()
+        return {name: value for name, value in zip(names, values, strict=True) if value}
 
     @staticmethod
     def _maps(

@@ -147,5 +147,8 @@ class DiagnosisHead(nn.Module):
         self, pooled: Tensor, measurements: Tensor, covariates: dict[str, Tensor]
     ) -> Tensor:
         """Logits (B, F), see `inputs`."""
-        vector = self.inputs(pooled, measurements, covariates)
+        return self.classify(self.inputs(pooled, measurements, covariates))
+
+    def classify(self, vector: Tensor) -> Tensor:
+        """Logits (B, F) of the vector (B, width) of `inputs`."""
         return torch.stack([member(vector) for member in self.members]).mean(dim=0)

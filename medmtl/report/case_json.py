@@ -105,10 +105,18 @@ def _finding(
         "evidence": {
             "cam_energy_in_segments": energy,
             "measurements": list(finding.measurements),
+            **_contributions(finding),
         },
         **_prediction_set(finding),
         **_uncertainty(finding.uncertainty),
     }
+
+
+def _contributions(finding: FindingResult) -> dict[str, Any]:
+    """Largest first; nothing where the model cannot tell."""
+    by_size = sorted(finding.contributions.items(), key=lambda item: -abs(item[1]))
+    told = {name: _rounded(value, 4) for name, value in by_size}
+    return {"contributions": told} if told else {}
 
 
 def _prediction_set(finding: FindingResult) -> dict[str, Any]:

@@ -434,7 +434,7 @@ def bundle_settings(
         preprocessing=PREPROCESSING,
         network=NETWORK,
         ranges=ranges,
-        cam=CamSettings(method="layercam", levels=(-2,), min_share=0.1),
+        cam=CamSettings(method="attribution", levels=(), min_share=0.1),
         segments=segment_settings(manifest.schema, volumes_ml(examples)),
         findings=finding_settings(manifest.schema, calibrations, thresholds),
         rules=RULES,

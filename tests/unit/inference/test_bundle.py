@@ -167,6 +167,7 @@ SWAPPED = tuple(FindingSettings(name=name) for name in ("nodule", "large_heart")
         ({"segments": torso_settings().segments[::-1]}, "must be network.segments"),
         ({"input": InputSettings(modality="CT", kind="phase_pair")}, "needs 2 network.volumes"),
         ({"cam": CamSettings(levels=(0,))}, "cam.levels"),
+        ({"cam": CamSettings(method="attribution", levels=())}, "measurements and no features"),
         ({"rules": ({"finding": "x", "is_present": True, "measurement": "m", "low": 1},)}, "rule"),
     ],
 )  # fmt: skip

@@ -227,3 +227,27 @@ def test_unknown_covariates_are_nan_and_sex_is_a_number() -> None:
     assert [float(known[name]) for name in ("age_years", "sex_male", "height_cm")] == [61, 1, 180]
     assert known["weight_kg"].isnan().all()
     assert covariate_tensors(Covariates(sex="O"), CPU)["sex_male"].isnan().all()
+
+
+MEASURED = HeadConfig(measurements="torso", covariates=("age_years",), embedding=0, hidden=8)
+
+
+def test_a_head_of_measurements_is_explained_by_them_and_drawn_in_their_segments() -> None:
+    net = network(head=MEASURED)
+    cam = CamSettings(method="attribution", levels=())
+    found = run(net, [prepared()], maps=[1, 0], cam=cam)
+    assert found.contributions is not None
+    facts = len(net.measurement_names) + 1
+    assert found.contributions.shape == (2, facts)
+    assert found.contributions[:, -1].tolist() == [0, 0]  # the age is unknown: it moves nothing
+    assert set(found.cams) == {0, 1}
+    for index, (one,) in found.cams.items():
+        speaks_for = found.contributions[index, : len(found.measurements)] > 0
+        assert one.min() >= 0
+        assert one.max() == pytest.approx(1.0 if bool(speaks_for.any()) else 0.0)
+
+
+def test_contributions_come_without_maps_too_and_not_with_other_methods() -> None:
+    cam = CamSettings(method="attribution", levels=())
+    assert run(network(head=MEASURED), [prepared()], cam=cam).contributions is not None
+    assert run(network(head=MEASURED), [prepared()], maps=[0]).contributions is None
