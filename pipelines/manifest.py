@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from os.path import commonpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -173,6 +174,90 @@ def corrections(
     manifest, more = build_corrections(reviewed, open_input(root), data, name=name)
     layout = [*problems, *more]
     _write(check_built(manifest, layout, data, with_voxels=not quick, track=_tracked), out)
+
+
+@app.command()
+def table(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Spreadsheet of diagnoses, .csv or .xlsx.", show_default=False
+        ),
+    ],
+    images: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of NIfTI files or DICOM, at any depth.")
+    ],
+    out: OutOption,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE=COLUMN",
+            help="Column that names the patient, study or file, such as patient=MRN; or a finding, "
+            "such as finding=DCM. Default: found by name and by content.",
+        ),
+    ] = None,
+    word: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WORD=yes|no|unknown",
+            help="What a word of the table means, such as suspected=yes.",
+        ),
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Label maps, named like the images.")
+    ] = None,
+    segment: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=NAME", help="Segment of the label maps, such as 1=liver."),
+    ] = None,
+    made_in: MadeInOption = None,
+    quick: QuickOption = False,
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
+) -> None:
+    """A manifest from a spreadsheet of diagnoses and a folder of images; masks may be absent."""
+    set_up_logging(quiet=quiet, json_logs=json_logs)
+    from medmtl.data.builders.copy import DataCopy
+    from medmtl.data.builders.diagnoses import Choices, build_diagnoses_manifest, parse_segments
+    from medmtl.data.builders.sheet import read_sheet
+    from medmtl.data.builders.table import check_built
+    from medmtl.data.builders.words import parse_words
+
+    columns, findings = _columns(column or [])
+    choices = Choices(
+        columns, findings, parse_words(word or []), masks, parse_segments(segment or [])
+    )
+    root = Path(commonpath([folder.absolute() for folder in (images, masks) if folder]))
+    data = DataCopy.at(root, made_in)
+    built = build_diagnoses_manifest(
+        read_sheet(file), images.absolute(), data, name=out.name, choices=choices
+    )
+    for line in built.understood:
+        console.print(line, markup=False)
+    checked = check_built(
+        built.manifest, built.problems, data, with_voxels=not quick, track=_tracked
+    )
+    console.print(f"--data-root of this manifest: {data.folder}", markup=False)
+    _write(checked, out)
+
+
+def _columns(options: Sequence[str]) -> tuple[dict[str, str | None], tuple[str, ...]]:
+    from medmtl.core.errors import ConfigError
+
+    roles: dict[str, str | None] = {}
+    findings = []
+    for option in options:
+        role, _, name = option.partition("=")
+        if role not in {"patient", "study", "file", "finding"} or not name or role in roles:
+            message = (
+                f"--column {option!r}: expected patient=, study=, file= (each once) or finding="
+            )
+            raise ConfigError(f"{message}, and the name of a column.")
+        if role == "finding":
+            findings.append(name)
+        else:
+            roles[role] = name
+    return roles, tuple(findings)
 
 
 @app.command()

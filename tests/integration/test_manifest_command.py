@@ -72,3 +72,30 @@ def test_nothing_to_start_with_is_status_two(
     assert run(monkeypatch, "kits", "--root", tmp_path / "no", "-o", tmp_path / "m") == 2
     assert run(monkeypatch, "check", tmp_path, "--data-root", tmp_path) == 2
     assert not (tmp_path / "m").exists()
+
+
+def test_a_table_of_diagnoses_shows_its_words_and_where_the_data_root_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root, out, table = tmp_path / "images", tmp_path / "manifest", tmp_path / "diagnoses.csv"
+    for number in range(6):
+        write_image(root / f"case{number}.nii.gz", image_values(number))
+    lines = [f"P{number},case{number},{'ja' if number % 2 else 'nein'}" for number in range(6)]
+    table.write_text("\n".join(["patient,file,effusion", *lines]))
+    assert run(monkeypatch, "table", table, "--images", root, "-o", out) == 0
+    said = " ".join(capfd.readouterr().err.split())
+    assert "yes: ja (3)" in said
+    assert "no: nein (3)" in said
+    assert f"--data-root of this manifest: {root}" in said.replace(" /", " /")
+    manifest = read_manifest(out)
+    assert [case.findings["effusion"] for case in manifest.cases] == [False, True] * 3
+    assert run(monkeypatch, "check", out, "--data-root", root) == 0
+
+    table.write_text("\n".join(["patient,file,effusion", *lines, "P9,case9,ja"]))
+    arguments = ("--column", "finding=effusion", "--word", "ja=no", "-o", out)
+    assert run(monkeypatch, "table", table, "--images", root, *arguments) == 1
+    assert {case.findings["effusion"] for case in read_manifest(out).cases} == {False}
+    assert "row 8: no image of this file" in capfd.readouterr().err
+    bad = ("--column", "name=effusion", "-o", tmp_path / "none")
+    assert run(monkeypatch, "table", table, "--images", root, *bad) == 2
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,280 @@
+"""A manifest from a spreadsheet of diagnoses and a folder of images; masks may be absent.
+
+No identity goes into the manifest: a patient is the hash of what the table calls them, and messages
+name a row by its number.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from medmtl.core.errors import ConfigError, InputRefusedError
+from medmtl.core.labels import FindingSpec, LabelSchema, SegmentSpec
+from medmtl.core.prediction import Covariates
+from medmtl.data.builders.copy import MADE, nifti_files
+from medmtl.data.builders.image_folder import find_images, plain_key, stem_of
+from medmtl.data.builders.sheet_columns import choose_columns
+from medmtl.data.builders.sheet_rows import readable_rows
+from medmtl.data.builders.words import Words
+from medmtl.data.cases import Case, Manifest, VolumeRow
+from medmtl.data.manifest import file_sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from medmtl.data.builders.copy import DataCopy
+    from medmtl.data.builders.image_folder import FolderImage
+    from medmtl.data.builders.sheet import Sheet
+    from medmtl.data.builders.sheet_columns import Columns
+    from medmtl.data.builders.sheet_rows import TableRow
+
+__all__ = ["Choices", "Diagnoses", "build_diagnoses_manifest", "parse_segments"]
+
+_UNSTATED = "not stated"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user says of the table; everything has a default that is shown.
+
+    Attributes:
+        columns: Column by role ("file", "study", "patient").
+        findings: Columns of findings; empty finds them.
+        words: Meaning of the user's own words.
+        masks: Folder of label maps named like the images.
+        segments: Name by label of the label maps.
+    """
+
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
+    words: Mapping[str, bool | None] = field(default_factory=dict)
+    masks: Path | None = None
+    segments: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Diagnoses:
+    """The manifest, all that does not fit, and what was understood."""
+
+    manifest: Manifest
+    problems: list[str]
+    understood: list[str]
+
+
+def parse_segments(options: Sequence[str]) -> dict[int, str]:
+    """Segments from `LABEL=NAME`.
+
+    Raises:
+        ConfigError: If an option has another form.
+    """
+    segments: dict[int, str] = {}
+    for option in options:
+        label, _, name = option.partition("=")
+        if not (label.strip().isdigit() and int(label) > 0 and name.strip()):
+            raise ConfigError(f"--segment {option!r}: expected LABEL=NAME, such as 1=liver.")
+        segments[int(label)] = name.strip()
+    return dict(sorted(segments.items()))
+
+
+def build_diagnoses_manifest(
+    sheet: Sheet, images: Path, data: DataCopy, *, name: str, choices: Choices
+) -> Diagnoses:
+    """Match rows to images, and write what they say of each.
+
+    Args:
+        sheet: One row per patient, study or file.
+        images: Folder of NIfTI files or DICOM.
+        data: Copy that holds `images`; DICOM is written into it as NIfTI.
+        name: Of the manifest.
+        choices: Columns, words and masks.
+
+    Raises:
+        ConfigError: If the columns are not clear or no row has its image.
+        OutputError: If a NIfTI file cannot be written.
+    """
+    if bool(choices.masks) != bool(choices.segments):
+        raise ConfigError(
+            "--masks and --segment belong together: say where the label maps are, and what each "
+            "of their labels is (--segment 1=liver)."
+        )
+    words = Words(choices.words)
+    columns = choose_columns(sheet, named=choices.columns, findings=choices.findings, words=words)
+    found, problems = find_images(
+        images, without=[data.folder / MADE, *([choices.masks] if choices.masks else [])]
+    )
+    rows = readable_rows(sheet, columns, words, problems)
+    matched = _match(rows, found, problems)
+    cases = _cases(matched, columns, data, choices, problems)
+    if not cases:
+        shown = "; ".join(problems[:3])
+        raise ConfigError(
+            f"No row of the table has its image in {images.name}: {shown}. "
+            "Name the column that the files are called by: --column file=NAME (or study, patient)."
+        )
+    modalities = {row.image.modality for row in matched}
+    manifest = Manifest(
+        name=name,
+        licence=_UNSTATED,
+        citation=_UNSTATED,
+        source=_UNSTATED,
+        modality=modalities.pop() if len(modalities) == 1 else "",
+        schema=LabelSchema(
+            segments=tuple(SegmentSpec(label, text) for label, text in choices.segments.items()),
+            findings=tuple(FindingSpec(name) for name in columns.findings.values()),
+        ),
+        cases=tuple(cases),
+    )
+    return Diagnoses(manifest, problems, [*_shown(columns), *words.lines()])
+
+
+@dataclass(frozen=True)
+class _Matched:
+    row: TableRow
+    image: FolderImage
+
+
+def _match(
+    rows: Sequence[TableRow], images: Sequence[FolderImage], problems: list[str]
+) -> list[_Matched]:
+    """Each row's image; what has no partner, or several, is named."""
+    claims: dict[int, list[_Matched]] = defaultdict(list)
+    used: set[str] = set()
+    for row in rows:
+        fitting = [image for image in images if image.is_called(row.role, row.name)]
+        used |= {image.study for image in fitting}
+        image = _one(row, fitting, problems)
+        if image is not None:
+            claims[id(image)].append(_Matched(row, image))
+    matched = []
+    for several in claims.values():
+        if len(several) > 1:
+            numbers = ", ".join(str(one.row.number) for one in several)
+            problems.append(f"rows {numbers}: all mean {several[0].image.shown}; left out")
+            continue
+        matched += several
+    problems += sorted(
+        {f"{i.shown}: no row of the table; left out" for i in images if i.study not in used}
+    )
+    return matched
+
+
+def _one(row: TableRow, fitting: Sequence[FolderImage], problems: list[str]) -> FolderImage | None:
+    """The image of a row; of one DICOM study the volume with the most voxels, as `predict` does."""
+    if not fitting:
+        problems.append(f"row {row.number}: no image of this {row.role}; left out")
+        return None
+    if len(fitting) == 1:
+        return fitting[0]
+    if row.role == "file" or len({image.study for image in fitting}) > 1:
+        problems.append(
+            f"row {row.number}: {len(fitting)} images of this {row.role}; left out. "
+            "Name the file of each in a column of its own (--column file=NAME)"
+        )
+        return None
+    return min(fitting, key=lambda image: (-image.size, image.shown))
+
+
+def _cases(
+    matched: Sequence[_Matched], columns: Columns, data: DataCopy, choices: Choices,
+    problems: list[str],
+) -> list[Case]:  # fmt: skip
+    _warn_of_patients(matched, columns, problems)
+    masks = {stem_of(path.name): path for path in _mask_files(choices.masks)}
+    names = tuple(choices.segments.values())
+    cases = []
+    for one in matched:
+        row, image = one.row, one.image
+        try:
+            path = image.write(data)
+        except InputRefusedError as error:
+            text = f"{error.code}: found {error.found}, expected {error.expected}"
+            problems.append(f"row {row.number}: {text}; left out")
+            continue
+        mask = masks.get(image.case_id)
+        if choices.masks is not None and mask is None:
+            problems.append(f"row {row.number}: {image.shown} has no mask; kept without")
+        attributes = {"table_row": str(row.number)}
+        if image.modality:
+            attributes["modality"] = image.modality
+        volume = VolumeRow(
+            volume_id="image",
+            image=path,
+            segmentation=data.name_of(mask) if mask else None,
+            sha256=file_sha256(data.folder / path),
+            annotated_segments=names if mask else (),
+            attributes=attributes,
+        )
+        covariates = _filled(row.covariates, image.covariates)
+        cases.append(
+            Case(image.case_id, row.pseudonym, "train", None, (volume,), row.findings, covariates)
+        )
+    return _distinct(cases)
+
+
+def _warn_of_patients(matched: Sequence[_Matched], columns: Columns, problems: list[str]) -> None:
+    """Studies of one patient that differ may be right, but are said."""
+    if "patient" not in columns.identities:
+        problems.append(
+            "no column names the patients: every row counts as a patient of its own, so that "
+            "two images of one person can fall into different folds. Name it: --column patient=NAME"
+        )
+    groups: dict[str, list[TableRow]] = defaultdict(list)
+    for one in matched:
+        if one.row.patient:
+            groups[plain_key(one.row.patient)].append(one.row)
+    for group in groups.values():
+        for name in group[0].findings:
+            values = {row.findings[name] for row in group} - {None}
+            if len(values) > 1:
+                numbers = ", ".join(str(row.number) for row in group)
+                problems.append(
+                    f"rows {numbers}: one patient with and without {name}; kept, as other studies"
+                )
+
+
+def _distinct(cases: Sequence[Case]) -> list[Case]:
+    """Case ids that are unique and safe: files of one name in different folders get a number."""
+    seen: dict[str, int] = defaultdict(int)
+    unique = []
+    for case in cases:
+        safe = "".join(
+            c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in case.case_id
+        )
+        safe = safe.strip("._-")[:90] or "image"
+        seen[safe] += 1
+        unique.append(replace(case, case_id=safe if seen[safe] == 1 else f"{safe}-{seen[safe]}"))
+    return unique
+
+
+def _mask_files(folder: Path | None) -> list[Path]:
+    if folder is None:
+        return []
+    files = list(nifti_files(folder).values())
+    if not files:
+        raise ConfigError(f"--masks {folder.name!r}: found no NIfTI file in it.")
+    return files
+
+
+def _filled(table: Covariates, header: Covariates) -> Covariates:
+    """What the table says goes before what a header says."""
+    return Covariates(
+        table.age_years or header.age_years,
+        table.sex or header.sex,
+        table.height_cm or header.height_cm,
+        table.weight_kg or header.weight_kg,
+    )
+
+
+def _shown(columns: Columns) -> list[str]:
+    roles = ", ".join(f"{role} from {column!r}" for role, column in columns.identities.items())
+    findings = ", ".join(f"{name} from {column!r}" for column, name in columns.findings.items())
+    lines = [f"rows: {roles}", f"findings: {findings}"]
+    if columns.covariates:
+        texts = [f"{name} from {column!r}" for name, column in columns.covariates.items()]
+        lines.append(f"covariates: {', '.join(texts)}")
+    if columns.unused:
+        lines.append(f"not used: {', '.join(columns.unused)}")
+    return lines

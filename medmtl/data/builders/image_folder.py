@@ -1,0 +1,167 @@
+"""The images of a folder, NIfTI or DICOM, with every name that a table may call them by."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, TypeAlias
+
+from medmtl.core.errors import InputRefusedError
+from medmtl.core.prediction import Covariates
+from medmtl.data.intake import open_input
+from medmtl.dicom import ReadLimits
+from medmtl.dicom.worker_client import WorkerError, shared_worker
+from medmtl.nifti.names import SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from medmtl.core.study import Study, VolumeRef
+    from medmtl.data.builders.copy import DataCopy
+
+__all__ = ["FolderImage", "find_images", "plain_key", "stem_of"]
+
+_CHANNEL = re.compile(r"_\d{4}\Z")
+"""nnU-Net writes the channel behind the name of the case."""
+_SEPARATORS = "_-. "
+
+Write: TypeAlias = Callable[["DataCopy"], str]
+
+
+@dataclass(frozen=True, eq=False)
+class FolderImage:
+    """One volume, and its names by the role of the column that may hold them.
+
+    Attributes:
+        case_id: Name of the case: of the file without suffix, or a hash of the study's UIDs.
+        shown: Path or hash for messages.
+        study: Equal for the volumes of one study.
+        size: Number of voxels.
+        names: Casefolded names by role ("file", "study", "patient").
+        modality: Of DICOM, else "".
+        covariates: What a DICOM header says.
+        write: Gives the path for the manifest; DICOM is written as NIfTI.
+    """
+
+    case_id: str
+    shown: str
+    study: str
+    size: int
+    names: dict[str, frozenset[str]]
+    modality: str
+    covariates: Covariates
+    write: Write
+
+    def is_called(self, role: str, name: str) -> bool:
+        """Whether a cell of that role means this image."""
+        key = plain_key(name)
+        names = self.names[role]
+        if role != "patient":
+            return key in names
+        starts = tuple(f"{key}{separator}" for separator in _SEPARATORS)
+        return key in names or any(own.startswith(starts) for own in self.names["file"])
+
+
+def plain_key(name: str) -> str:
+    """A name as it is compared: forward slashes, no image suffix, one case."""
+    return SUFFIX.sub("", name.strip().replace("\\", "/")).casefold()
+
+
+def stem_of(path: str) -> str:
+    """File name without suffix and without nnU-Net's channel number."""
+    return _CHANNEL.sub("", SUFFIX.sub("", PurePosixPath(path).name))
+
+
+def find_images(
+    folder: Path, *, without: Sequence[Path] = ()
+) -> tuple[list[FolderImage], list[str]]:
+    """Look through a folder and all below it; only headers are read.
+
+    Args:
+        folder: Holds NIfTI files or DICOM in any arrangement.
+        without: Folders whose NIfTI files are no images: masks, and what was made before.
+
+    Returns:
+        Images in a stable order, and what cannot be used with its reason.
+
+    Raises:
+        MedmtlError: If the folder is missing or holds no file.
+    """
+    listing = open_input(folder)
+    problems = [
+        f"{refusal.source}: {refusal.code}: found {refusal.found}, expected {refusal.expected}"
+        for refusal in listing.refusals
+    ]
+    images = []
+    for study in listing.studies:
+        is_dicom = study.kind == "dicom"
+        for ref in study.volumes:
+            image = _dicom(folder, study, ref) if is_dicom else _nifti(folder, ref)
+            if is_dicom or not _is_below(folder, ref, without):
+                images.append(image)
+    return images, problems
+
+
+def _is_below(folder: Path, ref: VolumeRef, without: Sequence[Path]) -> bool:
+    path = (folder / ref.source_files[0]).resolve()
+    return any(path.is_relative_to(one.resolve()) for one in without)
+
+
+def _nifti(folder: Path, ref: VolumeRef) -> FolderImage:
+    path = ref.source_files[0]
+    stem, folders = stem_of(path), PurePosixPath(path).parent.parts
+    parts = _keys([*folders, stem])
+    return FolderImage(
+        case_id=stem,
+        shown=path,
+        study=path,
+        size=math.prod(ref.geometry.shape),
+        names={
+            "file": _keys([path, PurePosixPath(path).name, stem]),
+            "study": parts,
+            "patient": parts,
+        },
+        modality="",
+        covariates=Covariates(),
+        write=lambda data: data.name_of(folder / path),
+    )
+
+
+def _dicom(folder: Path, study: Study, ref: VolumeRef) -> FolderImage:
+    path = PurePosixPath(ref.source_files[0])
+    folders = path.parent.parts
+    whole = [str(PurePosixPath(*folders[: n + 1])) for n in range(len(folders))]
+
+    def write(data: DataCopy) -> str:
+        return data.write_image(f"{study.case_id}_{ref.id}", ref.read())
+
+    return FolderImage(
+        case_id=study.case_id,
+        shown=f"study {study.case_id}, volume {ref.id}",
+        study=study.case_id,
+        size=math.prod(ref.geometry.shape),
+        names={
+            "file": _keys([*ref.source_files, *folders[-1:], *whole[-1:], ref.series_uid]),
+            "study": _keys([*folders, *whole, study.study_uid]),
+            "patient": _keys([*folders, _patient_id(folder / path)]),
+        },
+        modality=ref.modality,
+        covariates=study.covariates,
+        write=write,
+    )
+
+
+def _patient_id(path: Path) -> str:
+    """Compared with the table and then forgotten; "" where it cannot be read (inside a zip)."""
+    try:
+        return shared_worker(ReadLimits()).patient(path).get("PatientID", "")
+    except (WorkerError, InputRefusedError, OSError):
+        return ""
+
+
+def _keys(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(key for name in names if (key := plain_key(name)))
