@@ -6,6 +6,7 @@
     OUT/.medmtl/locks/<case>          held while a case is worked on
     OUT/.medmtl/failures/<case>.json  a failure is retried by the next run and then goes away
     OUT/.medmtl/refusals/<input>.json what an input's listing refused
+    OUT/.medmtl/inputs/<input>.json   where the input lies, for the viewer; nothing else names it
 
 Only the holder of a case's lock touches what belongs to the case, so whatever a dead run left
 behind is removed by the next holder, without any guess about ages or process numbers.
@@ -37,7 +38,7 @@ __all__ = ["CASE_FILE", "CaseStore", "output_errors"]
 CASE_FILE = "case.json"
 _POLL_S = 0.05
 _FAILURE_FIELDS = tuple(field.name for field in fields(Failure))
-_AREAS = ("partial", "replaced", "locks", "failures", "refusals")
+_AREAS = ("partial", "replaced", "locks", "failures", "refusals", "inputs")
 
 
 @contextmanager
@@ -84,7 +85,9 @@ class CaseStore:
                 (root / ".medmtl" / area).mkdir(parents=True, exist_ok=True)
             started = root / ".medmtl" / "started"
             started.write_bytes(b"medmtl\n")
-            key = hashlib.sha256(str(input_path.resolve()).encode()).hexdigest()[:16]
+            place = str(input_path.resolve())
+            key = hashlib.sha256(place.encode()).hexdigest()[:16]
+            replace_file(root / ".medmtl" / "inputs" / f"{key}.json", as_json_bytes({"path": place}))
             store = cls(root, key, started.stat().st_mtime_ns)
             store._clear_dead()
         return store

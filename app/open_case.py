@@ -1,0 +1,142 @@
+"""The case that a page shows: its answer, its review so far, and what may be seen of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.resources import case_index, models, review_log
+from app.services.case_view import view_of_case
+from app.services.corrections import CorrectionStore
+from app.services.drafts import empty_review
+from app.services.review_log import CaseRef
+from app.state import is_blind
+from medmtl.data.result_case import read_result_case
+
+if TYPE_CHECKING:
+    from app.services.case_index import Snapshot
+    from app.services.case_row import CaseRow
+    from app.services.case_view import CaseView
+    from app.services.models import ModelFacts
+    from app.services.review_log import ReviewLog
+    from app.view import View
+    from medmtl.core.review import Review
+    from medmtl.data.result_case import ResultCase, ResultVolume
+
+__all__ = ["OpenCase", "open_case", "reviews_folder"]
+
+
+@dataclass(frozen=True, eq=False)
+class OpenCase:
+    """One case on a page.
+
+    Attributes:
+        view: Settings, reader, pages.
+        row: Its line in the worklist.
+        folder: Its folder.
+        result: Its case.json and label schema.
+        model: What is known of its model; None where its bundle was not found.
+        answer: The model's answer.
+        ref: Its name in the review log.
+        review: What this reader has said so far.
+        is_blind: Whether the reader answers without seeing the model's answer.
+    """
+
+    view: View
+    row: CaseRow
+    folder: Path
+    result: ResultCase
+    model: ModelFacts | None
+    answer: CaseView
+    ref: CaseRef
+    review: Review
+    is_blind: bool
+
+    @property
+    def key(self) -> str:
+        """As in the worklist."""
+        return self.row.key
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether the model's answer must not be seen yet."""
+        answered = {verdict.finding for verdict in self.review.findings}
+        return self.is_blind and not {one.name for one in self.answer.findings} <= answered
+
+    @property
+    def can_review(self) -> bool:
+        """Whether this reader may answer."""
+        return self.view.reader.may("reviewer")
+
+    @property
+    def log(self) -> ReviewLog:
+        """Where answers go."""
+        return review_log(self.view.settings.reviews)
+
+    @property
+    def corrections(self) -> CorrectionStore:
+        """Where corrected masks go."""
+        return CorrectionStore(reviews_folder(self.view))
+
+    def save(self, review: Review) -> None:
+        """Store what the reader said; it is on the disk when this returns."""
+        self.log.append(review, self.ref, is_blind=self.is_blind)
+
+    def masks(self, volume: str) -> ResultVolume:
+        """The masks of one volume; kept in memory for a while.
+
+        Raises:
+            MedmtlError: If they are missing or damaged.
+        """
+        path = self.folder / volume / "segmentation.nii.gz"
+        stamp = path.stat().st_mtime_ns if path.exists() else 0
+        return _masks(str(path), stamp, self.result, volume)
+
+
+@st.cache_resource(show_spinner=False, max_entries=6)
+def _masks(
+    path: str,  # noqa: ARG001 - the key of the cache
+    stamp: int,  # noqa: ARG001 - the same
+    _result: ResultCase,
+    volume: str,
+) -> ResultVolume:
+    return _result.volume(volume)
+
+
+def reviews_folder(view: View) -> Path:
+    """Corrected masks lie beside the results, never inside a case."""
+    return view.settings.folder / "reviews"
+
+
+def open_case(view: View, key: str) -> OpenCase | None:
+    """The case of that name; None where there is none.
+
+    Raises:
+        MedmtlError: If its case.json is damaged, or the review log cannot be opened.
+    """
+    snapshot = case_index(view.settings).snapshot()
+    row = snapshot.rows.get(key)
+    return None if row is None else _opened(view, snapshot, row)
+
+
+def _opened(view: View, snapshot: Snapshot, row: CaseRow) -> OpenCase:
+    result = read_result_case(snapshot.folder(row.key))
+    model = models(view.settings, snapshot).get(row.model_sha256)
+    ref = CaseRef(row.run, row.case_id, row.model_sha256)
+    last = review_log(view.settings.reviews).latest(ref, view.reader.name)
+    # A review that was begun blind stays blind: switching over must not show what was hidden.
+    was_blind = last is not None and last.is_blind
+    return OpenCase(
+        view=view,
+        row=row,
+        folder=result.folder,
+        result=result,
+        model=model,
+        answer=view_of_case(result.record, model),
+        ref=ref,
+        review=last.review if last else empty_review(row.case_id, view.reader.name),
+        is_blind=was_blind or (is_blind() and (last is None or not last.review.findings)),
+    )

@@ -1,0 +1,85 @@
+"""Review: what was answered, the comment on the case, the signature, and who said what before."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.services.drafts import signed, with_comment
+from app.services.signing import write_reports
+from app.services.words import plain
+
+if TYPE_CHECKING:
+    from app.open_case import OpenCase
+    from app.services.review_log import Entry
+
+__all__ = ["review_panel", "sign_button"]
+
+
+def sign_button(case: OpenCase, following: str | None) -> None:
+    """Sign, or the state of the signature; then on to the next case."""
+    answered = len(case.review.findings)
+    total = len(case.answer.findings)
+    if not case.can_review:
+        st.html('<span class="m-muted">You may look, not review.</span>')
+        return
+    st.html(f'<span class="m-muted">{answered} of {total} answered</span>')
+    if case.review.is_signed:
+        st.html('<b class="m-signed">● signed</b>')
+        return
+    if st.button(
+        "Sign", icon=":material/signature:", shortcut="S", type="primary",
+        disabled=case.is_hidden, help="You stand by your answers; then the next case opens.",
+    ):  # fmt: skip
+        _sign(case)
+        if following is not None:
+            case.view.go_to_case(following)
+        st.rerun()
+
+
+def _sign(case: OpenCase) -> None:
+    review = signed(case.review)
+    case.save(review)
+    held = [entry.review for entry in case.log.of_case(case.ref) if entry.review.is_signed]
+    written = write_reports(case.folder, held)
+    words = f" {written} revised report(s) written." if written else ""
+    st.toast(f"Signed.{words}", icon=":material/check:")
+
+
+def review_panel(case: OpenCase) -> None:
+    """The reader's own comment, and every line of the log."""
+    if case.can_review:
+        place = f"case_comment:{case.key}"
+        if place not in st.session_state:
+            st.session_state[place] = case.review.comment
+        st.text_area(
+            "Comment on the case", key=place, height=90, on_change=_comment, args=(case, place)
+        )
+    entries = [] if case.is_hidden else case.log.history(case.ref)
+    if not entries:
+        st.html('<p class="m-muted">Nobody has answered yet. Every answer is stored at once.</p>')
+        return
+    st.html(
+        '<table class="m-table"><tr><th>When, UTC</th><th>Who</th><th>Findings</th>'
+        "<th>Masks</th><th></th></tr>"
+        + "".join(_line(entry) for entry in reversed(entries[-30:]))
+        + "</table>"
+    )
+
+
+def _comment(case: OpenCase, place: str) -> None:
+    case.save(with_comment(case.review, str(st.session_state[place])))
+
+
+def _line(entry: Entry) -> str:
+    review = entry.review
+    said = ", ".join(f"{plain(one.finding)}: {one.answer}" for one in review.findings)
+    masks = ", ".join(
+        f"{one.volume} {plain(one.segment or 'all')}: {plain(one.answer)}" for one in review.masks
+    )
+    marks = ("● signed" if review.is_signed else "") + (" blind" if entry.is_blind else "")
+    when = review.reviewed_at.strftime("%Y-%m-%d %H:%M:%S")
+    cells = (when, review.reviewer, said, masks, marks)
+    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"

@@ -1,0 +1,159 @@
+"""Corrected masks: kept beside the review log, never inside a case, each under a name of its own.
+
+    reviews/<run>/<case>/<volume>-<sha256>.nii.gz     the label map on the grid of its volume
+    reviews/<run>/<case>/<volume>-<sha256>.json       who, when, from what, how far from the model
+
+A file is written whole or not at all, and never replaced: the newest of a volume counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from medmtl.core.errors import OutputError
+from medmtl.report.case_json import as_json_bytes
+from medmtl.report.durable import replace_file
+from medmtl.report.nifti import write_label_map
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from app.services.review_log import CaseRef
+    from medmtl.core.geometry import Geometry
+    from medmtl.core.labels import LabelSchema
+
+__all__ = ["CorrectionStore", "KeptCorrection", "mask_dice"]
+
+Source = Literal["nifti", "seg", "rtstruct", "painted"]
+
+
+@dataclass(frozen=True)
+class KeptCorrection:
+    """One corrected label map.
+
+    Attributes:
+        volume: Id of the volume.
+        reviewer: Who corrected it.
+        saved_at: ISO 8601, UTC.
+        source: Where it came from.
+        model_sha256: Whose mask was corrected.
+        file: Name in the folder of the case.
+        voxels_changed: Voxels with another label than before.
+        dice: Overlap of the model's mask with the corrected one by segment; None for two empty.
+    """
+
+    volume: str
+    reviewer: str
+    saved_at: str
+    source: str
+    model_sha256: str
+    file: str
+    voxels_changed: int
+    dice: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CorrectionStore:
+    """The corrected masks of one viewer.
+
+    Attributes:
+        root: The folder of all of them.
+    """
+
+    root: Path
+
+    def folder(self, case: CaseRef) -> Path:
+        """Where those of one case lie."""
+        return self.root / case.run / case.case_id
+
+    def keep(
+        self,
+        label_map: NDArray[Any],
+        case: CaseRef,
+        *,
+        before: NDArray[Any],
+        geometry: Geometry,
+        schema: LabelSchema,
+        volume: str,
+        reviewer: str,
+        source: str,
+    ) -> KeptCorrection:
+        """Store a corrected mask.
+
+        Args:
+            label_map: Shape (i, j, k), on the grid of the volume.
+            case: Whose it is.
+            before: The model's mask, same shape.
+            geometry: The grid.
+            schema: What the labels mean.
+            volume: Id of the volume.
+            reviewer: Who corrected it.
+            source: "nifti", "seg", "rtstruct" or "painted".
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        digest = hashlib.sha256(np.ascontiguousarray(label_map).tobytes()).hexdigest()[:16]
+        kept = KeptCorrection(
+            volume=volume,
+            reviewer=reviewer,
+            saved_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            source=source,
+            model_sha256=case.model_sha256,
+            file=f"{volume}-{digest}.nii.gz",
+            voxels_changed=int(np.count_nonzero(label_map != before)),
+            dice={
+                segment.name: mask_dice(before == segment.label, label_map == segment.label)
+                for segment in schema.segments
+            },
+        )
+        folder = self.folder(case)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / kept.file).exists():
+                write_label_map(folder / kept.file, label_map, geometry)
+            note = f"{volume}-{digest}.{kept.saved_at.replace(':', '')[:23]}.json"
+            replace_file(folder / note, as_json_bytes(asdict(kept)))
+        except OSError as error:
+            message = (
+                f"The corrected mask was not stored ({error.strerror}). Make sure that the folder "
+                "of the reviews can be written, and save again."
+            )
+            raise OutputError(message) from error
+        return kept
+
+    def of_case(self, case: CaseRef) -> tuple[KeptCorrection, ...]:
+        """Every correction of the masks of one model's answer, oldest first."""
+        found = [_read(path) for path in sorted(self.folder(case).glob("*.json"))]
+        mine = [one for one in found if one and one.model_sha256 == case.model_sha256]
+        return tuple(sorted(mine, key=lambda one: one.saved_at))
+
+    def newest(self, case: CaseRef, volume: str) -> KeptCorrection | None:
+        """The correction that counts for a volume; None where there is none."""
+        mine = [one for one in self.of_case(case) if one.volume == volume]
+        return mine[-1] if mine else None
+
+
+def mask_dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:
+    """Twice the overlap over the sum of sizes; None for two empty masks.
+
+    As `medmtl.metrics.overlap.dice`, which needs torch; the viewer does without.
+    """
+    size = int(np.count_nonzero(first)) + int(np.count_nonzero(second))
+    return 2 * int(np.count_nonzero(first & second)) / size if size else None
+
+
+def _read(path: Path) -> KeptCorrection | None:
+    try:
+        return KeptCorrection(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None

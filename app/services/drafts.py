@@ -1,0 +1,93 @@
+"""A review as it grows: one answer after the other, each a new record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from medmtl.core.review import FindingVerdict, MaskVerdict, Review
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from app.services.case_view import FindingView
+    from medmtl.core.review import FindingAnswer, MaskAnswer
+
+__all__ = [
+    "Reading",
+    "answer_of_reading",
+    "empty_review",
+    "next_open",
+    "signed",
+    "with_comment",
+    "with_finding",
+    "with_mask",
+]
+
+Reading = Literal["present", "absent", "unsure"]
+"""What a blind reader says, who does not know what the model said."""
+
+
+def empty_review(case_id: str, reviewer: str) -> Review:
+    """Nothing answered yet."""
+    return Review(case_id, reviewer, _now())
+
+
+def with_finding(
+    review: Review, name: str, *, answer: FindingAnswer | None, comment: str | None = None
+) -> Review:
+    """Another answer on a finding; None takes it back. A change takes the signature back."""
+    before = review.finding(name)
+    kept = tuple(verdict for verdict in review.findings if verdict.finding != name)
+    if answer is not None:
+        words = comment if comment is not None else (before.comment if before else "")
+        kept = (*kept, FindingVerdict(name, answer, words))
+    return replace(review, findings=kept, is_signed=False, reviewed_at=_now())
+
+
+def with_mask(
+    review: Review,
+    volume: str,
+    *,
+    answer: MaskAnswer | None,
+    segment: str | None = None,
+    comment: str | None = None,
+) -> Review:
+    """Another answer on a mask, or on all of a volume; None takes it back."""
+    place = (volume, segment)
+    before = next((one for one in review.masks if (one.volume, one.segment) == place), None)
+    kept = tuple(one for one in review.masks if (one.volume, one.segment) != place)
+    if answer is not None:
+        words = comment if comment is not None else (before.comment if before else "")
+        kept = (*kept, MaskVerdict(volume, answer, segment, words))
+    return replace(review, masks=kept, is_signed=False, reviewed_at=_now())
+
+
+def with_comment(review: Review, comment: str) -> Review:
+    """Another comment on the whole case."""
+    return replace(review, comment=comment, is_signed=False, reviewed_at=_now())
+
+
+def signed(review: Review) -> Review:
+    """The reviewer stands by it, now."""
+    return replace(review, is_signed=True, reviewed_at=_now())
+
+
+def answer_of_reading(reading: Reading, finding: FindingView) -> FindingAnswer:
+    """What a blind reading means for the model's decision."""
+    if reading == "unsure":
+        return "unsure"
+    return "agree" if (reading == "present") == finding.is_present else "disagree"
+
+
+def next_open(review: Review, names: Iterable[str], *, after: str) -> str | None:
+    """The next finding without an answer, from the one after `after` round to it."""
+    order = list(names)
+    start = order.index(after) + 1 if after in order else 0
+    rest = [*order[start:], *order[:start]]
+    return next((name for name in rest if review.finding(name) is None), None)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,179 @@
+"""The image that a case was made from: found below the known folders, read on its own grid.
+
+case.json names the first file of a volume relative to the input. Only that file's folder is
+listed, so that opening one case does not mean reading a whole archive.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from medmtl.core.errors import MedmtlError
+from medmtl.data.intake import open_input
+from medmtl.data.volume_file import read_volume_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from medmtl.core.geometry import Geometry
+    from medmtl.core.study import Listing, VolumeRef
+    from medmtl.core.volume import Volume
+
+__all__ = ["CaseImage", "ImageMissingError", "case_image", "image_root", "noted_inputs"]
+
+_DEPTH = 4
+_LISTINGS = 4
+
+
+class ImageMissingError(MedmtlError):
+    """The image of a case is not below any known folder."""
+
+
+@dataclass(frozen=True, eq=False)
+class CaseImage:
+    """One volume of a case's input; a source for `app.serving`.
+
+    Attributes:
+        root: The input that `predict` was given.
+        path: First file of the volume, relative to it.
+        volume_id: In case.json.
+        series_uid: "" for NIfTI.
+        geometry: Grid of the result's masks, which is that of the image.
+    """
+
+    root: Path
+    path: str
+    volume_id: str
+    series_uid: str
+    geometry: Geometry
+
+    @property
+    def key(self) -> str:
+        """Names no place: file names can hold patient names. Changes with the file's time."""
+        place = self.root if self.root.is_file() else self.root / self.path
+        stamp = place.stat().st_mtime_ns
+        facts = f"{place}\0{stamp}\0{self.volume_id}\0{self.series_uid}"
+        return hashlib.sha256(facts.encode()).hexdigest()[:32]
+
+    def read(self) -> Volume:
+        """Decode it.
+
+        Raises:
+            MedmtlError: If it is not there any more, or is another image now.
+        """
+        if not self.series_uid and self.root.is_dir():
+            return read_volume_file(self.root, self.path)
+        return self._ref().read()
+
+    def phases(self) -> tuple[VolumeRef, ...]:
+        """All phases of the cine that the volume belongs to, in time order; empty for none.
+
+        Raises:
+            MedmtlError: If the volume is not there any more.
+        """
+        if not self.series_uid:
+            return ()
+        mine = self._ref()
+        beside = [ref for ref in self._refs() if ref.series_key == mine.series_key]
+        cine = [ref for ref in beside if ref.phase is not None]
+        return tuple(sorted(cine, key=lambda ref: ref.phase or 0)) if len(cine) > 1 else ()
+
+    def _refs(self) -> list[VolumeRef]:
+        """Readable volumes beside the file; paths in them are relative to what was listed."""
+        if self.root.is_file():
+            listing = _listed(str(self.root), self.root.stat().st_mtime_ns)
+        else:
+            folder = (self.root / self.path).parent
+            listing = _listed(str(folder), folder.stat().st_mtime_ns)
+        return [ref for study in listing.studies for ref in study.volumes]
+
+    def _ref(self) -> VolumeRef:
+        name = self.path if self.root.is_file() else PurePosixPath(self.path).name
+        found = [
+            ref
+            for ref in self._refs()
+            if ref.series_uid == self.series_uid
+            and name in ref.source_files
+            and ref.geometry.is_close(self.geometry)
+        ]
+        if not found:
+            message = (
+                f"Volume {self.volume_id}: its images lie where they were, but are others now. "
+                "Analyse the study again."
+            )
+            raise MedmtlError(message)
+        return found[0]
+
+
+@functools.lru_cache(maxsize=_LISTINGS)
+def _listed(place: str, _stamp: int) -> Listing:
+    return open_input(Path(place))
+
+
+def case_image(
+    record: Mapping[str, Any], volume_id: str, *, geometry: Geometry, roots: Iterable[Path]
+) -> CaseImage:
+    """The image of one volume.
+
+    Args:
+        record: The content of case.json.
+        volume_id: Of its volumes.
+        geometry: Grid of the volume's masks.
+        roots: Where inputs may lie, the likeliest first.
+
+    Raises:
+        ImageMissingError: If it lies below none of them.
+    """
+    (volume,) = (one for one in record["source"]["volumes"] if one["id"] == volume_id)
+    root = image_root(volume["path"], roots)
+    if root is None:
+        message = (
+            f"Volume {volume_id}: its image was not found below the folders that the viewer knows. "
+            "Start it with `medmtl view RESULTS --images FOLDER`, FOLDER being the INPUT of the "
+            "analysis."
+        )
+        raise ImageMissingError(message)
+    return CaseImage(root, volume["path"], volume_id, volume.get("series_uid", ""), geometry)
+
+
+def image_root(path: str, roots: Iterable[Path]) -> Path | None:
+    """The folder, or zip, from which a path of case.json leads to a file; never outside of it."""
+    wanted = PurePosixPath(path)
+    if not path or wanted.is_absolute() or ".." in wanted.parts:
+        return None
+    for root in roots:
+        for folder in _with_folders_below(root):
+            if folder.is_file() or (folder / wanted).exists():
+                return folder
+    return None
+
+
+def noted_inputs(run_folder: Path) -> tuple[Path, ...]:
+    """Where the runs of `predict` into a result folder found their images."""
+    found = []
+    for note in sorted((run_folder / ".medmtl" / "inputs").glob("*.json")):
+        try:
+            found.append(Path(json.loads(note.read_bytes())["path"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return tuple(path for path in found if path.exists())
+
+
+def _with_folders_below(root: Path, depth: int = 0) -> Iterator[Path]:
+    yield root
+    if depth == _DEPTH or not root.is_dir():
+        return
+    try:
+        with os.scandir(root) as entries:
+            names = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+    except OSError:
+        return
+    for name in names:
+        if not name.startswith("."):
+            yield from _with_folders_below(root / name, depth + 1)
