@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.access import current_reader
+from app.screens.case import case_page
 from app.screens.worklist import worklist_page
 from app.style import apply_style
 from app.view import View
@@ -24,6 +25,7 @@ __all__ = ["open_page"]
 _ICON = str(Path(__file__).with_name("icon.svg"))  # Streamlit's own icons come from the network
 _PAGES: tuple[tuple[str, str, str, Callable[[View], None]], ...] = (
     ("worklist", "Worklist", ":material/list:", worklist_page),
+    ("case", "Case", ":material/radiology:", case_page),
 )
 
 

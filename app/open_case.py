@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -17,6 +16,8 @@ from app.state import is_blind
 from medmtl.data.result_case import read_result_case
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from app.services.case_index import Snapshot
     from app.services.case_row import CaseRow
     from app.services.case_view import CaseView

@@ -57,12 +57,12 @@ def _header(case: OpenCase) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="case_header"):
         previous, following = _neighbours(order, place)
         if st.button(
-            "", icon=":material/chevron_left:", shortcut="K", disabled=previous is None,
+            "", icon=":material/chevron_left:", shortcut="P", disabled=previous is None,
             help="Previous case of the worklist",
         ) and previous:  # fmt: skip
             case.view.go_to_case(previous)
         if st.button(
-            "", icon=":material/chevron_right:", shortcut="J", disabled=following is None,
+            "", icon=":material/chevron_right:", shortcut="N", disabled=following is None,
             help="Next case of the worklist",
         ) and following:  # fmt: skip
             case.view.go_to_case(following)

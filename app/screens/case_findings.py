@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["findings_panel"]
 
 _ANSWERS: tuple[tuple[FindingAnswer, str, str], ...] = (
-    ("agree", "Agree", "A"),
-    ("disagree", "Disagree", "D"),
+    ("agree", "Agree", "Y"),
+    ("disagree", "Disagree", "X"),
     ("unsure", "Unsure", "U"),
 )
 _READINGS: tuple[tuple[Reading, str, str], ...] = (
-    ("present", "Present", "A"),
-    ("absent", "Absent", "D"),
+    ("present", "Present", "Y"),
+    ("absent", "Absent", "X"),
     ("unsure", "Unsure", "U"),
 )
 _MARKS = {"agree": "✓", "disagree": "✗", "unsure": "?"}

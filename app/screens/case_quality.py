@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.services.case_view import measurement_label
 from app.services.words import plain, sentence
 
 if TYPE_CHECKING:
@@ -55,12 +54,3 @@ def _model(case: OpenCase) -> None:
     )
     with st.expander("Model card"):
         st.markdown(model.card)
-
-
-def measurement_rows(case: OpenCase) -> str:
-    """Derived measurements as table rows (HTML)."""
-    return "".join(
-        f"<tr><td>{escape(sentence(measurement_label(one.name)))}</td><td>{one.text}</td>"
-        f'<td class="m-muted">{escape(plain(one.source))}</td></tr>'
-        for one in case.answer.measurements
-    )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.services.drafts import signed, with_comment
-from app.services.signing import write_reports
 from app.services.words import plain
+from medmtl.inference.write_review import write_reviewed_reports
 
 if TYPE_CHECKING:
     from app.open_case import OpenCase
@@ -30,7 +30,7 @@ def sign_button(case: OpenCase, following: str | None) -> None:
         st.html('<b class="m-signed">● signed</b>')
         return
     if st.button(
-        "Sign", icon=":material/signature:", shortcut="S", type="primary",
+        "Sign", icon=":material/signature:", shortcut="Ctrl+Enter", type="primary",
         disabled=case.is_hidden, help="You stand by your answers; then the next case opens.",
     ):  # fmt: skip
         _sign(case)
@@ -43,8 +43,8 @@ def _sign(case: OpenCase) -> None:
     review = signed(case.review)
     case.save(review)
     held = [entry.review for entry in case.log.of_case(case.ref) if entry.review.is_signed]
-    written = write_reports(case.folder, held)
-    words = f" {written} revised report(s) written." if written else ""
+    reports = write_reviewed_reports(case.folder, held)
+    words = f" {len(reports)} DICOM report(s) carry the verdict." if reports else ""
     st.toast(f"Signed.{words}", icon=":material/check:")
 
 

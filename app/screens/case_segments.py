@@ -15,7 +15,7 @@ from app.services.case_view import measurement_label
 from app.services.drafts import with_mask
 from app.services.words import plain, sentence
 from medmtl.core.errors import MedmtlError
-from medmtl.data.correction import read_correction
+from medmtl.data.correction import read_result_correction
 
 if TYPE_CHECKING:
     from app.open_case import OpenCase
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["segments_panel"]
 
 _ANSWERS: tuple[tuple[MaskAnswer, str, str], ...] = (
-    ("accepted", "Accept", "Y"),
-    ("needs_correction", "Needs correction", "N"),
+    ("accepted", "Accept", "G"),
+    ("needs_correction", "Needs correction", "Q"),
 )
 _MARKS = {"accepted": "✓", "needs_correction": "✗", "corrected": "✎"}
 
@@ -185,13 +185,7 @@ def _keep(case: OpenCase, volume: str, name: str, content: bytes) -> None:
         path = Path(place) / f"upload{''.join(Path(name).suffixes[-2:])}"
         path.write_bytes(content)
         try:
-            read = read_correction(
-                path,
-                geometry=masks.geometry,
-                schema=case.result.schema,
-                frame_of_reference_uid=masks.frame_of_reference_uid,
-                base=masks.label_map,
-            )
+            read = read_result_correction(path, case=case.result, volume_id=volume)
         except MedmtlError as error:
             st.error(str(error), icon=":material/error:")
             return

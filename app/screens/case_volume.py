@@ -1,4 +1,4 @@
-"""The volume of a case."""
+"""The volume of a case, in the browser's own viewer; the preview where its image is missing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,71 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.components.scene import CrosshairMoved, KeyPressed, MaskSaved
+from app.components.volume_viewer import volume_viewer
+from app.look import current_look, look_at_finding, move_to
+from app.scene_of_case import has_cine, scene_of_case
+from app.state import reading_order
+from medmtl.core.errors import MedmtlError
+
 if TYPE_CHECKING:
+    from app.components.scene import Scene, ViewerEvent
     from app.open_case import OpenCase
 
 __all__ = ["volume_area"]
 
+_HEIGHT_PX = 760
+
 
 def volume_area(case: OpenCase) -> None:
-    """The preview, until the viewer is there."""
+    """The viewer, or why there is none."""
+    is_cine = has_cine(case) and st.toggle("All phases of the cine", key=f"cine:{case.key}")
+    try:
+        scene = scene_of_case(case, is_cine=is_cine)
+    except MedmtlError as error:
+        st.warning(str(error), icon=":material/image_not_supported:")
+        _previews(case)
+        return
+    _viewer(case, scene)
+
+
+@st.fragment
+def _viewer(case: OpenCase, scene: Scene) -> None:
+    event = volume_viewer(scene, key="volume", height=_HEIGHT_PX)
+    if event is not None:
+        _answer(case, event)
+
+
+def _answer(case: OpenCase, event: ViewerEvent) -> None:
+    match event:
+        case CrosshairMoved(point, volume, layout, window):
+            move_to(case, point=point, volume=volume, layout=layout, window=window)
+        case MaskSaved():
+            st.toast("Corrected mask stored.", icon=":material/check:")
+            st.rerun()
+        case KeyPressed(action="next_case" | "previous_case" as action):
+            _step(case, 1 if action == "next_case" else -1)
+        case KeyPressed(action="next_finding" | "previous_finding" as action):
+            _step_finding(case, 1 if action == "next_finding" else -1)
+
+
+def _step(case: OpenCase, by: int) -> None:
+    order = reading_order()
+    place = order.index(case.key) + by if case.key in order else -1
+    if 0 <= place < len(order):
+        case.view.go_to_case(order[place])
+
+
+def _step_finding(case: OpenCase, by: int) -> None:
+    names = [finding.name for finding in case.answer.findings]
+    chosen = current_look(case).finding
+    if names:
+        place = names.index(chosen) + by if chosen in names else 0
+        look_at_finding(case, names[place % len(names)])
+        st.rerun()
+
+
+def _previews(case: OpenCase) -> None:
     for volume in case.answer.volumes:
         preview = case.folder / volume / "preview.png"
         if preview.is_file() and not case.is_hidden:

@@ -1,0 +1,218 @@
+"""What the volume viewer draws of a case: addresses, colours, windows, the map of a finding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from app.components.scene import (
+    ActivationMap,
+    Scene,
+    SceneVolume,
+    Segment,
+    WindowPreset,
+    colour_of,
+)
+from app.look import current_look
+from app.resources import case_index
+from app.services.drafts import with_mask
+from app.services.images import case_image, noted_inputs
+from app.services.words import plain, sentence
+from app.serving.gateway import gateway
+from app.serving.sources import NiftiSource
+from medmtl.data.volume_file import read_grid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from app.open_case import OpenCase
+    from app.services.images import CaseImage
+    from medmtl.core.geometry import Geometry
+    from medmtl.core.study import VolumeRef
+    from medmtl.core.volume import Volume
+
+__all__ = ["has_cine", "scene_of_case"]
+
+_PRESETS: Mapping[str, tuple[WindowPreset, ...]] = {
+    "CT": (
+        WindowPreset("Soft tissue", -160, 240),
+        WindowPreset("Lung", -1350, 150),
+        WindowPreset("Bone", -500, 1300),
+        WindowPreset("Brain", 0, 80),
+        WindowPreset("Liver", -45, 105),
+    ),
+}
+"""Low and high of the customary centres and widths, in HU."""
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """One phase of a cine that has no mask of its own; a source for `app.serving`."""
+
+    beside: CaseImage
+    ref: VolumeRef
+
+    @property
+    def key(self) -> str:
+        return f"{self.beside.key[:24]}{self.ref.phase:08x}"
+
+    def read(self) -> Volume:
+        return self.ref.read()
+
+
+def has_cine(case: OpenCase) -> bool:
+    """Whether the phases of a case were chosen from a cine that can be played."""
+    return any(one.source.startswith("cine") for one in case.answer.measurements)
+
+
+def scene_of_case(case: OpenCase, *, is_cine: bool = False) -> Scene:
+    """The scene; what must not be seen yet is not in it.
+
+    Args:
+        case: The case.
+        is_cine: All phases instead of the analysed ones.
+
+    Raises:
+        MedmtlError: If an image is not below the known folders, or the masks are missing.
+    """
+    look = current_look(case)
+    images = {volume: _image(case, volume) for volume in case.answer.volumes}
+    volumes = tuple(_volume(case, volume, image) for volume, image in images.items())
+    if is_cine:
+        volumes = tuple(_phases(case, images, volumes)) or volumes
+    return Scene(
+        case_id=case.key,
+        volumes=volumes,
+        volume=look.volume,
+        segments=() if case.is_hidden else _segments(case),
+        activation=_activation(case, look.finding),
+        layout=look.layout or "mpr",  # type: ignore[arg-type] # checked by link_from_parameters
+        crosshair_lps=look.point,
+        window=look.window,
+        is_cine_playing=is_cine,
+        theme="light" if st.context.theme.type == "light" else "dark",
+    )
+
+
+def _image(case: OpenCase, volume: str) -> CaseImage:
+    settings = case.view.settings
+    run_folder = case_index(settings).snapshot().folders[case.row.run]
+    roots = (*noted_inputs(run_folder), *settings.images, settings.folder)
+    grid = read_grid(case.folder, f"{volume}/segmentation.nii.gz")
+    return case_image(case.result.record, volume, geometry=grid, roots=roots)
+
+
+def _session() -> str:
+    context = get_script_run_ctx()
+    return context.session_id if context else ""
+
+
+def _labels(case: OpenCase, volume: str) -> NiftiSource:
+    """The newest correction, else the model's mask."""
+    newest = case.corrections.newest(case.ref, volume)
+    if newest is not None:
+        return NiftiSource(case.corrections.folder(case.ref), newest.file)
+    return NiftiSource(case.folder, f"{volume}/segmentation.nii.gz")
+
+
+def _volume(case: OpenCase, volume: str, image: CaseImage) -> SceneVolume:
+    session, modality = _session(), _modality(case)
+    labels = None if case.is_hidden else _labels(case, volume)
+    maps = {} if case.is_hidden else _maps(case, volume)
+    presets = _PRESETS.get(modality, ())
+    return SceneVolume(
+        id=volume,
+        title=volume.upper(),
+        image_url=gateway().register_volume(session, image),
+        labels_url=gateway().register_labels(session, labels) if labels else None,
+        save_url=_save_url(case, volume, image),
+        slices_url=gateway().register_slices(session, image, labels=labels, maps=maps),
+        modality=modality,
+        unit="HU" if modality == "CT" else "",
+        presets=presets,
+        window=(presets[0].low, presets[0].high) if presets else None,
+    )
+
+
+def _modality(case: OpenCase) -> str:
+    return case.row.modality or (case.model.modality if case.model else "")
+
+
+def _maps(case: OpenCase, volume: str) -> dict[str, NiftiSource]:
+    return {
+        sentence(finding.name): NiftiSource(case.folder, finding.maps[volume])
+        for finding in case.answer.findings
+        if volume in finding.maps
+    }
+
+
+def _activation(case: OpenCase, name: str | None) -> ActivationMap | None:
+    finding = case.answer.finding(name)
+    if finding is None or case.is_hidden or not finding.maps:
+        return None
+    urls = {
+        volume: gateway().register_map(_session(), NiftiSource(case.folder, file))
+        for volume, file in finding.maps.items()
+    }
+    return ActivationMap(sentence(finding.name), urls)
+
+
+def _segments(case: OpenCase) -> tuple[Segment, ...]:
+    return tuple(
+        Segment(segment.label, plain(segment.name), colour_of(segment.label))
+        for segment in case.result.schema.segments
+    )
+
+
+def _phases(
+    case: OpenCase, images: Mapping[str, CaseImage], analysed: tuple[SceneVolume, ...]
+) -> Iterator[SceneVolume]:
+    """Every phase in time order; the analysed ones keep their masks."""
+    first = next(iter(images.values()))
+    by_id = {volume.id: volume for volume in analysed}
+    files = {image.path.rsplit("/", 1)[-1]: name for name, image in images.items()}
+    for ref in first.phases():
+        name = next((files[file] for file in ref.source_files if file in files), None)
+        place = ref.phase or 0
+        if name is not None:
+            yield replace(by_id[name], time_index=place)
+        else:
+            yield SceneVolume(
+                id=f"phase-{place:02d}",
+                title=f"Phase {place + 1}",
+                image_url=gateway().register_volume(_session(), _Phase(first, ref)),
+                modality=_modality(case),
+                time_index=place,
+            )
+
+
+def _save_url(case: OpenCase, volume: str, image: CaseImage) -> str | None:
+    if case.is_hidden or not case.can_review:
+        return None
+
+    def save(label_map: NDArray[Any], geometry: Geometry) -> None:
+        """Runs in a thread of the server: nothing of Streamlit may be touched."""
+        _keep_painted(case, volume, label_map, geometry)
+
+    return gateway().register_mask_writer(_session(), image, save=save, name=f"mask-{volume}")
+
+
+def _keep_painted(case: OpenCase, volume: str, label_map: NDArray[Any], geometry: Geometry) -> None:
+    case.corrections.keep(
+        label_map,
+        case.ref,
+        before=case.result.volume(volume).label_map,
+        geometry=geometry,
+        schema=case.result.schema,
+        volume=volume,
+        reviewer=case.view.reader.name,
+        source="painted",
+    )
+    last = case.log.latest(case.ref, case.view.reader.name)
+    review = last.review if last else case.review
+    case.save(with_mask(review, volume, answer="corrected"))
