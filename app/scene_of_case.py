@@ -23,6 +23,7 @@ from app.services.images import case_image, noted_inputs
 from app.services.words import plain, sentence
 from app.serving.gateway import gateway
 from app.serving.sources import NiftiSource
+from medmtl.core.geometry import closest_axes
 from medmtl.data.volume_file import read_grid
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from app.components.scene import Layout
     from app.open_case import OpenCase
     from app.services.images import CaseImage
     from medmtl.core.geometry import Geometry
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["has_cine", "scene_of_case"]
 
+_THICK = 3.0  # slices so many pixels apart show little in another plane
+_PLANES: tuple[Layout, ...] = ("sagittal", "coronal", "axial")  # across x, y, z of the patient
 _PRESETS: Mapping[str, tuple[WindowPreset, ...]] = {
     "CT": (
         WindowPreset("Soft tissue", -160, 240),
@@ -91,12 +95,22 @@ def scene_of_case(case: OpenCase, *, is_cine: bool = False) -> Scene:
         volume=look.volume,
         segments=() if case.is_hidden else _segments(case),
         activation=_activation(case, look.finding),
-        layout=look.layout or "mpr",  # type: ignore[arg-type] # checked by link_from_parameters
+        layout=look.layout or _first_layout(next(iter(images.values())).geometry),
         crosshair_lps=look.point,
         window=look.window,
         is_cine_playing=is_cine,
         theme="light" if st.context.theme.type == "light" else "dark",
     )
+
+
+def _first_layout(geometry: Geometry) -> Layout:
+    """Thick slices in the plane they were taken in; else three planes."""
+    slice_axis, spacing = geometry.slice_axis, geometry.spacing_mm
+    in_plane = max(mm for axis, mm in enumerate(spacing) if axis != slice_axis)
+    if spacing[slice_axis] < _THICK * in_plane:
+        return "mpr"
+    axes, _ = closest_axes(geometry.affine_lps)
+    return _PLANES[axes[slice_axis]]
 
 
 def _image(case: OpenCase, volume: str) -> CaseImage:

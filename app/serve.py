@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
+_BASE = ""  # a path before all addresses; Streamlit adds it to its own routes only
 _MAIN = Path(__file__).with_name("main.py")
 
 
 def serve(settings: Settings) -> None:
     """Serve until the process is told to end."""
-    # Streamlit prefixes its own routes with the base path, and no others.
-    routes = viewer_routes(gateway(), base_url_path=st.get_option("server.baseUrlPath") or "")
+    routes = viewer_routes(gateway(), base_url_path=_BASE)
     app = st.App(_MAIN.resolve(), secrets=_secrets(settings.auth), routes=routes)
     app.run(config=_config(settings))
 
@@ -32,6 +32,7 @@ def _config(settings: Settings) -> dict[str, Any]:
     return {
         "server.address": settings.host,
         "server.port": settings.port,
+        "server.baseUrlPath": _BASE,
         "server.headless": True,
         "server.fileWatcherType": "none",
         "server.maxUploadSize": settings.max_upload_mb,

@@ -27,7 +27,10 @@ export default function (component) {
   let stop;
   let isGone = false;
   loading ??= import(new URL(component.data.asset, document.baseURI).href);
-  loading.then((viewer) => { if (!isGone) stop = viewer.default(component); });
+  const room = window.innerHeight - component.data.above;
+  const height = Math.max(320, Math.min(component.data.height, room));
+  const fitted = { ...component, data: { ...component.data, height } };
+  loading.then((viewer) => { if (!isGone) stop = viewer.default(fitted); });
   return () => { isGone = true; if (stop) stop(); };
 }
 """
@@ -38,20 +41,28 @@ def _ignore() -> None:
     """Streamlit reports events only where there is a callback."""
 
 
-def volume_viewer(scene: Scene, *, key: str, height: int = 640) -> ViewerEvent | None:
+def volume_viewer(
+    scene: Scene, *, key: str, height: int = 640, above: int = 0
+) -> ViewerEvent | None:
     """Show a scene. Mount it inside `st.fragment`, so that an event runs the fragment only.
 
     Args:
         scene: What to draw.
         key: The same at every run, or the browser would load everything anew.
-        height: Pixels.
+        height: Pixels, fewer where the window has not so many.
+        above: Pixels of the window that the page needs for itself.
 
     Returns:
         What the reader did since the last run, None for nothing.
     """
     mount = st.components.v2.component("medmtl_volume_viewer", js=_LOADER)
-    data = {"scene": scene.as_json(), "height": height, "asset": asset_url("volume_viewer.js")}
-    result: Any = mount(key=key, data=data, height=height, on_event_change=_ignore)
+    data = {
+        "scene": scene.as_json(),
+        "height": height,
+        "above": above,
+        "asset": asset_url("volume_viewer.js"),
+    }
+    result: Any = mount(key=key, data=data, height="content", on_event_change=_ignore)
     event = result.get("event")
     if event is None:
         return None

@@ -149,7 +149,7 @@ def _comment(case: OpenCase, name: str, place: str) -> None:
 def _evidence(case: OpenCase, finding: FindingView) -> str:
     lines = [_decision(finding), *_doubt(case, finding), _activation(case, finding)]
     lines += [
-        f'<span class="m-flag">⚠ {escape(flag.message)}</span>'
+        f'<span class="m-flag">⚠ {escape(flag.text)}</span>'
         for flag in case.answer.flags
         if flag.is_about(finding.name) and flag.severity != "info"
     ]

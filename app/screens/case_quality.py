@@ -33,7 +33,7 @@ def quality_panel(case: OpenCase) -> None:
 def _flag(flag: FlagView) -> str:
     return (
         f'<div class="m-note {flag.severity}"><b>{_MARKS[flag.severity]} '
-        f"{escape(sentence(flag.code))}</b><br>{escape(flag.message)}"
+        f"{escape(sentence(flag.code))}</b><br>{escape(flag.text)}"
         f"<br><i>{escape(flag.advice)}</i></div>"
     )
 

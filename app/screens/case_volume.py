@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["volume_area"]
 
-_HEIGHT_PX = 760
+_MOST_PX = 2000
+_ABOVE_PX = 108  # navigation and the line of the case
+_SWITCH_PX = 32
 
 
 def volume_area(case: OpenCase) -> None:
@@ -31,12 +33,12 @@ def volume_area(case: OpenCase) -> None:
         st.warning(str(error), icon=":material/image_not_supported:")
         _previews(case)
         return
-    _viewer(case, scene)
+    _viewer(case, scene, above=_ABOVE_PX + (_SWITCH_PX if has_cine(case) else 0))
 
 
 @st.fragment
-def _viewer(case: OpenCase, scene: Scene) -> None:
-    event = volume_viewer(scene, key="volume", height=_HEIGHT_PX)
+def _viewer(case: OpenCase, scene: Scene, *, above: int) -> None:
+    event = volume_viewer(scene, key="volume", height=_MOST_PX, above=above)
     if event is not None:
         _answer(case, event)
 

@@ -122,6 +122,11 @@ class FlagView:
         """Whether it speaks of a finding."""
         return finding in self.message
 
+    @property
+    def text(self) -> str:
+        """The message in words, without the names' underscores."""
+        return self.message.replace("_", " ")
+
 
 @dataclass(frozen=True)
 class CaseView:
@@ -223,8 +228,8 @@ def _segment(record: Mapping[str, Any], model: ModelFacts | None) -> SegmentView
 
 
 def _flag(record: Mapping[str, Any]) -> FlagView:
-    code, severity, message = record["code"], record["severity"], record["message"]
-    return FlagView(code, severity, message, advice_for(code, severity))
+    code, severity = record["code"], record["severity"]
+    return FlagView(code, severity, record["message"], advice_for(code, severity))
 
 
 def measurement_label(name: str) -> str:

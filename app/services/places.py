@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
+
+from app.components.scene import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Link", "link_from_parameters"]
 
-_LAYOUTS = ("axial", "coronal", "sagittal", "mpr", "3d", "side_by_side")
+_LAYOUTS: dict[str, Layout] = {name: name for name in get_args(Layout)}
 _FARTHEST_MM = 1e5
 
 
@@ -26,19 +28,19 @@ class Link:
         finding: The chosen finding.
         volume: The volume in front, "" for the first.
         point: Where the planes meet, LPS mm.
-        layout: Which planes are shown, "" as the viewer starts.
+        layout: Which planes are shown, None as the viewer starts.
         window: (low, high) of the grey values.
     """
 
     finding: str | None = None
     volume: str = ""
     point: Point | None = None
-    layout: str = ""
+    layout: Layout | None = None
     window: tuple[float, float] | None = None
 
     def as_parameters(self) -> dict[str, str]:
         """Short texts; what is not set is left out."""
-        found = {"finding": self.finding or "", "volume": self.volume, "layout": self.layout}
+        found = {"finding": self.finding or "", "volume": self.volume, "layout": self.layout or ""}
         if self.point is not None:
             found["at"] = ",".join(f"{mm:.1f}" for mm in self.point)
         if self.window is not None:
@@ -49,14 +51,13 @@ class Link:
 def link_from_parameters(parameters: Mapping[str, str], case: CaseView) -> Link:
     """The place that an address names; what is not of this case is left out."""
     finding, volume = parameters.get("finding"), parameters.get("volume", "")
-    layout = parameters.get("layout", "")
     point = _numbers(parameters.get("at", ""), 3)
     window = _numbers(parameters.get("window", ""), 2)
     return Link(
         finding=finding if case.finding(finding) else None,
         volume=volume if volume in case.volumes else "",
         point=(point[0], point[1], point[2]) if point else None,
-        layout=layout if layout in _LAYOUTS else "",
+        layout=_LAYOUTS.get(parameters.get("layout", "")),
         window=(window[0], window[1]) if window and window[0] < window[1] else None,
     )
 

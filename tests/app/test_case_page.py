@@ -1,0 +1,147 @@
+"""The case page as Streamlit runs it: evidence, answers, signature, blind reading."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.services.review_log import CaseRef, open_review_log
+from app.settings import Settings
+from tests.app.results import LESION_CENTRE, SHA256, write_seen_case
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from medmtl.core.review import Review
+
+KEY = "results/seen"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    write_seen_case(tmp_path)
+    url = f"sqlite:///{(tmp_path / 'reviews.sqlite').as_posix()}"
+    made = Settings(folder=tmp_path, results=tmp_path / "out", reviews=url, reviewer="one")
+    monkeypatch.setenv("MEDMTL_VIEW", made.as_json())
+    return made
+
+
+def _page() -> None:
+    """AppTest opens only the first page of a navigation, so the page stands alone here."""
+    import os
+
+    from app.screens.case import case_page
+    from app.services.access import Reader
+    from app.settings import Settings
+    from app.view import View
+
+    settings = Settings.from_json(os.environ["MEDMTL_VIEW"])
+    case_page(View(settings, Reader(settings.reviewer, "reviewer")))
+
+
+def _open(*, is_blind: bool = False, **parameters: str) -> AppTest:
+    app = AppTest.from_function(_page, default_timeout=30)
+    app.session_state["is_blind"] = is_blind
+    app.query_params.update({"case": KEY} | parameters)
+    app.run()
+    assert not app.exception
+    return app
+
+
+def _said(settings: Settings) -> Review | None:
+    entry = open_review_log(settings.reviews).latest(CaseRef("results", "seen", SHA256), "one")
+    return entry.review if entry else None
+
+
+def _scene(app: AppTest) -> dict[str, Any]:
+    component = app.get("bidi_component")[0]
+    scene: dict[str, Any] = json.loads(component.proto.json)["scene"]
+    return scene
+
+
+def _press(app: AppTest, label: str) -> AppTest:
+    (button,) = (one for one in app.button if one.label == label)
+    button.click().run()
+    assert not app.exception
+    return app
+
+
+def _text(app: AppTest) -> str:
+    return " ".join(str(one.proto.body) for one in app.get("html"))
+
+
+def test_the_most_probable_finding_is_chosen_and_looked_at(settings: Settings) -> None:
+    app = _open()
+    assert "Nodule: present" in _text(app)
+    assert _scene(app)["crosshair_lps"] == pytest.approx(LESION_CENTRE)
+    assert _scene(app)["activation"]["finding"] == "Nodule"
+
+
+def test_an_answer_is_stored_at_once_and_the_next_finding_chosen(settings: Settings) -> None:
+    app = _press(_open(), "Agree")
+    review = _said(settings)
+    assert review is not None
+    assert [(one.finding, one.answer) for one in review.findings] == [("nodule", "agree")]
+    assert "Effusion: absent" in _text(app)
+
+
+def test_a_reload_shows_what_was_answered(settings: Settings) -> None:
+    _press(_press(_open(), "Agree"), "Disagree")
+    assert "2 of 2 answered" in _text(_open())
+
+
+def test_a_signature_is_stored(settings: Settings) -> None:
+    app = _press(_open(), "Agree")
+    _press(app, "Sign")
+    review = _said(settings)
+    assert review is not None
+    assert review.is_signed
+    assert "● signed" in _text(_open())
+
+
+def test_a_mask_is_accepted(settings: Settings) -> None:
+    _press(_open(), "Accept")
+    review = _said(settings)
+    assert review is not None
+    assert [(one.volume, one.segment, one.answer) for one in review.masks] == [
+        ("image", None, "accepted")
+    ]
+
+
+def test_a_blind_reader_sees_nothing_of_the_answer_before_giving_one(settings: Settings) -> None:
+    app = _open(is_blind=True)
+    scene = _scene(app)
+    assert (scene["activation"], scene["segments"]) == (None, [])
+    assert scene["volumes"][0]["labels_url"] is None
+    shown = _text(app)
+    assert not any(word in shown for word in ("0.90", "present", "absent", "mL", "cut off"))
+    _press(_press(app, "Present"), "Present")
+    entry = open_review_log(settings.reviews).latest(CaseRef("results", "seen", SHA256), "one")
+    assert entry is not None
+    assert entry.is_blind
+    assert [one.answer for one in entry.review.findings] == ["agree", "disagree"]
+    assert _scene(app)["segments"]
+    assert "0.90" in _text(app)
+
+
+def test_a_link_reopens_the_case_at_its_point(settings: Settings) -> None:
+    app = _open(finding="effusion", at="1.0,2.0,3.0", layout="axial")
+    scene = _scene(app)
+    assert scene["crosshair_lps"] == [1.0, 2.0, 3.0]
+    assert scene["layout"] == "axial"
+    assert "Effusion: absent" in _text(app)
+
+
+def test_a_case_whose_image_is_missing_still_shows_its_answer(settings: Settings) -> None:
+    (settings.folder / "images" / "seen.nii.gz").unlink()
+    app = _open()
+    assert "--images" in app.warning[0].value
+    assert "Nodule: present" in _text(app)
+
+
+def test_a_case_that_is_not_there_says_what_to_do(settings: Settings) -> None:
+    app = _open(case="../../etc")
+    assert app.subheader[0].value == "No such case"

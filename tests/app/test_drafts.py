@@ -1,0 +1,71 @@
+"""A review answer by answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.services.case_view import view_of_case
+from app.services.drafts import (
+    Reading,
+    answer_of_reading,
+    empty_review,
+    next_open,
+    signed,
+    with_comment,
+    with_finding,
+    with_mask,
+)
+from tests.app.results import case_record, finding
+
+
+def test_a_later_answer_takes_the_place_of_the_former_and_keeps_the_comment() -> None:
+    first = with_finding(empty_review("a", "one"), "x", answer="agree", comment="small")
+    second = with_finding(first, "x", answer="disagree")
+    assert [(v.answer, v.comment) for v in second.findings] == [("disagree", "small")]
+    assert with_finding(second, "x", answer=None).findings == ()
+
+
+def test_any_change_takes_the_signature_back() -> None:
+    review = signed(empty_review("a", "one"))
+    assert review.is_signed
+    changes = (
+        with_finding(review, "x", answer="agree"),
+        with_mask(review, "ct", answer="accepted"),
+        with_comment(review, "later"),
+    )
+    assert not any(change.is_signed for change in changes)
+
+
+def test_the_word_on_one_segment_comes_before_that_on_all() -> None:
+    review = with_mask(empty_review("a", "one"), "ct", answer="accepted")
+    review = with_mask(review, "ct", segment="lung", answer="needs_correction")
+    lung, heart = review.mask("ct", "lung"), review.mask("ct", "heart")
+    assert lung is not None
+    assert heart is not None
+    assert (lung.answer, heart.answer) == ("needs_correction", "accepted")
+
+
+@pytest.mark.parametrize(
+    ("reading", "probability", "expected"),
+    [
+        ("present", 0.9, "agree"),
+        ("absent", 0.9, "disagree"),
+        ("present", 0.1, "disagree"),
+        ("absent", 0.1, "agree"),
+        ("unsure", 0.9, "unsure"),
+    ],
+)
+def test_a_blind_reading_is_compared_with_the_decision(
+    reading: Reading, probability: float, expected: str
+) -> None:
+    case = view_of_case(case_record("a", finding("x", probability)), None)
+    assert answer_of_reading(reading, case.findings[0]) == expected
+
+
+def test_the_next_finding_without_an_answer_is_found_round_the_end() -> None:
+    review = with_finding(empty_review("a", "one"), "b", answer="agree")
+    assert next_open(review, ("a", "b", "c"), after="a") == "c"
+    assert next_open(review, ("a", "b", "c"), after="c") == "a"
+    for name in ("a", "c"):
+        review = with_finding(review, name, answer="agree")
+    assert next_open(review, ("a", "b", "c"), after="b") is None

@@ -1,0 +1,85 @@
+"""The image of a case: found where it lies, never outside of the known folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.services.images import (
+    CaseImage,
+    ImageMissingError,
+    case_image,
+    image_root,
+    noted_inputs,
+)
+from medmtl.core.errors import MedmtlError
+from medmtl.data.intake import open_input
+from medmtl.data.volume_file import read_grid
+from medmtl.phantom import generate_cine, write_cine_study
+from tests.app.results import write_seen_case
+
+
+def _image(folder: Path, *roots: Path) -> CaseImage:
+    record = json.loads((folder / "results" / "seen" / "case.json").read_bytes())
+    grid = read_grid(folder / "results" / "seen", "image/segmentation.nii.gz")
+    return case_image(record, "image", geometry=grid, roots=roots)
+
+
+def test_a_nifti_image_is_found_below_a_root(tmp_path: Path) -> None:
+    write_seen_case(tmp_path, name="deep/down/images")
+    volume = _image(tmp_path, tmp_path).read()
+    assert volume.array.shape == (32, 32, 32)
+    assert float(volume.array.max()) == 0.0
+
+
+def test_a_moved_image_says_how_to_name_its_folder(tmp_path: Path) -> None:
+    write_seen_case(tmp_path)
+    (tmp_path / "images" / "seen.nii.gz").unlink()
+    with pytest.raises(ImageMissingError, match="--images"):
+        _image(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("path", ["", "/etc/passwd", "../secret.txt", "a/../../secret.txt"])
+def test_a_path_that_leaves_its_folder_is_no_place(tmp_path: Path, path: str) -> None:
+    (tmp_path / "secret.txt").touch()
+    (tmp_path / "root" / "a").mkdir(parents=True)
+    assert image_root(path, [tmp_path / "root"]) is None
+
+
+def test_a_run_notes_where_its_images_lie(tmp_path: Path) -> None:
+    notes = tmp_path / "out" / ".medmtl" / "inputs"
+    notes.mkdir(parents=True)
+    there, gone = tmp_path / "images", tmp_path / "gone"
+    there.mkdir()
+    for number, place in enumerate((there, gone)):
+        (notes / f"{number}.json").write_text(json.dumps({"path": str(place)}), encoding="utf-8")
+    (notes / "broken.json").write_text("{", encoding="utf-8")
+    assert noted_inputs(tmp_path / "out") == (there,)
+
+
+@pytest.fixture(scope="module")
+def cine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One study with a cine of the heart."""
+    folder = tmp_path_factory.mktemp("cine")
+    write_cine_study(folder / "study", generate_cine(3, phases=8), seed=3)
+    return folder
+
+
+def test_a_phase_of_a_cine_is_told_from_the_others(cine: Path) -> None:
+    study = open_input(cine).studies[0]
+    refs = [ref for ref in study.volumes if ref.phase is not None]
+    for ref in (refs[2], refs[5]):
+        first = ref.source_files[0]
+        image = CaseImage(cine, first, "es", ref.series_uid, ref.geometry)
+        assert np.array_equal(image.read().array, ref.read().array)
+        assert [phase.phase for phase in image.phases()] == list(range(len(refs)))
+
+
+def test_another_image_in_the_place_of_the_old_one_is_not_shown(cine: Path) -> None:
+    ref = open_input(cine).studies[0].volumes[0]
+    image = CaseImage(cine, ref.source_files[0], "ed", "2.25.999", ref.geometry)
+    with pytest.raises(MedmtlError, match="others now"):
+        image.read()
