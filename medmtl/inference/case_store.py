@@ -87,7 +87,9 @@ class CaseStore:
             started.write_bytes(b"medmtl\n")
             place = str(input_path.resolve())
             key = hashlib.sha256(place.encode()).hexdigest()[:16]
-            replace_file(root / ".medmtl" / "inputs" / f"{key}.json", as_json_bytes({"path": place}))
+            replace_file(
+                root / ".medmtl" / "inputs" / f"{key}.json", as_json_bytes({"path": place})
+            )
             store = cls(root, key, started.stat().st_mtime_ns)
             store._clear_dead()
         return store

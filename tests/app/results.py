@@ -104,7 +104,7 @@ def write_seen_case(folder: Path, case_id: str = "seen", *, name: str = "images"
     activation = np.zeros(grid.shape, dtype=np.float32)
     activation[nodule], activation[18, 13, 21] = 0.5, 1.0
     (folder / name).mkdir(parents=True, exist_ok=True)
-    image = (label_map * 50 - 100).astype(np.int16)
+    image = label_map.astype(np.int16) * 50 - 100
     write_image(folder / name / f"{case_id}.nii.gz", Volume(image, grid))
     record = case_record(
         case_id,
