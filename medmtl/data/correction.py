@@ -10,7 +10,6 @@ import numpy as np
 from medmtl.core.errors import InputRefusedError
 from medmtl.core.flags import Flag
 from medmtl.dicom.limits import ReadLimits
-from medmtl.dicom.read_rtstruct import is_structure_set
 from medmtl.nifti.names import is_nifti_name
 from medmtl.transforms.orient import plan_onto
 
@@ -35,7 +34,7 @@ class Correction:
 
     Attributes:
         label_map: Shape (i, j, k) of the grid, uint8 or uint16, labels of the schema.
-        kind: "nifti", "seg" or "rtstruct".
+        kind: "nifti", "seg", "rtstruct" or "sr".
         segments: Names of the segments that the file describes, in label order; all of the schema
             for NIfTI.
         flags: What a reviewer must know of the reading.
@@ -61,7 +60,8 @@ def read_correction(
 
     Args:
         path: NIfTI label map (on the same grid; mirrored or permuted axes are put right), DICOM SEG
-            or RTSTRUCT, as Slicer, OHIF or medmtl write them.
+            or RTSTRUCT, as Slicer, OHIF or medmtl write them, or a report that cites segmentations
+            in its folder.
         geometry: Grid of the volume.
         schema: What the labels mean. SEG and RTSTRUCT name their segments by code, else by name.
         frame_of_reference_uid: Of the volume; "" where it is not known, which is not checked then.
@@ -77,7 +77,15 @@ def read_correction(
     """
     if is_nifti_name(path.name):
         return _from_nifti(path, geometry, schema, limits)
-    kind, read = _read_dicom(path, geometry, frame_of_reference_uid, series_uid, limits)
+    from medmtl.dicom.read_masks import read_masks
+
+    kind, read = read_masks(
+        path,
+        geometry,
+        frame_of_reference_uid=frame_of_reference_uid,
+        series_uid=series_uid,
+        limits=limits,
+    )
     return _from_dicom(path, kind, read, schema, base)
 
 
@@ -119,26 +127,6 @@ def _from_nifti(
         raise _refusal(path, "unknown-label", f"labels {found}", f"of {known.tolist()}")
     dtype = _dtype(schema)
     return Correction(np.ascontiguousarray(values, dtype=dtype), "nifti", schema.segment_names)
-
-
-def _read_dicom(
-    path: Path,
-    geometry: Geometry,
-    frame_of_reference_uid: str,
-    series_uid: str,
-    limits: ReadLimits,
-) -> tuple[str, Segmentation]:
-    from medmtl.dicom.read_rtstruct import read_rtstruct
-    from medmtl.dicom.read_seg import read_seg
-
-    if is_structure_set(path, limits=limits):
-        return "rtstruct", read_rtstruct(
-            path, geometry, frame_of_reference_uid=frame_of_reference_uid,
-            series_uid=series_uid, limits=limits,
-        )  # fmt: skip
-    return "seg", read_seg(
-        path, geometry, frame_of_reference_uid=frame_of_reference_uid, limits=limits
-    )
 
 
 def _from_dicom(

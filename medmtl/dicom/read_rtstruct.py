@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmtl.core.flags import Flag
-from medmtl.dicom.contour_frames import FlatContour, contour_frames, plane_gap_mm
+from medmtl.dicom.contours import FlatContour, place_contours
 from medmtl.dicom.limits import ReadLimits
-from medmtl.dicom.rtstruct_contours import RT_STRUCTURE_SET
-from medmtl.dicom.seg_placing import Placed, place
 from medmtl.dicom.segmentation import Collector, Segmentation, refuse_segmentation
 from medmtl.dicom.worker_client import WorkerError, shared_worker
 
@@ -23,23 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
+    from medmtl.core.errors import InputRefusedError
     from medmtl.core.geometry import Geometry
-    from medmtl.dicom.seg_placing import Frames
 
-__all__ = ["is_structure_set", "read_rtstruct"]
+__all__ = ["read_rtstruct"]
 
 _DEFAULT = ReadLimits()
-
-
-def is_structure_set(path: Path, *, limits: ReadLimits = _DEFAULT) -> bool:
-    """Whether a file says that it is an RT Structure Set; False for what is no DICOM at all."""
-    try:
-        values = shared_worker(limits).header(path)
-    except WorkerError:
-        return False
-    return values.get("SOPClassUID") == RT_STRUCTURE_SET
 
 
 def read_rtstruct(
@@ -73,19 +60,15 @@ def read_rtstruct(
     collector = Collector(geometry)
     lines, regions = 0, _regions(path, answer, payload)
     everything = [contour for _, contours in regions for contour in contours]
-    is_own = bool(series_uid) and series_uid in answer["series"]
-
-    def gap_mm(normal: NDArray[np.float64]) -> float:
-        own_mm = geometry.spacing_mm[int(np.abs(geometry.direction.T @ normal).argmax())]
-        return own_mm if is_own else plane_gap_mm(everything, normal) or own_mm
-
+    is_own_series = bool(series_uid) and series_uid in answer["series"]
     for item, contours in regions:
         own = str(item["frame_of_reference"])
         if frame_of_reference_uid and own != frame_of_reference_uid:
             found = f"region {item['number']} in another frame of reference than the image's"
             raise refuse_segmentation(path, "other-frame-of-reference", found, "the image's own")
         lines += int(item["not_areas"])
-        collector.add(item, _placed(contour_frames(contours, geometry, gap_mm=gap_mm), geometry))
+        placed = place_contours(contours, geometry, among=everything, is_own_series=is_own_series)
+        collector.add(item, placed)
     message = f"{lines} contours are points or open lines and enclose nothing; they were left out."
     return collector.segmentation(
         frame_of_reference_uid=str(answer["frame_of_reference"]),
@@ -106,19 +89,11 @@ def _regions(
         try:
             flat = [FlatContour.of(next(contours)) for _ in item["counts"]]
         except ValueError as error:
-            found = f"region {item['number']}: {error}"
-            expected = "flat, closed contours"
-            raise refuse_segmentation(path, "contour-data", found, expected) from error
+            raise _bad_contours(path, item, error) from error
         regions.append((item, flat))
     return sorted(regions, key=lambda region: int(region[0]["number"]))
 
 
-def _placed(directions: list[Frames], geometry: Geometry) -> Placed:
-    """All directions of one region together."""
-    mask = np.zeros(geometry.shape, dtype=bool)
-    is_sampled, lost = False, 0
-    for frames in directions:
-        placed = place(frames, 1, geometry)
-        mask |= placed.mask
-        is_sampled, lost = is_sampled or placed.is_sampled, lost + placed.lost
-    return Placed(mask, is_sampled, lost)
+def _bad_contours(path: Path, item: Mapping[str, Any], error: ValueError) -> InputRefusedError:
+    found = f"region {item['number']}: {error}"
+    return refuse_segmentation(path, "contour-data", found, "flat, closed contours in the room")

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset, FileDataset
 
-__all__ = ["code_of", "read_segmentation"]
+__all__ = ["SEGMENTATION_CLASSES", "code_of", "read_segmentation"]
 
-_CLASSES = {
+SEGMENTATION_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.66.4": ("BINARY", "FRACTIONAL"),
     "1.2.840.10008.5.1.4.1.1.66.7": ("LABELMAP",),
 }
@@ -47,7 +47,7 @@ def read_segmentation(path: Path, *, limit: int) -> tuple[dict[str, Any], bytes]
     """
     dataset = open_dataset(path, limit=limit, pixels=True)
     kind = str(dataset.get("SegmentationType", "BINARY"))
-    if kind not in _CLASSES.get(str(dataset.get("SOPClassUID", "")), ()):
+    if kind not in SEGMENTATION_CLASSES.get(str(dataset.get("SOPClassUID", "")), ()):
         raise PixelError("not-a-segmentation", f"an object of kind {kind}", "a segmentation")
     frames = _frames(dataset, kind)
     bits, pixels = _pixels(dataset, kind, len(frames), limit)
@@ -60,6 +60,7 @@ def read_segmentation(path: Path, *, limit: int) -> tuple[dict[str, Any], bytes]
         "bits": bits,
         "maximum": int(dataset.get("MaximumFractionalValue", 1)),
         "frame_of_reference": str(dataset.get("FrameOfReferenceUID", "")),
+        "instance": str(dataset.get("SOPInstanceUID", "")),
         "series": [str(one.get("SeriesInstanceUID", "")) for one in series],
         "slice_mm": _slice_mm(dataset.PerFrameFunctionalGroupsSequence[0], shared),
         "segments": [_segment(item) for item in dataset.get("SegmentSequence", [])],

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from medmtl.core.geometry import Geometry
 
-__all__ = ["Frames", "Placed", "place"]
+__all__ = ["Frames", "Placed", "place", "together"]
 
 _ON_GRID_VOXEL = 0.1
 """A frame whose pixel centres all lie this close to voxel centres is copied."""
@@ -107,6 +107,16 @@ class Placed:
     mask: NDArray[np.bool_]
     is_sampled: bool
     lost: int
+
+
+def together(parts: Iterable[Placed], geometry: Geometry) -> Placed:
+    """Several pieces of one segment."""
+    mask = np.zeros(geometry.shape, dtype=bool)
+    is_sampled, lost = False, 0
+    for part in parts:
+        mask |= part.mask
+        is_sampled, lost = is_sampled or part.is_sampled, lost + part.lost
+    return Placed(mask, is_sampled, lost)
 
 
 def _affine(item: Mapping[str, Any], slice_mm: float) -> NDArray[np.float64]:

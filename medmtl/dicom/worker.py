@@ -21,6 +21,7 @@ from medmtl.dicom.pixel_format import PixelError
 from medmtl.dicom.pixels import stored_values
 from medmtl.dicom.rtstruct_contours import read_structure_set
 from medmtl.dicom.seg_frames import read_segmentation
+from medmtl.dicom.sr_content import read_report_content
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -108,6 +109,8 @@ def _answer(request: dict[str, Any], cache: _Cache) -> tuple[dict[str, Any], byt
         return read_segmentation(path, limit=limit)
     if request["op"] == "rtstruct":
         return read_structure_set(path, limit=limit)
+    if request["op"] == "report":
+        return read_report_content(path, limit=limit), b""
     if request["op"] == "patient":
         return {"values": read_patient(path, limit=limit)}, b""
     return {"values": read_full(path, limit=limit)}, b""

@@ -97,6 +97,15 @@ class Worker:
         request = {"op": "rtstruct", "path": str(path)}
         return self._ask(request, largest=self.limits.max_pixel_bytes)
 
+    def report(self, path: Path) -> dict[str, Any]:
+        """Content of a structured report, see `sr_content.read_report_content`.
+
+        Raises:
+            WorkerError: If the file is no report or cannot be read within the limits.
+        """
+        answer, _ = self._ask({"op": "report", "path": str(path)})
+        return answer
+
     def dicomdir(self, path: Path) -> list[list[str]]:
         """Path components of each file that a DICOMDIR lists."""
         answer, _ = self._ask({"op": "dicomdir", "path": str(path)})
@@ -138,7 +147,7 @@ class Worker:
         return answer, payload
 
     def _seconds(self, request: dict[str, Any]) -> float:
-        is_decode = request["op"] in {"decode", "seg", "rtstruct"}
+        is_decode = request["op"] in {"decode", "seg", "rtstruct", "report"}
         return self.limits.max_seconds if is_decode else self.limits.max_header_seconds
 
     def _exchange(

@@ -24,7 +24,7 @@ def case(tmp_path: Path) -> Path:
     study, volume = read_source(tmp_path / "in")
     folder = tmp_path / "out" / study.case_id
     folder.parent.mkdir()
-    formats = ("nifti", "seg", "rtstruct")
+    formats = ("nifti", "seg", "sr", "rtstruct")
     write_case(folder, study, answer(volume), formats=formats, resume={}, read_s=0.0)
     return folder
 
@@ -43,7 +43,8 @@ def test_schema_grid_and_frame_of_reference_are_in_the_result_folder(case: Path)
 
 
 @pytest.mark.parametrize(
-    "name", ["segmentation.nii.gz", "segmentation.seg.dcm", "segmentation.rtstruct.dcm"]
+    "name",
+    ["segmentation.nii.gz", "segmentation.seg.dcm", "segmentation.rtstruct.dcm", "findings.sr.dcm"],
 )
 def test_a_mask_of_a_result_comes_back_into_it(case: Path, name: str) -> None:
     read = read_result_case(case)

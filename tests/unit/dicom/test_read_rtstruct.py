@@ -195,6 +195,22 @@ def test_a_part_outside_of_the_image_is_said(tmp_path: Path) -> None:
     assert [flag.code for flag in read.flags] == ["segmentation-outside"]
 
 
+def test_a_huge_contour_around_the_image_costs_no_more_than_the_image(tmp_path: Path) -> None:
+    huge = np.array([[-4e4, -4e4], [4e4, -4e4], [4e4, 4e4], [-4e4, 4e4]])
+    read = read_rtstruct(_theirs(tmp_path / "rt.dcm", {"a": [_at(huge, 3)]}), GRID)
+    wanted = np.zeros(GRID.shape, dtype=bool)
+    wanted[..., 3] = True
+    np.testing.assert_array_equal(read.segments[0].mask(GRID.shape), wanted)
+    assert [flag.code for flag in read.flags] == ["segmentation-outside"]
+
+
+def test_a_contour_beside_the_image_is_said(tmp_path: Path) -> None:
+    for place in (SQUARE + 100.0, SQUARE - 50.0):
+        read = read_rtstruct(_theirs(tmp_path / "rt.dcm", {"a": [_at(place, 3)]}), GRID)
+        assert read.segments[0].voxels == 0
+        assert [flag.code for flag in read.flags] == ["segmentation-outside"]
+
+
 def test_points_and_open_lines_are_left_out_and_that_is_said(tmp_path: Path) -> None:
     read = read_rtstruct(_theirs(tmp_path / "rt.dcm", {"a": [_at(SQUARE, 2)]}, "OPEN_PLANAR"), GRID)
     assert [segment.voxels for segment in read.segments] == [0]
@@ -208,6 +224,10 @@ def _cut(rt: Dataset) -> None:
 def _not_flat(rt: Dataset) -> None:
     data = rt.ROIContourSequence[0].ContourSequence[0].ContourData
     data[2] = float(data[2]) + 40
+
+
+def _far(rt: Dataset) -> None:
+    rt.ROIContourSequence[0].ContourSequence[0].ContourData[0] = 1e9
 
 
 def _line(rt: Dataset) -> None:
@@ -234,7 +254,7 @@ def _no_number(rt: Dataset) -> None:
 @pytest.mark.parametrize(
     ("damage", "code"),
     [(_cut, "contour-data"), (_not_flat, "contour-data"), (_line, "contour-data"),
-     (_twice, "roi-numbers"), (_other_kind, "not-a-structure-set"),
+     (_far, "contour-data"), (_twice, "roi-numbers"), (_other_kind, "not-a-structure-set"),
      (_other_place, "other-frame-of-reference"), (_no_number, "unreadable")],
 )  # fmt: skip
 def test_what_cannot_be_trusted_is_refused(

@@ -11,7 +11,7 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
 from medmtl.core.geometry import Geometry
-from medmtl.dicom.contour_frames import fill
+from medmtl.dicom.contours import fill
 from medmtl.report.contours import polygons
 from medmtl.report.dicom_rtstruct import make_rtstruct
 from medmtl.report.dicom_segments import segments_of

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from medmtl.report.dicom_pm import make_pm
 from medmtl.report.dicom_rtstruct import make_rtstruct
@@ -14,7 +16,7 @@ from medmtl.report.dicom_seg import make_seg
 from medmtl.report.dicom_segments import segments_of
 from medmtl.report.dicom_source import DicomSource, save_dicom
 from medmtl.report.dicom_sr import make_sr
-from tests.dicom_results import MODEL, answer, coarse, read_source, write_source
+from tests.dicom_results import LABELS, MODEL, answer, blobs, coarse, read_source, write_source
 
 OBJECTS = ("seg", "sr", "pm", "rt")
 
@@ -81,3 +83,24 @@ def test_dcmtk_reads_every_object_and_prints_the_report(tmp_path: Path) -> None:
     report = _said(dsrdump, "-Ee", tmp_path / "sr.dcm")
     assert not [line for line in report if line.startswith(("E:", "F:"))]
     assert any("Cardiomegaly" in line and "Present" in line for line in report)
+
+
+@pytest.mark.parametrize("kind", ["axial", "coronal", "sagittal", "mirrored", "oblique"])
+def test_plastimatch_reads_every_voxel_of_a_structure_set(tmp_path: Path, kind: str) -> None:
+    """A reader in another language, by other people, with a hole in the liver."""
+    plastimatch = _tool("plastimatch", "plastimatch")
+    write_source(tmp_path / "in", kind)
+    study, volume = read_source(tmp_path / "in")
+    label_map = blobs(volume.geometry.shape)
+    label_map[4:6, 2:4, 0:3] = 0
+    prediction = answer(volume, label_map)
+    source = DicomSource.of(study, volume, MODEL)
+    rt = make_rtstruct(source, label_map, segments_of(source, prediction))
+    save_dicom(tmp_path / "rt.dcm", rt)
+    _said(
+        plastimatch, "convert", "--input", tmp_path / "rt.dcm", "--referenced-ct", tmp_path / "in",
+        "--output-prefix", tmp_path / "masks", "--prefix-format", "nii.gz",
+    )  # fmt: skip
+    for label, name in LABELS.items():
+        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "masks" / f"{name}.nii.gz")))
+        np.testing.assert_array_equal(mask.transpose(2, 1, 0) > 0, label_map == label)

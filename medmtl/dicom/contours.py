@@ -1,4 +1,4 @@
-"""Closed contours as frames of pixels, which then go onto a grid like those of a segmentation.
+"""Closed contours as frames of pixels, which go onto a grid like those of a segmentation.
 
 Where a contour's plane is parallel to slices of the grid, the pixels are that grid's voxels, so no
 second rounding happens; elsewhere they are finer than its voxels by half.
@@ -6,21 +6,21 @@ second rounding happens; elsewhere they are finer than its voxels by half.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medmtl.dicom.seg_placing import Frames
+from medmtl.dicom.seg_placing import Frames, Placed, place, together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from medmtl.core.geometry import Geometry
 
-__all__ = ["FlatContour", "contour_frames", "fill", "plane_gap_mm"]
+__all__ = ["FlatContour", "fill", "place_contours"]
 
 _PARALLEL = 1e-3
 """Sine of the largest angle between planes that count as parallel."""
@@ -28,6 +28,8 @@ _SAME_PLANE_MM = 0.01
 _FLAT_MM = 0.5
 """How far a point may lie from its contour's plane."""
 _NOTHING_MM2 = 1e-9
+_FARTHEST_MM = 1e5
+_MOST_PIXELS = 2**31
 
 
 def fill(rings: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -75,8 +77,11 @@ class FlatContour:
         """Find the plane by Newell's method: right for polygons that are not convex, too.
 
         Raises:
-            ValueError: If the polygon is not flat, or encloses nothing.
+            ValueError: If the polygon is not flat, encloses nothing, or lies in no room.
         """
+        if len(points_lps) < 3 or not np.abs(points_lps).max() <= _FARTHEST_MM:
+            message = f"a contour with less than 3 points or beyond {_FARTHEST_MM / 1000:g} m"
+            raise ValueError(message)
         centre = points_lps.mean(axis=0)
         centred = points_lps - centre
         area = np.cross(centred, np.roll(centred, -1, axis=0)).sum(axis=0)
@@ -91,29 +96,24 @@ class FlatContour:
         return cls(points_lps, area / size, centre)
 
 
-def plane_gap_mm(contours: Sequence[FlatContour], normal: NDArray[np.float64]) -> float | None:
-    """Smallest distance between the planes that are parallel to this normal; None for one plane."""
-    if not contours:
-        return None
-    normals = np.array([contour.normal for contour in contours])
-    centres = np.array([contour.centre_lps for contour in contours])
-    is_parallel = np.linalg.norm(np.cross(normals, normal), axis=1) <= _PARALLEL
-    gaps = np.diff(_levels(centres[is_parallel] @ normal))
-    return float(gaps.min()) if gaps.size else None
-
-
-def contour_frames(
+def place_contours(
     contours: Sequence[FlatContour],
     geometry: Geometry,
     *,
-    gap_mm: Callable[[NDArray[np.float64]], float],
-) -> list[Frames]:
-    """The planes of one region, one item per direction in which contours were drawn.
+    among: Sequence[FlatContour],
+    is_own_series: bool = False,
+) -> Placed:
+    """Put the contours of one region onto a grid.
 
     Args:
         contours: Those in one plane exclude each other where they overlap: an inner one is a hole.
-        geometry: The grid that the pixels are meant for.
-        gap_mm: How thick a plane of a given normal is.
+        geometry: The grid.
+        among: All contours of the file: how far their planes are apart is how thick each is.
+        is_own_series: Whether they were drawn on the slices of the grid, which are as thick as
+            they are, whatever was left out between two contours.
+
+    Raises:
+        ValueError: If the planes lie so close together that they fill the memory.
     """
     directions: list[list[FlatContour]] = []
     for contour in contours:
@@ -123,19 +123,76 @@ def contour_frames(
                 break
         else:
             directions.append([contour])
-    return [_frames(members, geometry, gap_mm(members[0].normal)) for members in directions]
+    parts = []
+    for members in directions:
+        normal = members[0].normal
+        own_mm = geometry.spacing_mm[int(np.abs(geometry.direction.T @ normal).argmax())]
+        gap_mm = own_mm if is_own_series else _gap_mm(among, normal) or own_mm
+        parts.append(_placed(members, geometry, gap_mm))
+    return together(parts, geometry)
 
 
-def _frames(contours: list[FlatContour], geometry: Geometry, gap_mm: float) -> Frames:
-    normal = contours[0].normal
+def _gap_mm(contours: Sequence[FlatContour], normal: NDArray[np.float64]) -> float | None:
+    """Smallest distance between the planes that are parallel to this normal; None for one plane."""
+    normals = np.array([contour.normal for contour in contours])
+    centres = np.array([contour.centre_lps for contour in contours])
+    is_parallel = np.linalg.norm(np.cross(normals, normal), axis=1) <= _PARALLEL
+    gaps = np.diff(_levels(centres[is_parallel] @ normal))
+    return float(gaps.min()) if gaps.size else None
+
+
+def _placed(contours: list[FlatContour], geometry: Geometry, gap_mm: float) -> Placed:
+    """Parallel contours; of what lies beyond the grid only that it does is kept."""
+    normal, origin = contours[0].normal, geometry.origin_lps
     basis = np.stack([*_lattice(normal, geometry), normal * gap_mm], axis=1)
-    origin = geometry.origin_lps
-    index = [np.linalg.solve(basis, (one.points_lps - origin).T).T[:, :2] for one in contours]
-    flat = np.concatenate(index)
-    corner = np.floor(flat.min(axis=0)).astype(int)
-    columns, rows = (np.ceil(flat.max(axis=0)).astype(int) - corner + 1).tolist()
+    low, high = _extent(geometry, basis)
     heights = np.array([float((one.centre_lps - origin) @ normal) for one in contours])
+    is_near = (heights >= low[2] * gap_mm) & (heights <= high[2] * gap_mm)
+    near = [one for one, is_one in zip(contours, is_near, strict=True) if is_one]
+    index = [_in_lattice(one.points_lps - origin, basis) for one in near]
+    beyond = Placed(np.zeros(geometry.shape, dtype=bool), False, int((~is_near).sum()))
+    if not index:
+        return beyond
+    flat = np.concatenate(index)
+    corner = np.maximum(np.floor(flat.min(axis=0)), low[:2] - 1).astype(int)
+    size = np.minimum(np.ceil(flat.max(axis=0)), high[:2] + 1).astype(int) - corner + 1
+    if size.min() < 1:
+        return replace(beyond, lost=len(contours))
+    frames = _frames(index, heights[is_near], basis, normal, corner, size, origin)
+    return together([place(frames, 1, geometry), beyond], geometry)
+
+
+def _in_lattice(points_lps: NDArray[np.float64], basis: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Column and row of each point, shape (N, 2)."""
+    return np.asarray(np.linalg.solve(basis, points_lps.T).T[:, :2], dtype=np.float64)
+
+
+def _extent(
+    geometry: Geometry, basis: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lowest and highest lattice index of the grid, from the outer faces of its voxels."""
+    sides = [(-0.5, size - 0.5) for size in geometry.shape]
+    corners = np.array(np.meshgrid(*sides)).reshape(3, -1)
+    index = np.linalg.solve(basis, geometry.affine_lps[:3, :3] @ corners)
+    half = np.array([0.0, 0.0, 0.5])  # a plane just beyond the grid may still fill its last slice
+    return np.floor(index.min(axis=1) - half), np.ceil(index.max(axis=1) + half)
+
+
+def _frames(
+    index: list[NDArray[np.float64]],
+    heights: NDArray[np.float64],
+    basis: NDArray[np.float64],
+    normal: NDArray[np.float64],
+    corner: NDArray[np.intp],
+    size: NDArray[np.intp],
+    origin: NDArray[np.float64],
+) -> Frames:
+    """The planes, filled; `index` holds (column, row) of each contour in the lattice."""
     levels = _levels(heights)
+    columns, rows = size.tolist()
+    if len(levels) * rows * columns > _MOST_PIXELS:
+        message = f"{len(levels)} planes of {rows} x {columns} pixels"
+        raise ValueError(message)
     pixels, affines = [], []
     for level in levels:
         here = np.flatnonzero((heights >= level) & (heights <= level + _SAME_PLANE_MM))
