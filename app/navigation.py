@@ -10,6 +10,7 @@ import streamlit as st
 
 from app.access import current_reader
 from app.screens.case import case_page
+from app.screens.studies import studies_page
 from app.screens.worklist import worklist_page
 from app.style import apply_style
 from app.view import View
@@ -26,6 +27,7 @@ _ICON = str(Path(__file__).with_name("icon.svg"))  # Streamlit's own icons come 
 _PAGES: tuple[tuple[str, str, str, Callable[[View], None]], ...] = (
     ("worklist", "Worklist", ":material/list:", worklist_page),
     ("case", "Case", ":material/radiology:", case_page),
+    ("studies", "Studies", ":material/folder_open:", studies_page),
 )
 
 

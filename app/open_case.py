@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.resources import case_index, models, review_log
+from app.resources import case_index, models, review_log, reviews_folder
 from app.services.case_view import view_of_case
 from app.services.corrections import CorrectionStore
 from app.services.drafts import empty_review
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from medmtl.core.review import Review
     from medmtl.data.result_case import ResultCase, ResultVolume
 
-__all__ = ["OpenCase", "open_case", "reviews_folder"]
+__all__ = ["OpenCase", "open_case"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +75,12 @@ class OpenCase:
     @property
     def log(self) -> ReviewLog:
         """Where answers go."""
-        return review_log(self.view.settings.reviews)
+        return review_log(self.view.settings)
 
     @property
     def corrections(self) -> CorrectionStore:
         """Where corrected masks go."""
-        return CorrectionStore(reviews_folder(self.view))
+        return CorrectionStore(reviews_folder(self.view.settings) / "reviews")
 
     def save(self, review: Review) -> None:
         """Store what the reader said; it is on the disk when this returns."""
@@ -107,11 +107,6 @@ def _masks(
     return _result.volume(volume)
 
 
-def reviews_folder(view: View) -> Path:
-    """Corrected masks lie beside the results, never inside a case."""
-    return view.settings.folder / "reviews"
-
-
 def open_case(view: View, key: str) -> OpenCase | None:
     """The case of that name; None where there is none.
 
@@ -127,7 +122,7 @@ def _opened(view: View, snapshot: Snapshot, row: CaseRow) -> OpenCase:
     result = read_result_case(snapshot.folder(row.key))
     model = models(view.settings, snapshot).get(row.model_sha256)
     ref = CaseRef(row.run, row.case_id, row.model_sha256)
-    last = review_log(view.settings.reviews).latest(ref, view.reader.name)
+    last = review_log(view.settings).latest(ref, view.reader.name)
     # A review that was begun blind stays blind: switching over must not show what was hidden.
     was_blind = last is not None and last.is_blind
     return OpenCase(
@@ -138,6 +133,6 @@ def _opened(view: View, snapshot: Snapshot, row: CaseRow) -> OpenCase:
         model=model,
         answer=view_of_case(result.record, model),
         ref=ref,
-        review=last.review if last else empty_review(row.case_id, view.reader.name),
+        review=last.review if last else empty_review(ref, view.reader.name),
         is_blind=was_blind or (is_blind() and (last is None or not last.review.findings)),
     )

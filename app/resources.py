@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from app.services.case_index import CaseIndex
+from app.services.jobs import JobBook
 from app.services.models import bundle_folders, read_models
+from app.services.result_folders import find_places
 from app.services.review_log import open_review_log
 from app.services.worklist import worklist_frame
 
@@ -21,7 +25,15 @@ if TYPE_CHECKING:
     from app.services.review_log import ReviewLog, ReviewState
     from app.settings import Settings
 
-__all__ = ["case_index", "models", "review_log", "review_states", "worklist_table"]
+__all__ = [
+    "case_index",
+    "job_book",
+    "models",
+    "review_log",
+    "review_states",
+    "reviews_folder",
+    "worklist_table",
+]
 
 
 @st.cache_resource(show_spinner="Reading the results ...")
@@ -29,7 +41,9 @@ def _index(
     folder: str,  # noqa: ARG001 - the key of the cache
     _settings: Settings,
 ) -> CaseIndex:
-    index = CaseIndex(_settings.folder, reads_dates=_settings.shows_dates)
+    index = CaseIndex(
+        _settings.folder, further=(_settings.results,), reads_dates=_settings.shows_dates
+    )
     index.snapshot()
     return index
 
@@ -40,19 +54,44 @@ def case_index(settings: Settings) -> CaseIndex:
 
 
 @st.cache_resource(show_spinner=False)
-def review_log(url: str) -> ReviewLog:
+def job_book() -> JobBook:
+    """The jobs of this server."""
+    return JobBook()
+
+
+@st.cache_resource(show_spinner=False)
+def _reviews_folder(folder: str, results: str) -> Path:
+    return Path(folder) if find_places(Path(folder)).results else Path(results)
+
+
+def reviews_folder(settings: Settings) -> Path:
+    """Where reviews lie unless told otherwise: with the results, never among images."""
+    return _reviews_folder(str(settings.folder), str(settings.results))
+
+
+@st.cache_resource(show_spinner=False)
+def _open_log(url: str) -> ReviewLog:
+    return open_review_log(url)
+
+
+def review_log(settings: Settings) -> ReviewLog:
     """The open review log.
 
     Raises:
         ConfigError: If it cannot be opened.
     """
-    return open_review_log(url)
+    if settings.reviews is not None:
+        return _open_log(settings.reviews)
+    folder = reviews_folder(settings)
+    with suppress(OSError):  # the log itself says what is wrong with the place
+        folder.mkdir(parents=True, exist_ok=True)
+    return _open_log(f"sqlite:///{(folder / 'reviews.sqlite').as_posix()}")
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _states(
     _log: ReviewLog,
-    url: str,  # noqa: ARG001 - the key of the cache
+    place: str,  # noqa: ARG001 - the key of the cache
     last_number: int,  # noqa: ARG001 - the same
 ) -> dict[tuple[str, str], ReviewState]:
     return _log.states()
@@ -60,8 +99,8 @@ def _states(
 
 def review_states(settings: Settings) -> dict[tuple[str, str], ReviewState]:
     """How far every case is; asks the database again only after a save."""
-    log = review_log(settings.reviews)
-    return _states(log, settings.reviews, log.last_number())
+    log = review_log(settings)
+    return _states(log, str(log.engine.url), log.last_number())
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)

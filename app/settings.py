@@ -17,7 +17,7 @@ class Settings:
         folder: Result folder, folder of result folders, or DICOM that is not yet analysed.
         results: Where studies analysed from the viewer are written.
         images: Further folders in which the images of the cases may lie.
-        reviews: Address of the review database (SQLAlchemy URL).
+        reviews: Address of the review database (SQLAlchemy URL); None for a file with the results.
         reviewer: Name that stands under a review where nobody logs in.
         host: Address that is listened on.
         port: Its port.
@@ -32,7 +32,7 @@ class Settings:
 
     folder: Path
     results: Path
-    reviews: str
+    reviews: str | None = None
     images: tuple[Path, ...] = ()
     reviewer: str = "reader"
     host: str = "127.0.0.1"

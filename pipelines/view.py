@@ -65,7 +65,7 @@ def view(
         str | None,
         typer.Option(
             metavar="URL",
-            help="Database of the reviews; else reviews.sqlite in FOLDER.",
+            help="Database of the reviews; else reviews.sqlite beside the results.",
             show_default=False,
         ),
     ] = None,
@@ -95,7 +95,7 @@ def view(
     settings = {
         "folder": str(root),
         "results": str((out or root.with_name(f"{root.name}-results")).resolve()),
-        "reviews": reviews or f"sqlite:///{(root / 'reviews.sqlite').as_posix()}",
+        "reviews": reviews,
         "images": [str(place.resolve()) for place in images or ()],
         "reviewer": getpass.getuser(),
         "host": host,

@@ -69,11 +69,13 @@ class CaseIndex:
 
     Attributes:
         root: Result folder, or a folder of result folders.
+        further: Result folders outside of it; one that does not exist yet is looked for again.
         reads_dates: Whether study dates are read from the DICOM results.
         max_age_s: How old a look at the folders may be.
     """
 
     root: Path
+    further: tuple[Path, ...] = ()
     reads_dates: bool = False
     max_age_s: float = 5.0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -91,7 +93,7 @@ class CaseIndex:
             return self._snapshot
 
     def _look(self, before: Snapshot | None) -> Snapshot:
-        places = find_places(self.root)
+        places = find_places(self.root, further=self.further)
         changed = before is None or before.folders != places.results
         for run, folder in places.results.items():
             changed |= self._update(run, folder)

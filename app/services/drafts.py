@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from app.services.case_view import FindingView
+    from app.services.review_log import CaseRef
     from medmtl.core.review import FindingAnswer, MaskAnswer
 
 __all__ = [
@@ -29,9 +30,9 @@ Reading = Literal["present", "absent", "unsure"]
 """What a blind reader says, who does not know what the model said."""
 
 
-def empty_review(case_id: str, reviewer: str) -> Review:
+def empty_review(case: CaseRef, reviewer: str) -> Review:
     """Nothing answered yet."""
-    return Review(case_id, reviewer, _now())
+    return Review(case.case_id, reviewer, _now(), model_sha256=case.model_sha256)
 
 
 def with_finding(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 __all__ = ["Places", "find_places"]
@@ -31,11 +32,20 @@ class Places:
     bundles: tuple[Path, ...]
 
 
-def find_places(root: Path) -> Places:
+def find_places(root: Path, *, further: Iterable[Path] = ()) -> Places:
     """Result folders and bundles at most four levels down; neither is searched further.
 
-    A folder that cannot be read counts as empty.
+    A folder that cannot be read counts as empty. Folders of `further` that lie outside are taken
+    by their own names.
     """
+    outside = [place for place in further if not place.is_relative_to(root)]
+    found = _below(root)
+    more = {f"{place.name}/{run}".rstrip("/"): folder for place in outside
+            for run, folder in _below(place).results.items()}  # fmt: skip
+    return Places(dict(sorted((more | found.results).items())), found.bundles)
+
+
+def _below(root: Path) -> Places:
     results: dict[str, Path] = {}
     bundles: list[Path] = []
     pending = [(root, 0)]
@@ -48,7 +58,7 @@ def find_places(root: Path) -> Places:
             bundles.append(folder)
         elif depth < _DEPTH:
             pending += [(folder / name, depth + 1) for name in folders if name[0] != "."]
-    return Places(dict(sorted(results.items())), tuple(sorted(bundles)))
+    return Places(results, tuple(sorted(bundles)))
 
 
 def _content(folder: Path) -> tuple[set[str], list[str]]:

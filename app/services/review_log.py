@@ -183,6 +183,8 @@ def open_review_log(url: str) -> ReviewLog:
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _set_up_sqlite)
         with engine.begin() as connection:
+            if engine.dialect.name == "sqlite":  # two that look first and then write would collide
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             _METADATA.create_all(connection)
             for guard in _GUARDS.get(engine.dialect.name, ()):
                 connection.execute(sa.text(guard))

@@ -52,7 +52,9 @@ def _open(*, is_blind: bool = False, **parameters: str) -> AppTest:
 
 
 def _said(settings: Settings) -> Review | None:
-    entry = open_review_log(settings.reviews).latest(CaseRef("results", "seen", SHA256), "one")
+    entry = open_review_log(settings.reviews or "").latest(
+        CaseRef("results", "seen", SHA256), "one"
+    )
     return entry.review if entry else None
 
 
@@ -119,7 +121,9 @@ def test_a_blind_reader_sees_nothing_of_the_answer_before_giving_one(settings: S
     shown = _text(app)
     assert not any(word in shown for word in ("0.90", "present", "absent", "mL", "cut off"))
     _press(_press(app, "Present"), "Present")
-    entry = open_review_log(settings.reviews).latest(CaseRef("results", "seen", SHA256), "one")
+    entry = open_review_log(settings.reviews or "").latest(
+        CaseRef("results", "seen", SHA256), "one"
+    )
     assert entry is not None
     assert entry.is_blind
     assert [one.answer for one in entry.review.findings] == ["agree", "disagree"]

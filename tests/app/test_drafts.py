@@ -15,18 +15,21 @@ from app.services.drafts import (
     with_finding,
     with_mask,
 )
-from tests.app.results import case_record, finding
+from app.services.review_log import CaseRef
+from tests.app.results import SHA256, case_record, finding
+
+CASE = CaseRef("", "a", SHA256)
 
 
 def test_a_later_answer_takes_the_place_of_the_former_and_keeps_the_comment() -> None:
-    first = with_finding(empty_review("a", "one"), "x", answer="agree", comment="small")
+    first = with_finding(empty_review(CASE, "one"), "x", answer="agree", comment="small")
     second = with_finding(first, "x", answer="disagree")
     assert [(v.answer, v.comment) for v in second.findings] == [("disagree", "small")]
     assert with_finding(second, "x", answer=None).findings == ()
 
 
 def test_any_change_takes_the_signature_back() -> None:
-    review = signed(empty_review("a", "one"))
+    review = signed(empty_review(CASE, "one"))
     assert review.is_signed
     changes = (
         with_finding(review, "x", answer="agree"),
@@ -37,7 +40,7 @@ def test_any_change_takes_the_signature_back() -> None:
 
 
 def test_the_word_on_one_segment_comes_before_that_on_all() -> None:
-    review = with_mask(empty_review("a", "one"), "ct", answer="accepted")
+    review = with_mask(empty_review(CASE, "one"), "ct", answer="accepted")
     review = with_mask(review, "ct", segment="lung", answer="needs_correction")
     lung, heart = review.mask("ct", "lung"), review.mask("ct", "heart")
     assert lung is not None
@@ -63,7 +66,7 @@ def test_a_blind_reading_is_compared_with_the_decision(
 
 
 def test_the_next_finding_without_an_answer_is_found_round_the_end() -> None:
-    review = with_finding(empty_review("a", "one"), "b", answer="agree")
+    review = with_finding(empty_review(CASE, "one"), "b", answer="agree")
     assert next_open(review, ("a", "b", "c"), after="a") == "c"
     assert next_open(review, ("a", "b", "c"), after="c") == "a"
     for name in ("a", "c"):
