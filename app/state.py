@@ -9,9 +9,10 @@ import streamlit as st
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["is_blind", "keep_order", "kept", "reader_name", "reading_order"]
+__all__ = ["is_blind", "keep_order", "keep_reader", "kept", "reader_name", "reading_order"]
 
 _ORDER = "reading_order"
+_BLIND = "is_blind"
 
 
 def kept(key: str, default: Any) -> Any:
@@ -36,7 +37,12 @@ def reading_order() -> list[str]:
 
 def is_blind() -> bool:
     """Whether the model's answer is hidden until the reader has given theirs."""
-    return bool(kept("is_blind", default=False))
+    return bool(st.session_state.get(_BLIND, False))
+
+
+def keep_reader() -> None:
+    """Carry the reader's own choices to this page; before any widget of theirs is drawn."""
+    kept(_BLIND, default=False)
 
 
 def reader_name(default: str) -> str:

@@ -13,6 +13,7 @@ from app.screens.case_quality import quality_panel
 from app.screens.case_review import review_panel, sign_button
 from app.screens.case_segments import segments_panel
 from app.screens.case_volume import volume_area
+from app.screens.reader_menu import reader_menu
 from app.state import reading_order
 from app.view import CASE
 
@@ -68,6 +69,7 @@ def _header(case: OpenCase) -> None:
             case.view.go_to_case(following)
         st.html(_title(case, place, len(order)))
         sign_button(case, following)
+        reader_menu(case.view)
 
 
 def _neighbours(order: list[str], place: int) -> tuple[str | None, str | None]:

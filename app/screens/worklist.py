@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app.resources import case_index, review_states, worklist_table
+from app.screens.reader_menu import reader_menu
 from app.services.words import plain, sentence
 from app.services.worklist import ORDERS, STATES, Filters, finding_columns, select_rows
-from app.state import keep_order, kept
+from app.state import is_blind, keep_order, kept
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ def worklist_page(view: View) -> None:
         _nothing(view, snapshot)
         return
     frame = worklist_table(view.settings, snapshot)
-    wanted, order = _controls(frame)
+    wanted, order = _controls(view, frame)
     shown = select_rows(frame, review_states(view.settings), filters=wanted, order=order)
     keep_order(shown.index.tolist())
     _summary(shown, frame, snapshot)
@@ -60,7 +61,9 @@ def _nothing(view: View, snapshot: Snapshot) -> None:
         view.go("studies")
 
 
-def _controls(frame: pd.DataFrame) -> tuple[Filters, Order]:
+def _controls(view: View, frame: pd.DataFrame) -> tuple[Filters, Order]:
+    if is_blind():
+        return _blind_controls(view)
     kept("worklist_text", "")
     kept("worklist_states", [])
     kept("worklist_finding", None)
@@ -90,7 +93,20 @@ def _controls(frame: pd.DataFrame) -> tuple[Filters, Order]:
             format_func=lambda name: STATES[name],
         )  # fmt: skip
         is_flagged = st.toggle("Flagged only", key="worklist_flagged")
+        reader_menu(view)
     return Filters(text, tuple(states), finding, tuple(chosen), is_flagged), order
+
+
+def _blind_controls(view: View) -> tuple[Filters, Order]:
+    """Neither order nor search may tell what the model said."""
+    kept("worklist_states", [])
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        states = st.pills(
+            "Review", list(STATES), key="worklist_states", selection_mode="multi",
+            format_func=lambda name: STATES[name],
+        )  # fmt: skip
+        reader_menu(view)
+    return Filters(states=tuple(states)), "case"
 
 
 def _summary(shown: pd.DataFrame, frame: pd.DataFrame, snapshot: Snapshot) -> None:
@@ -104,7 +120,7 @@ def _summary(shown: pd.DataFrame, frame: pd.DataFrame, snapshot: Snapshot) -> No
 def _table(view: View, shown: pd.DataFrame, wanted: Filters) -> None:
     columns = _columns(shown, wanted)
     event = st.dataframe(
-        shown,
+        shown[list(columns)],
         key="worklist_table",
         hide_index=True,
         height=min(_MOST_PX, _ROW_PX * (len(shown) + 1) + 3),
@@ -137,6 +153,8 @@ def _columns(shown: pd.DataFrame, wanted: Filters) -> dict[str, Any]:
     if is_mixed:
         columns["model"] = config.TextColumn("Model", width=130)
     columns["review"] = config.TextColumn("Review", width=85)
+    if is_blind():
+        return columns
     columns["present"] = config.TextColumn("Called present", width=260 if is_mixed else 190)
     bars = {f"p:{name}": _bar_column(name) for name in _bars(shown, wanted)}
     if is_mixed:

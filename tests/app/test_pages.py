@@ -71,3 +71,31 @@ def test_a_review_database_that_cannot_be_opened_is_a_sentence_and_no_trace(
     text = settings.as_json().replace("reviews.sqlite", "missing/reviews.sqlite")
     monkeypatch.setenv("MEDMTL_VIEW", text)
     assert "--reviews" in _open().error[0].value
+
+
+def test_a_blind_reader_sees_no_answer_in_the_worklist(settings: Settings) -> None:
+    write_results(
+        settings.folder,
+        case_record("b", finding("nodule", 0.9), flags={"segment-empty": "warning"}),
+        case_record("a", finding("nodule", 0.1)),
+    )
+    app = AppTest.from_file(str(MAIN), default_timeout=30)
+    app.session_state["is_blind"] = True
+    app.run()
+    shown = app.dataframe[0].value
+    assert shown["case"].tolist() == ["a", "b"]
+    assert set(shown.columns) <= {"case", "date", "modality", "model", "review"}
+
+
+def test_an_unknown_error_is_a_sentence_and_no_trace(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_results(settings.folder, case_record("a"))
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("PATIENT^NAME")
+
+    monkeypatch.setattr("app.screens.worklist.select_rows", broken)
+    app = _open()
+    assert "could not be drawn (ZeroDivisionError)" in app.error[0].value
+    assert "PATIENT" not in app.error[0].value
