@@ -12,7 +12,9 @@ import streamlit as st
 
 from app.access import current_reader
 from app.screens.case import case_page
+from app.screens.experiments import experiments_page
 from app.screens.help import help_page
+from app.screens.reviews import reviews_page
 from app.screens.studies import studies_page
 from app.screens.worklist import worklist_page
 from app.state import keep_reader
@@ -33,7 +35,9 @@ _ICON = str(Path(__file__).with_name("icon.svg"))  # Streamlit's own icons come 
 _PAGES: tuple[tuple[str, str, str, Callable[[View], None]], ...] = (
     ("worklist", "Worklist", ":material/list:", worklist_page),
     ("case", "Case", ":material/radiology:", case_page),
+    ("reviews", "Reviews", ":material/rate_review:", reviews_page),
     ("studies", "Studies", ":material/folder_open:", studies_page),
+    ("experiments", "Experiments", ":material/science:", experiments_page),
     ("help", "Help", ":material/help:", help_page),
 )
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from medmtl.core.study import Refusal
 
-__all__ = ["Failure", "case_row", "cases_csv", "failures_csv"]
+__all__ = ["Failure", "case_row", "cases_csv", "csv_bytes", "failures_csv"]
 
 _FIRST_COLUMNS = ("case_id", "status", "model", "model_version", "findings", "volumes", "flags")
 
@@ -54,7 +54,8 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def _csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+def csv_bytes(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """A table as CSV; what a row does not have is empty, and no cell runs as a formula."""
     text = io.StringIO()
     names = list(columns)
     writer = csv.writer(text, lineterminator="\n")
@@ -113,10 +114,10 @@ def cases_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """cases.csv from the rows of `case_row` (and rows of failed cases), sorted by case id."""
     ordered = sorted(rows, key=lambda row: str(row["case_id"]))
     further = {name for row in ordered for name in row} - set(_FIRST_COLUMNS)
-    return _csv([*_FIRST_COLUMNS, *sorted(further)], ordered)
+    return csv_bytes([*_FIRST_COLUMNS, *sorted(further)], ordered)
 
 
 def failures_csv(failures: Iterable[Failure]) -> bytes:
     """failures.csv, sorted; the first four columns are those of the contract."""
     rows = [asdict(failure) for failure in sorted(set(failures))]
-    return _csv(["what", "stage", "reason", "advice", "code", "case_id"], rows)
+    return csv_bytes(["what", "stage", "reason", "advice", "code", "case_id"], rows)

@@ -1,0 +1,181 @@
+"""Reviews: agreement of model and readers, and the exports."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from app.resources import case_index, job_book, models, review_log, reviews_folder
+from app.services.agreement import finding_agreement, mask_agreement, reader_pairs
+from app.services.corrections import CorrectionStore
+from app.services.exports import manifest_command, reviews_csv, reviews_jsonl
+from app.services.images import noted_inputs
+from app.services.words import sentence
+
+if TYPE_CHECKING:
+    from app.services.case_index import Snapshot
+    from app.services.corrections import KeptCorrection
+    from app.services.review_log import Entry
+    from app.view import View
+
+__all__ = ["reviews_page"]
+
+
+def reviews_page(view: View) -> None:
+    """Tables over all reviews, and what can be taken away."""
+    snapshot = case_index(view.settings).snapshot()
+    entries = review_log(view.settings).last_lines()
+    if not entries:
+        st.subheader("No review yet")
+        st.write("Open a case from the worklist and answer its findings; they are counted here.")
+        if st.button("Worklist", type="primary"):
+            view.go("worklist")
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        only_signed = st.toggle("Signed only", value=True, key="reviews_signed")
+        only_blind = st.toggle(
+            "Blind only", key="reviews_blind",
+            help="Readers who saw the model's answer first agree with it more often.",
+        )  # fmt: skip
+    entries = tuple(
+        entry
+        for entry in entries
+        if (entry.review.is_signed or not only_signed) and (entry.is_blind or not only_blind)
+    )
+    _counts(entries)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        _findings(entries, snapshot)
+        _pairs(entries, snapshot)
+    with right:
+        _masks(view, entries, snapshot)
+        _exports(view, entries, snapshot)
+
+
+def _counts(entries: tuple[Entry, ...]) -> None:
+    readers = {entry.review.reviewer for entry in entries}
+    cases = {entry.case for entry in entries}
+    blind = sum(entry.is_blind for entry in entries)
+    st.html(
+        f'<div class="m-muted">{len(entries):,} reviews of {len(cases):,} cases by '
+        f"{len(readers):,} readers · {blind:,} blind</div>"
+    )
+
+
+def _findings(entries: tuple[Entry, ...], snapshot: Snapshot) -> None:
+    rows = finding_agreement(entries, snapshot.rows)
+    st.markdown("**Model against reader**")
+    frame = pd.DataFrame(
+        {
+            "Finding": [sentence(row.finding) for row in rows],
+            "Answers": [row.cases for row in rows],
+            "Kappa": [row.kappa for row in rows],
+            "Sensitivity": [row.sensitivity for row in rows],
+            "Specificity": [row.specificity for row in rows],
+            "Model only": [row.model_only for row in rows],
+            "Reader only": [row.reader_only for row in rows],
+            "Unsure": [row.unsure for row in rows],
+        }
+    )
+    _table(frame, "No finding was answered.")
+
+
+def _pairs(entries: tuple[Entry, ...], snapshot: Snapshot) -> None:
+    rows = reader_pairs(entries, snapshot.rows)
+    if not rows:
+        return
+    st.markdown("**Reader against reader**")
+    frame = pd.DataFrame(
+        {
+            "Readers": [f"{row.first}, {row.second}" for row in rows],
+            "Answers": [row.answers for row in rows],
+            "Alike": [row.agreement for row in rows],
+            "Kappa": [row.kappa for row in rows],
+        }
+    )
+    _table(frame, "")
+
+
+def _masks(view: View, entries: tuple[Entry, ...], snapshot: Snapshot) -> None:
+    known = models(view.settings, snapshot)
+    segments = {
+        key: tuple(known[row.model_sha256].expected_ml)
+        for key, row in snapshot.rows.items()
+        if row.model_sha256 in known
+    }
+    rows = mask_agreement(entries, _corrections(view, entries), segments)
+    st.markdown("**Masks**")
+    frame = pd.DataFrame(
+        {
+            "Structure": [sentence(row.segment) for row in rows],
+            "Accepted": [row.accepted for row in rows],
+            "Needs correction": [row.wanting for row in rows],
+            "Corrected": [row.corrected for row in rows],
+            "Dice of the model": [row.dice for row in rows],
+        }
+    )
+    _table(frame, "No mask was judged.")
+
+
+def _corrections(view: View, entries: tuple[Entry, ...]) -> list[KeptCorrection]:
+    store = CorrectionStore(reviews_folder(view.settings) / "reviews")
+    newest = {}
+    for case in {entry.case for entry in entries}:
+        for kept in store.of_case(case):
+            newest[case, kept.volume] = kept
+    return list(newest.values())
+
+
+def _table(frame: pd.DataFrame, if_empty: str) -> None:
+    if frame.empty:
+        st.html(f'<p class="m-muted">{if_empty}</p>')
+        return
+    numbers = {name: st.column_config.NumberColumn(format="%.2f")
+               for name in ("Kappa", "Sensitivity", "Specificity", "Dice of the model", "Alike")
+               if name in frame}  # fmt: skip
+    st.dataframe(frame, hide_index=True, column_config=numbers, placeholder="")
+
+
+def _exports(view: View, entries: tuple[Entry, ...], snapshot: Snapshot) -> None:
+    if not view.reader.may("admin") or not entries:
+        return
+    st.markdown("**Export**")
+    with st.container(horizontal=True):
+        st.download_button("Table (CSV)", reviews_csv(entries, snapshot.rows), "reviews.csv")
+        st.download_button("Reviews (JSON lines)", reviews_jsonl(entries), "reviews.jsonl")
+    runs = sorted({entry.case.run for entry in entries} & snapshot.folders.keys())
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        run = st.selectbox("Manifest of", runs, format_func=lambda name: name or "these results",
+                           key="manifest_run", width=260)  # fmt: skip
+        is_busy = job_book().running is not None
+        if st.button("Write a manifest", disabled=is_busy or run is None, key="manifest_start"):
+            _write_manifest(view, entries, snapshot, str(run))
+    st.html(
+        '<p class="m-muted">Corrected and accepted masks and the readers\' findings, ready for '
+        "<code>medmtl train</code>. Needs the images.</p>"
+    )
+
+
+def _write_manifest(view: View, entries: tuple[Entry, ...], snapshot: Snapshot, run: str) -> None:
+    roots = (*noted_inputs(snapshot.folders[run]), *view.settings.images)
+    if not roots:
+        st.warning("Where are the images? Start the viewer with `--images FOLDER`.")
+        return
+    folder = reviews_folder(view.settings)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    out = folder / "manifests" / f"{run.replace('/', '-') or 'results'}-{stamp}"
+    out.mkdir(parents=True)
+    mine = [entry for entry in entries if entry.case.run == run]
+    (out / "reviews.jsonl").write_bytes(reviews_jsonl(mine))
+    arguments = manifest_command(
+        snapshot.folders[run],
+        images=roots[0],
+        masks=folder / "reviews" / run,
+        reviews=out / "reviews.jsonl",
+        out=out,
+    )
+    job_book().start(f"Manifest {out.name}", arguments)
+    view.go("studies")

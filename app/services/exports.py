@@ -1,0 +1,88 @@
+"""Reviews as files: a table for people, JSON lines for `medmtl manifest corrections`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from medmtl.report.table import csv_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from app.services.case_row import CaseRow
+    from app.services.review_log import Entry
+
+__all__ = ["manifest_command", "reviews_csv", "reviews_jsonl"]
+
+_COLUMNS = (
+    "run", "case_id", "model", "model_version", "reviewer", "reviewed_at", "signed", "blind",
+    "kind", "volume", "name", "model_probability", "model_present", "answer", "reader_present",
+    "comment",
+)  # fmt: skip
+
+
+def reviews_csv(entries: Iterable[Entry], cases: Mapping[str, CaseRow]) -> bytes:
+    """One row per answer: 1 and 0, empty for unknown."""
+    return csv_bytes(_COLUMNS, (row for entry in entries for row in _rows(entry, cases)))
+
+
+def reviews_jsonl(entries: Iterable[Entry]) -> bytes:
+    """One review per line."""
+    lines = [json.dumps(entry.review.as_json(), ensure_ascii=False) for entry in entries]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def manifest_command(
+    results: Path, *, images: Path, masks: Path, reviews: Path, out: Path
+) -> list[str]:
+    """The command, after `medmtl`, that makes a manifest of the reviewed cases of one run.
+
+    Nothing is written among the images: what has to be made goes below `out`.
+    """
+    arguments = ["manifest", "corrections", str(results), "--root", str(images), "-o", str(out)]
+    if masks.is_dir():
+        arguments += ["--masks", str(masks)]
+    return [*arguments, "--reviews", str(reviews), "--made-in", str(out / "data")]
+
+
+def _rows(entry: Entry, cases: Mapping[str, CaseRow]) -> Iterator[dict[str, Any]]:
+    row = cases.get(entry.case.key)
+    mine = row if row is not None and row.model_sha256 == entry.case.model_sha256 else None
+    review = entry.review
+    common = {
+        "run": entry.case.run,
+        "case_id": entry.case.case_id,
+        "model": mine.model if mine else "",
+        "model_version": mine.model_version if mine else "",
+        "reviewer": review.reviewer,
+        "reviewed_at": review.reviewed_at.isoformat(timespec="seconds"),
+        "signed": int(review.is_signed),
+        "blind": int(entry.is_blind),
+    }
+    known = {finding.name: finding for finding in mine.findings} if mine else {}
+    for verdict in review.findings:
+        finding = known.get(verdict.finding)
+        called = verdict.truth(decision=finding.is_present) if finding else None
+        yield {
+            **common,
+            "kind": "finding",
+            "name": verdict.finding,
+            "model_probability": finding.probability if finding else None,
+            "model_present": int(finding.is_present) if finding else None,
+            "answer": verdict.answer,
+            "reader_present": None if called is None else int(called),
+            "comment": verdict.comment,
+        }
+    for mask in review.masks:
+        yield {
+            **common,
+            "kind": "mask",
+            "volume": mask.volume,
+            "name": mask.segment or "",
+            "answer": mask.answer,
+            "comment": mask.comment,
+        }
+    if review.comment:
+        yield {**common, "kind": "case", "comment": review.comment}

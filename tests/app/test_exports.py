@@ -1,0 +1,60 @@
+"""What the viewer keeps goes straight into a manifest."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.services.corrections import CorrectionStore
+from app.services.drafts import empty_review, signed, with_finding, with_mask
+from app.services.exports import reviews_jsonl
+from app.services.review_log import CaseRef, open_review_log
+from medmtl.data.builders.copy import DataCopy
+from medmtl.data.builders.corrections import build_corrections
+from medmtl.data.intake import open_input
+from medmtl.data.result_case import read_result_case
+from medmtl.data.reviewed import read_reviews, reviewed_cases
+from medmtl.data.volume_file import read_volume_file
+from tests.app.results import SHA256, write_seen_case
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CASE = CaseRef("results", "seen", SHA256)
+
+
+def test_a_corrected_and_signed_case_becomes_a_case_of_a_manifest(tmp_path: Path) -> None:
+    record = write_seen_case(tmp_path)
+    # The study of an image is named by its file; its only volume is called "image".
+    assert json.loads((tmp_path / "results" / "seen" / "case.json").read_bytes()) == record
+    result = read_result_case(tmp_path / "results" / "seen")
+    masks = result.volume("image")
+    corrected = masks.label_map.copy()
+    corrected[corrected == 2] = 1
+    CorrectionStore(tmp_path / "reviews").keep(
+        corrected, CASE, before=masks.label_map, geometry=masks.geometry, schema=result.schema,
+        volume="image", reviewer="one", source="painted",
+    )  # fmt: skip
+    review = with_finding(empty_review(CASE, "one"), "nodule", answer="disagree")
+    review = signed(with_mask(review, "image", answer="corrected"))
+    log = open_review_log(f"sqlite:///{(tmp_path / 'reviews.sqlite').as_posix()}")
+    log.append(review, CASE)
+    lines = tmp_path / "reviews.jsonl"
+    lines.write_bytes(reviews_jsonl(log.last_lines()))
+
+    found, problems = reviewed_cases(
+        tmp_path / "results", masks=tmp_path / "reviews" / "results", reviews=read_reviews(lines)
+    )
+    assert problems == []
+    images = tmp_path / "images"
+    manifest, left_out = build_corrections(
+        found, open_input(images), DataCopy.at(images, tmp_path / "made"), name="reviewed"
+    )
+    assert left_out == []
+    (case,) = manifest.cases
+    assert case.findings == {"nodule": False, "effusion": None}
+    (volume,) = case.volumes
+    truth = read_volume_file(tmp_path / "made", str(volume.segmentation))
+    assert np.array_equal(truth.array, corrected)
