@@ -22,7 +22,7 @@ import torch
 import typer
 
 from medmtl.data.manifest import read_manifest
-from medmtl.inference.bundle import load_bundle, write_bundle
+from medmtl.inference.bundle import CamSettings, load_bundle, write_bundle
 from medmtl.training.card import as_json, card_text
 from medmtl.training.loop import FitOptions
 
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 
 VERSION = "1.2.0"
 SLICES = FitOptions(
-    steps=6000, peak_lr=2e-3, warmup_steps=200, save_every=100, log_every=25, compiled=True
+    steps=2700, peak_lr=2e-3, warmup_steps=200, save_every=100, log_every=25, compiled=True
 )
 JOINT = FitOptions(
-    steps=800, peak_lr=6e-4, warmup_steps=30, ema_decay=0.99, save_every=25, log_every=10
+    steps=300, peak_lr=4e-4, warmup_steps=30, ema_decay=0.99, save_every=25, log_every=10
 )
 END_SYSTOLE_SHARE = 0.55
 END_SLICE_SHARE = 0.3
@@ -83,7 +83,8 @@ def write_longer(start: Bundle, net: JointNet, folder: Path) -> None:
     metrics = json.loads((start.folder / "metrics.json").read_text(encoding="utf-8"))
     card = (start.folder / "card.md").read_text(encoding="utf-8")
     training, evaluation = (_section(card, title) for title in ("Training", "Evaluation"))
-    settings = old.model_copy(update={"version": VERSION, "sha256": {}})
+    cam = CamSettings(method="attribution", levels=(), min_share=old.cam.min_share)
+    settings = old.model_copy(update={"version": VERSION, "sha256": {}, "cam": cam})
     text = card_text(
         settings,
         training=f"{training} Then {SLICES.steps} steps on slices and {JOINT.steps} on studies "
