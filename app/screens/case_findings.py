@@ -31,6 +31,8 @@ _READINGS: tuple[tuple[Reading, str, str], ...] = (
     ("absent", "Absent", "X"),
     ("unsure", "Unsure", "U"),
 )
+_GROUNDS = 3
+"""Measurements named beside the decision; the others stand in the table."""
 _MARKS = {"agree": "✓", "disagree": "✗", "unsure": "?"}
 
 
@@ -147,7 +149,12 @@ def _comment(case: OpenCase, name: str, place: str) -> None:
 
 
 def _evidence(case: OpenCase, finding: FindingView) -> str:
-    lines = [_decision(finding), *_doubt(case, finding), _activation(case, finding)]
+    lines = [
+        _decision(finding),
+        *_doubt(case, finding),
+        _grounds(finding),
+        _activation(case, finding),
+    ]
     lines += [
         f'<span class="m-flag">⚠ {escape(flag.text)}</span>'
         for flag in case.answer.flags
@@ -184,6 +191,20 @@ def _doubt(case: OpenCase, finding: FindingView) -> list[str]:
     return lines
 
 
+def _grounds(finding: FindingView) -> str:
+    """The measurements that moved the answer most, where the model can tell."""
+    strongest = [one for one in finding.measurements if one.contribution][:_GROUNDS]
+    told = (
+        f"{plain(measurement_label(one.name))} {one.text} ({_speaks(one.contribution or 0)})"
+        for one in strongest
+    )
+    return f"Rests most on {escape(', '.join(told))}." if strongest else ""
+
+
+def _speaks(contribution: float) -> str:
+    return f"{'for' if contribution > 0 else 'against'}, {abs(contribution):.1f}"
+
+
 def _activation(case: OpenCase, finding: FindingView) -> str:
     if not finding.maps:
         return "No activation map was written for this finding."
@@ -205,7 +226,10 @@ def _measurements(finding: FindingView) -> None:
         return
     with st.expander(f"{len(finding.measurements)} measurements behind it"):
         rows = "".join(
-            f"<tr><td>{escape(sentence(measurement_label(one.name)))}</td><td>{one.text}</td></tr>"
+            f"<tr><td>{escape(sentence(measurement_label(one.name)))}</td><td>{one.text}</td>"
+            f"<td>{_speaks(one.contribution) if one.contribution else ''}</td></tr>"
             for one in finding.measurements
         )
         st.html(f'<table class="m-table">{rows}</table>')
+        if any(one.contribution for one in finding.measurements):
+            st.caption("For, against: how far each moved the logit from the mean training patient.")

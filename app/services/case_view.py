@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from app.services.advice import advice_for
@@ -29,12 +29,16 @@ _MOST_SHARES = 4
 
 @dataclass(frozen=True)
 class MeasurementView:
-    """A number derived from masks; `value` is None where it could not be derived."""
+    """A number derived from masks; `value` is None where it could not be derived.
+
+    `contribution` is how far it moved the logit of the finding it stands with, where that is known.
+    """
 
     name: str
     value: float | None
     unit: str
     source: str
+    contribution: float | None = None
 
     @property
     def text(self) -> str:
@@ -61,7 +65,7 @@ class FindingView:
         coverage: Of the set.
         maps: File of the activation map by volume id, relative to the case folder.
         shares: Share of the activation in each segment, largest first.
-        measurements: What the decision read.
+        measurements: What the decision read, that which moved it most first where that is known.
     """
 
     name: str
@@ -211,8 +215,17 @@ def _finding(record: Mapping[str, Any], measured: Mapping[str, MeasurementView])
         coverage=record.get("coverage"),
         maps=dict(record["cam"]),
         shares=tuple(shares[:_MOST_SHARES]),
-        measurements=tuple(measured[m] for m in evidence["measurements"] if m in measured),
+        measurements=_read_by_decision(evidence, measured),
     )
+
+
+def _read_by_decision(
+    evidence: Mapping[str, Any], measured: Mapping[str, MeasurementView]
+) -> tuple[MeasurementView, ...]:
+    moved = {name: float(value) for name, value in evidence.get("contributions", {}).items()}
+    read = [measured[name] for name in evidence["measurements"] if name in measured]
+    read.sort(key=lambda one: -abs(moved.get(one.name, 0.0)))  # stable: without them as written
+    return tuple(replace(one, contribution=moved.get(one.name)) for one in read)
 
 
 def _segment(record: Mapping[str, Any], model: ModelFacts | None) -> SegmentView:
