@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.record import RESULTS, ROOT, write_page
 
-NAMES = ("scan", "reading", "memory", "demo_time", "data_loading", "balancers")
+NAMES = ("scan", "reading", "restore", "memory", "demo_time", "data_loading", "balancers")
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -31,7 +32,7 @@ def _high_water_bytes(pid: int) -> int:
     return int(marks[0]) * 1024 if marks else 0
 
 
-def run_and_watch(command: list[str]) -> tuple[int, float]:
+def run_and_watch(command: list[str], *, stdout: IO[str] | None = None) -> tuple[int, float]:
     """Run the command to its end.
 
     Returns:
@@ -42,7 +43,7 @@ def run_and_watch(command: list[str]) -> tuple[int, float]:
     """
     start = time.perf_counter()
     peak_bytes = 0
-    with subprocess.Popen(command) as child:
+    with subprocess.Popen(command, stdout=stdout) as child:
         process = psutil.Process(child.pid)
         while child.poll() is None:
             try:

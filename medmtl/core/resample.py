@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
     from medmtl.core.geometry import Geometry
 
-__all__ = ["SlabInterpolator", "interpolate_slabs", "nearest", "parallel_axes"]
+__all__ = [
+    "SampledAxis",
+    "SlabInterpolator",
+    "interpolate_slabs",
+    "nearest",
+    "parallel_axes",
+    "sample_axes",
+]
 
 AXIS_TOLERANCE_VOXEL = 0.01
 """How far two "parallel" axes may drift apart over their whole length, in voxels."""
@@ -47,7 +54,7 @@ def parallel_axes(geometry: Geometry, target: Geometry) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Axis:
+class SampledAxis:
     """Where the voxels `start`..`stop` of one target axis fall on the array's axis."""
 
     start: int
@@ -57,7 +64,7 @@ class _Axis:
     weight: NDArray[np.float32]
 
     @classmethod
-    def from_coordinates(cls, coordinates: NDArray[np.float64], size: int) -> _Axis:
+    def from_coordinates(cls, coordinates: NDArray[np.float64], size: int) -> SampledAxis:
         """Voxels half a voxel beyond the outermost centres still belong to the array's extent."""
         inside = np.flatnonzero((coordinates >= -0.5 - _EDGE) & (coordinates <= size - 0.5 + _EDGE))
         start, stop = (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, 0)
@@ -67,11 +74,11 @@ class _Axis:
         weight = np.clip(clamped - lower, 0, 1).astype(np.float32)
         return cls(start, stop, lower, upper, weight)
 
-    def part(self, start: int, stop: int) -> _Axis:
+    def part(self, start: int, stop: int) -> SampledAxis:
         """Only the target voxels from `start` to `stop`."""
         first, last = max(start, self.start), min(stop, self.stop)
         keep = slice(first - self.start, max(last, first) - self.start)
-        return _Axis(first, last, self.lower[keep], self.upper[keep], self.weight[keep])
+        return SampledAxis(first, last, self.lower[keep], self.upper[keep], self.weight[keep])
 
     def interpolate(self, values: NDArray[Any], axis: int) -> NDArray[np.float32]:
         """Linear interpolation of `values` along `axis`."""
@@ -87,10 +94,15 @@ class _Axis:
         return high
 
 
-def _sample_axes(geometry: Geometry, target: Geometry) -> tuple[_Axis, ...]:
+def sample_axes(geometry: Geometry, target: Geometry) -> tuple[SampledAxis, ...]:
+    """For each axis of `target`, where its voxels fall on the parallel axis of `geometry`.
+
+    Raises:
+        ValueError: If the grids are oblique to each other.
+    """
     matrix = np.linalg.inv(geometry.affine_lps) @ target.affine_lps
     return tuple(
-        _Axis.from_coordinates(
+        SampledAxis.from_coordinates(
             matrix[own, axis] * np.arange(target.shape[axis]) + matrix[own, 3], geometry.shape[own]
         )
         for axis, own in enumerate(parallel_axes(geometry, target))
@@ -114,7 +126,7 @@ class SlabInterpolator:
         self.target = target
         self.outside = outside
         self._order = parallel_axes(geometry, target)
-        self._axes = _sample_axes(geometry, target)
+        self._axes = sample_axes(geometry, target)
 
     @property
     def inside(self) -> tuple[slice, slice, slice]:
@@ -142,7 +154,7 @@ class SlabInterpolator:
         values = self._near(array.transpose(self._order).T, on_k)
         values = on_j.interpolate(on_i.interpolate(values, 2), 1)
         first = int(min(on_k.lower.min(), on_k.upper.min()))
-        local = _Axis(0, 0, on_k.lower - first, on_k.upper - first, on_k.weight)
+        local = SampledAxis(0, 0, on_k.lower - first, on_k.upper - first, on_k.weight)
         out_kji[
             on_k.start - planes.start : on_k.stop - planes.start,
             on_j.start : on_j.stop,
@@ -151,7 +163,7 @@ class SlabInterpolator:
         return out_kji.T
 
     @staticmethod
-    def _near(values_kji: NDArray[Any], on_k: _Axis) -> NDArray[Any]:
+    def _near(values_kji: NDArray[Any], on_k: SampledAxis) -> NDArray[Any]:
         return values_kji[on_k.lower.min() : on_k.upper.max() + 1]
 
 
@@ -183,7 +195,7 @@ def nearest(array: NDArray[Any], geometry: Geometry, target: Geometry) -> NDArra
     Raises:
         ValueError: If the grids are oblique to each other.
     """
-    axes = _sample_axes(geometry, target)
+    axes = sample_axes(geometry, target)
     out = np.zeros(target.shape[::-1], dtype=array.dtype).T
     inside = tuple(slice(axis.start, axis.stop) for axis in axes)
     closest = [np.where(axis.weight > 0.5, axis.upper, axis.lower) for axis in axes]

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from medmtl.core.resample import SlabInterpolator
+from medmtl.core.resample import parallel_axes, sample_axes
+from medmtl.postprocess.class_values import ClassValues
+from medmtl.postprocess.layers import fill_layer
+from medmtl.postprocess.winners import Winners
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from medmtl.core.geometry import Geometry
+    from medmtl.core.resample import SampledAxis
 
 __all__ = ["label_dtype", "restore_labels"]
 
@@ -43,8 +47,10 @@ def restore_labels(
 ) -> NDArray[Any]:
     """Interpolate logits (or probabilities) to the source grid and take the largest class.
 
-    Works slab by slab along the source's third axis with a running maximum over the classes, so
-    the memory is that of the label map plus a few slabs, whatever the number of classes.
+    The label can only change near a boundary of the largest class on the network grid: where the
+    corners of a cell agree, the label is copied (see `Winners.is_uniform`), elsewhere the few
+    classes that may win are interpolated. The memory is that of the label map and of two bytes per
+    network voxel, whatever the number of classes.
 
     Args:
         logits_ckji: Shape (C, K, J, I). What lies past the end of `network_geometry` is padding.
@@ -65,76 +71,42 @@ def restore_labels(
         have < want for have, want in zip(values.shape[1:], (k, j, i), strict=True)
     ):
         raise ValueError(f"Logits {values.shape} do not cover the grid (C, {k}, {j}, {i}).")
-    classes = [values[c, :k, :j, :i].T for c in range(values.shape[0])]
-    codes = tuple(range(len(classes))) if labels is None else tuple(labels)
-    if len(codes) != len(classes):
-        raise ValueError(f"{len(codes)} labels do not name {len(classes)} classes.")
-    # k slowest, so that one slab is one piece of memory and the file is written in its own order
-    label_map = np.full(source_geometry.shape[::-1], codes[0], dtype=label_dtype(max(codes))).T
-    box = _foreground_box(classes)
-    if box is None:
+    codes = np.arange(len(values)) if labels is None else np.asarray(labels)
+    if len(codes) != len(values):
+        raise ValueError(f"{len(codes)} labels do not name {len(values)} classes.")
+    # k slowest, so that one plane is one piece of memory and the file is written in its own order
+    dtype = label_dtype(int(codes.max()))
+    label_map = np.full(source_geometry.shape[::-1], codes[0], dtype=dtype).T
+    on_i, on_j, on_k = sample_axes(network_geometry, source_geometry)
+    if min(on_i.lower.size, on_j.lower.size, on_k.lower.size) == 0:
         return label_map
-    near, grid = [values[box] for values in classes], network_geometry.crop(box)
-    inside = SlabInterpolator(grid, source_geometry).inside
-    if min(part.stop - part.start for part in inside) == 0:
-        return label_map
-    _fill(near, codes, grid, source_geometry.crop(inside), out=label_map[inside])
+    order = parallel_axes(network_geometry, source_geometry)
+    along = ClassValues.along(values, shape=network_geometry.shape, order=order)
+    inside = label_map[on_i.start : on_i.stop, on_j.start : on_j.stop, on_k.start : on_k.stop]
+    _fill(along, codes.astype(dtype), (on_i, on_j, on_k), out_kji=inside.T)
     return label_map
 
 
-def _foreground_box(classes: Sequence[NDArray[Any]]) -> tuple[slice, slice, slice] | None:
-    """Where background is not the largest class, and one voxel around; None where nowhere.
-
-    Interpolated between voxels where background is largest, background is largest: leaving the
-    rest out changes no voxel.
-    """
-    foreground = np.zeros(classes[0].shape[::-1], dtype=bool).T
-    for values in classes[1:]:
-        np.logical_or(foreground, values > classes[0], out=foreground)
-    index = [np.flatnonzero(foreground.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    if index[0].size == 0:
-        return None
-    sizes: tuple[int, ...] = foreground.shape
-    i, j, k = (
-        slice(max(0, int(at[0]) - 1), min(size, int(at[-1]) + 2))
-        for at, size in zip(index, sizes, strict=True)
-    )
-    return i, j, k
-
-
 def _fill(
-    classes: Sequence[NDArray[Any]],
-    codes: Sequence[int],
-    grid: Geometry,
-    target: Geometry,
+    values: ClassValues,
+    codes: NDArray[Any],
+    axes: tuple[SampledAxis, SampledAxis, SampledAxis],
     *,
-    out: NDArray[Any],
+    out_kji: NDArray[Any],
 ) -> None:
-    """Fill `out` slab by slab, as many slabs at a time as torch has threads."""
-    interpolator = SlabInterpolator(grid, target, outside=-np.inf)
+    """Fill `out_kji` layer by layer of the network grid, as many at a time as torch has threads."""
+    winners = Winners.empty(values.ckji)
+    layers = np.unique(axes[2].lower)
+    needed = np.unique(np.concatenate([layers, axes[2].upper]))
 
-    def fill(planes: slice) -> None:
-        _largest_class(classes, codes, interpolator, planes, out=out[:, :, planes])
+    def fill(k: int) -> None:
+        fill_layer(values, winners, int(k), codes, axes, out_kji=out_kji)
 
     with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
-        for done in [pool.submit(fill, planes) for planes in interpolator.planes()]:
-            done.result()
-
-
-def _largest_class(
-    classes: Sequence[NDArray[Any]],
-    codes: Sequence[int],
-    interpolator: SlabInterpolator,
-    planes: slice,
-    *,
-    out: NDArray[Any],
-) -> None:
-    """Write the label of the largest class of one slab into `out`; ties go to the first class."""
-    best = interpolator.slab(classes[0], planes)
-    for values, code in zip(classes[1:], codes[1:], strict=True):
-        candidate = interpolator.slab(values, planes)
-        np.copyto(out, code, where=candidate > best)
-        np.maximum(best, candidate, out=best)
+        for _ in pool.map(lambda k: winners.fill(values.ckji, int(k)), needed):
+            pass
+        for _ in pool.map(fill, layers):
+            pass
 
 
 def _as_array(values: torch.Tensor | NDArray[Any]) -> NDArray[Any]:

@@ -7,9 +7,12 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
 from medmtl.core.geometry import Geometry
+from medmtl.core.resample import SlabInterpolator
 from medmtl.postprocess.restore import label_dtype, restore_labels
 
 
@@ -24,6 +27,79 @@ def test_equals_argmax_of_whole_interpolated_volumes(rng: np.random.Generator) -
     found = restore_labels(logits, network, source)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
+
+
+def every_class_everywhere(logits: np.ndarray, network: Geometry, source: Geometry) -> np.ndarray:
+    """The former way: all classes on the whole source grid, and a running maximum."""
+    interpolator = SlabInterpolator(network, source, outside=-np.inf)
+    i, j, k = network.shape
+    labels = np.zeros(source.shape, np.uint8)
+    for planes in interpolator.planes(max_voxels=500):
+        best = interpolator.slab(logits[0, :k, :j, :i].T, planes)
+        for number in range(1, len(logits)):
+            candidate = interpolator.slab(logits[number, :k, :j, :i].T, planes)
+            np.copyto(labels[:, :, planes], number, where=candidate > best)
+            np.maximum(best, candidate, out=best)
+    return labels
+
+
+SIZES = st.tuples(*[st.integers(1, 9)] * 3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    classes=st.integers(1, 12),
+    coarse=SIZES,
+    fine=SIZES,
+    padding=st.tuples(*[st.integers(0, 2)] * 3),
+    order=st.permutations(range(3)),
+    signs=st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3),
+    shift=st.floats(-1.0, 1.0),
+    kind=st.sampled_from(["noise", "few values, many ties", "blobs", "half precision"]),
+)
+def test_every_voxel_is_that_of_the_former_way(
+    seed: int, classes: int, coarse: tuple[int, int, int], fine: tuple[int, int, int],
+    padding: tuple[int, int, int], order: list[int], signs: tuple[float, ...], shift: float,
+    kind: str,
+) -> None:  # fmt: skip
+    """Permuted, mirrored, shifted, finer and coarser grids; values that tie and that nearly tie."""
+    rng = np.random.default_rng(seed)
+    direction = np.eye(3)[:, order] * signs
+    extent = np.array([9.0, 7.0, 11.0])
+    network = Geometry.from_parts(shape=coarse, spacing_mm=(extent / coarse).tolist())
+    spacing = extent[order] / fine
+    corner = np.where(np.array(signs) > 0, 0.0, (np.array(fine) - 1) * spacing)
+    origin = np.zeros(3)
+    origin[order] = corner + shift * spacing
+    source = Geometry.from_parts(
+        shape=fine, spacing_mm=spacing.tolist(), origin_lps=origin.tolist(), direction=direction
+    )
+    shape = (classes, *(size + more for size, more in zip(coarse[::-1], padding, strict=True)))
+    logits = rng.normal(size=shape).astype(np.float32)
+    if kind == "few values, many ties":
+        logits = logits.round() + rng.choice([0, 1e-7, 1e-6], shape).astype(np.float32)
+    elif kind == "blobs":
+        logits = np.cumsum(np.cumsum(logits, axis=1), axis=3) * np.float32(10)
+    elif kind == "half precision":
+        logits = logits.astype(np.float16)
+    found = restore_labels(logits, network, source)
+    np.testing.assert_array_equal(found, every_class_everywhere(logits, network, source))
+
+
+def test_a_class_that_wins_at_no_corner_can_win_between_them() -> None:
+    """Second everywhere at the corners, first in the middle: no label of a corner may be copied."""
+    grid = Geometry.from_parts(shape=(2, 1, 1), spacing_mm=(4, 1, 1))
+    fine = Geometry.from_parts(shape=(5, 1, 1), spacing_mm=(1, 1, 1))
+    logits = np.array([[10, -10], [-10, 10], [2, 2]], np.float32).reshape(3, 1, 1, 2)
+    assert restore_labels(logits, grid, fine)[:, 0, 0].tolist() == [0, 0, 2, 1, 1]
+
+
+def test_values_that_are_no_numbers_change_nothing_elsewhere() -> None:
+    grid = Geometry.from_parts(shape=(6, 1, 1), spacing_mm=(1, 1, 1))
+    logits = np.zeros((2, 1, 1, 6), np.float32)
+    logits[1, 0, 0] = [1, 1, -1, -1, np.nan, -1]
+    assert restore_labels(logits, grid, grid)[:4, 0, 0].tolist() == [1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("spacing", [0.8, 1.0, 1.7])
