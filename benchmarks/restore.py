@@ -1,7 +1,7 @@
 """Labels on the source grid from logits of 10 and 60 classes: medmtl against nnU-Net's export.
 
 Both load the same logits from a file; the seconds are those of the export alone, the memory is the
-peak of the process, logits included.
+peak of the process, logits included. nnU-Net runs once, medmtl three times (the median is said).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ NETWORK_MM = 1.5
 CASES = ((10, (300, 512, 512)), (60, (150, 256, 256)))
 """Classes and source grid (k, j, i). nnU-Net needs 19 GB for the results of 60 classes on the
 larger grid, which this machine does not have."""
+ROUNDS = 3
 QUICK_CASES = ((4, (30, 64, 64)),)
 SOURCE_MM = (1.0, 0.78125, 0.78125)
 
@@ -81,7 +82,11 @@ def compare(classes: int, shape_kji: tuple[int, int, int], nnunet: Path) -> list
     with tempfile.TemporaryDirectory() as aside:
         folder = Path(aside)
         write_case(folder, classes, shape_kji, 512 / shape_kji[1])
-        ours = export(Path(sys.executable), ["-m", "benchmarks.restore_once"], folder)
+        again = [
+            export(Path(sys.executable), ["-m", "benchmarks.restore_once"], folder)
+            for _ in range(ROUNDS)
+        ]
+        ours = sorted(again, key=lambda one: one.seconds)[ROUNDS // 2]
         rows = [Row(f"medmtl: {what}", f"{ours.seconds:.2f} s, {ours.peak_gib:.2f} GiB")]
         if not nnunet.exists():
             print(f"no nnU-Net at {nnunet}: python -m benchmarks.peers")

@@ -17,6 +17,11 @@ TrackingUriOption = Annotated[
 ]
 
 
+def converted_cache() -> Path:
+    """Where networks converted for a backend are kept, by checksum."""
+    return Path.home() / ".cache" / "medmtl" / "converted"
+
+
 def bundle_cache() -> Path:
     """Where bundles of the registry are kept, by checksum."""
     return Path.home() / ".cache" / "medmtl" / "bundles"

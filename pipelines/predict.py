@@ -19,7 +19,7 @@ from .console import (
     console,
     set_up_logging,
 )
-from .model_source import TrackingUriOption, local_model
+from .model_source import TrackingUriOption, converted_cache, local_model
 from .pacs_source import (
     CaFileOption,
     CertificateOption,
@@ -65,7 +65,7 @@ def predict(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    backend: Annotated[str, typer.Option(help="auto or torch.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, torch or openvino (CPU).")] = "auto",
     formats: Annotated[
         str,
         typer.Option(
@@ -129,7 +129,12 @@ def predict(
 
     chosen_model = None if model is None else local_model(model, tracking_uri=tracking_uri)
     analyser = load_predictor(
-        chosen_model, device=device, backend=backend, cam=cam, uncertainty=uncertainty
+        chosen_model,
+        device=device,
+        backend=backend,
+        cam=cam,
+        uncertainty=uncertainty,
+        cache=converted_cache(),
     )
     if address is None:
         place, listing = Path(source), open_input(Path(source))
@@ -196,7 +201,7 @@ def check_choices(
     """Refuse a value that an option does not know, before anything heavy is loaded."""
     _one_of("--seg-type", seg_type, ("binary", "labelmap"))
     _one_of("--device", device, ("auto", "cpu", "cuda"))
-    _one_of("--backend", backend, ("auto", "torch"))
+    _one_of("--backend", backend, ("auto", "torch", "openvino"))
     _one_of("--uncertainty", uncertainty, ("none", "tta", "ensemble"))
 
 

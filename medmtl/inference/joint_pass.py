@@ -167,10 +167,7 @@ def _one_volume(
     if image.numel() > MAX_WHOLE_VOXELS:
         logits, sums = _tiled(net, image, device)
         return _Pooled(sums), logits
-    features = net.encode(image.to(device))
-    if net.config.has_segmentation:
-        return features, net.decode(features)
-    return features, features[0].new_zeros(1, len(net.config.segments) + 1, *image.shape[2:])
+    return net.encode_and_decode(net.context(image.to(device)))
 
 
 def _leaves(
@@ -248,8 +245,7 @@ def _tiled(net: JointNet, image: Tensor, device: torch.device) -> tuple[Tensor, 
     whole = torch.zeros(1, classes, *image.shape[2:])
     sums: list[PooledSums] = []
     for tile in tiles:
-        levels = net.encode_stem(stem[tile.where].to(device))
-        logits = net.decode(levels)
+        levels, logits = net.encode_and_decode(stem[tile.where].to(device))
         share = (tile.weight / coverage[tile.where[2:]]).to(device)
         whole[tile.where] += (logits * share).cpu()
         here = net.pool(levels, logits.softmax(dim=1), share)

@@ -80,7 +80,7 @@ def choose_phases(
 @torch.no_grad()
 def _labels(net: JointNet, image_bckji: Tensor) -> Tensor:
     """Labels (K, J, I) of the network grid."""
-    return net.decode(net.encode(image_bckji))[0].argmax(dim=0)
+    return net.encode_and_decode(net.context(image_bckji))[1][0].argmax(dim=0)
 
 
 def _heart_box(

@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,6 +30,7 @@ from medmtl.evidence.contradictions import (
 from medmtl.evidence.localisation import energy_in_segments, segment_fractions
 from medmtl.evidence.masks import check_masks
 from medmtl.evidence.quality import check_input
+from medmtl.inference.backend import check_backend, give_engine
 from medmtl.inference.bundle import find_bundle, load_bundle, load_members, shipped_bundles
 from medmtl.inference.finding_answers import FindingAnswers, answer_findings
 from medmtl.inference.joint_pass import JointPass, joint_pass
@@ -67,9 +69,12 @@ class Predictor:
         cam: Findings for which activation maps are computed.
         uncertainty: "none", "tta" (further passes over views of the input) or "ensemble" (over the
             bundle's further weights); it never changes the answer, only says how far it spreads.
+        backend: Of `medmtl.inference.backend.BACKENDS`.
+        cache: Folder of networks converted for a backend; None keeps none.
 
     Raises:
         BundleError: If an ensemble is asked of a bundle that has none.
+        ConfigError: If the backend that was asked for cannot run the network.
     """
 
     def __init__(
@@ -79,6 +84,8 @@ class Predictor:
         device: torch.device,
         cam: Sequence[str],
         uncertainty: str = "none",
+        backend: str = "torch",
+        cache: Path | None = None,
     ) -> None:
         self.bundle = bundle
         self.device = device
@@ -92,6 +99,10 @@ class Predictor:
         if uncertainty == "ensemble":
             nets = load_members(bundle)
             self.further_nets = tuple(net.requires_grad_(False).to(device) for net in nets)
+        give = partial(
+            give_engine, settings=bundle.settings, backend=backend, device=device, cache=cache
+        )
+        (self.backend, *_) = [give(net) for net in (self.net, *self.further_nets)]
 
     @property
     def identity(self) -> ModelIdentity:
@@ -101,7 +112,7 @@ class Predictor:
     @property
     def settings(self) -> Mapping[str, Any]:
         """What makes one result differ from another."""
-        settings = {"device": self.device.type, "backend": "torch", "cam": list(self.cam)}
+        settings = {"device": self.device.type, "backend": self.backend, "cam": list(self.cam)}
         # Without uncertainty the settings, and so the finished cases, are those of before.
         asked = {} if self.uncertainty == "none" else {"uncertainty": self.uncertainty}
         return settings | asked
@@ -371,43 +382,49 @@ def load_predictor(
     model: str | Path | None = None,
     *,
     device: str = "auto",
-    backend: str = "auto",
+    backend: str = "torch",
     cam: str = "all",
     uncertainty: str = "none",
+    cache: Path | None = None,
 ) -> Predictor | AutoPredictor:
     """Load a model once.
 
     Args:
         model: Name of a shipped bundle or its folder; None lets each study find its own.
         device: "auto", "cpu" or "cuda".
-        backend: "auto" or "torch".
+        backend: "auto", "torch" or "openvino".
         cam: "all", "none", or finding names joined by commas.
         uncertainty: "none", "tta" or "ensemble"; see `Predictor`.
+        cache: Folder of networks converted for a backend; None keeps none.
 
     Raises:
         BundleError: If the bundle is missing or altered, or has no ensemble that was asked for.
         ConfigError: If device, backend, uncertainty or a finding's name is unknown.
     """
-    if backend not in ("auto", "torch"):
-        raise ConfigError(f"Backend {backend!r}: expected auto or torch.")
     if uncertainty not in METHODS:
         expected = ", ".join(METHODS)
         raise ConfigError(f"--uncertainty: found {uncertainty!r}, expected one of {expected}.")
     chosen = choose_device(device)
+    check_backend(backend, chosen)
+    load = partial(
+        _load_one,
+        device=chosen,
+        cam=cam,
+        uncertainty=uncertainty,
+        backend=backend,
+        cache=cache,
+    )
     if model is not None:
-        return _load_one(find_bundle(model), chosen, cam, uncertainty)
+        return load(find_bundle(model))
     shipped = shipped_bundles()
     if not shipped:
         raise BundleError("No model bundle is installed. Name a bundle's folder with --model.")
-    return AutoPredictor(
-        [_load_one(folder, chosen, cam, uncertainty) for folder in shipped.values()]
-    )
+    return AutoPredictor([load(folder) for folder in shipped.values()])
 
 
-def _load_one(folder: Path, device: torch.device, cam: str, uncertainty: str) -> Predictor:
+def _load_one(folder: Path, *, cam: str, **options: Any) -> Predictor:
     bundle = load_bundle(folder)
-    wanted = _cam_findings(cam, bundle)
-    return Predictor(bundle, device=device, cam=wanted, uncertainty=uncertainty)
+    return Predictor(bundle, cam=_cam_findings(cam, bundle), **options)
 
 
 def _cam_findings(cam: str, bundle: Bundle) -> tuple[str, ...]:

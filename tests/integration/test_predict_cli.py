@@ -27,7 +27,7 @@ def _predict(*arguments: object) -> subprocess.CompletedProcess[str]:
             "--seg-type: found 'surface', expected one of binary, labelmap",
         ),
         (["--device", "tpu"], "--device: found 'tpu', expected one of auto, cpu, cuda"),
-        (["--backend", "openvino"], "--backend: found 'openvino', expected one of auto, torch"),
+        (["--backend", "onnx"], "--backend: found 'onnx', expected one of auto, torch, openvino"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_named(

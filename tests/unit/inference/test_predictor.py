@@ -192,8 +192,8 @@ def test_what_fits_no_model_is_refused_with_all_that_would_have_fitted(
 def test_unknown_choices_are_named_with_the_known_ones(torso_folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown findings tumour;.*large_heart, nodule"):
         load_predictor(torso_folder, cam="nodule,tumour")
-    with pytest.raises(ConfigError, match="'openvino': expected auto or torch"):
-        load_predictor(torso_folder, backend="openvino")
+    with pytest.raises(ConfigError, match="'onnx': expected one of auto, torch, openvino"):
+        load_predictor(torso_folder, backend="onnx")
     with pytest.raises(ConfigError, match="'tpu': expected auto, cpu or cuda"):
         load_predictor(torso_folder, device="tpu")
     with pytest.raises(BundleError, match="no such bundle"):

@@ -1,0 +1,164 @@
+"""OpenVINO gives torch's answers, from a checked cache, and is refused where it cannot run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medmtl.core.errors import ConfigError
+from medmtl.core.prediction import Prediction
+from medmtl.data.intake import open_input
+from medmtl.inference.backend import check_backend, give_engine
+from medmtl.inference.bundle import load_bundle, shipped_bundles
+from medmtl.inference.openvino_engine import OpenVinoEngine, is_installed
+from medmtl.inference.predictor import Predictor, load_predictor
+from medmtl.networks.joint import JointNet, NetworkConfig
+from medmtl.networks.planar import PlanarDynUNetConfig
+from medmtl.networks.soft_sharing import Sharing
+from medmtl.phantom import generate_cine, generate_torso, write_cine_study, write_torso_study
+from tests.tiny_bundle import image, reference, study, torso_settings, write_tiny
+
+pytestmark = pytest.mark.skipif(not is_installed(), reason="needs openvino")
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def torso(tmp_path: Path) -> Path:
+    write_tiny(tmp_path / "torso", torso_settings())
+    return tmp_path / "torso"
+
+
+def predict(folder: Path, backend: str, cache: Path | None = None) -> Prediction:
+    predictor = load_predictor(folder, device="cpu", backend=backend, cache=cache)
+    assert isinstance(predictor, Predictor)
+    assert predictor.settings["backend"] == backend
+    volume = image()
+    case = study([reference(volume)])
+    return predictor.analyse(case, [volume])
+
+
+def check_parity(found: Prediction, expected: Prediction) -> None:
+    for ours, theirs in zip(found.volumes, expected.volumes, strict=True):
+        assert (ours.label_map == theirs.label_map).mean() >= 0.9999
+    for mine, other in zip(found.findings, expected.findings, strict=True):
+        assert mine.probability == pytest.approx(other.probability, abs=1e-3)
+        assert mine.decision == other.decision
+        assert mine.cams.keys() == other.cams.keys()
+        for name, cam in mine.cams.items():
+            difference = np.abs(cam.array - other.cams[name].array)
+            assert (difference <= 5e-3).mean() >= 0.9999
+
+
+def test_the_answers_of_random_networks_are_those_of_torch(torso: Path, tmp_path: Path) -> None:
+    check_parity(predict(torso, "openvino", tmp_path / "cache"), predict(torso, "torch"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(shipped_bundles()))
+def test_the_answers_of_every_shipped_bundle_are_those_of_torch(name: str, tmp_path: Path) -> None:
+    if name == "cardiac-mr":
+        write_cine_study(tmp_path, generate_cine(7, phases=2), seed=7)
+    else:
+        write_torso_study(tmp_path, generate_torso(7, spacing_mm=(4, 4, 4)), seed=7)
+    (case,) = open_input(tmp_path).studies
+    answers = []
+    for backend in ("openvino", "torch"):
+        predictor = load_predictor(name, device="cpu", backend=backend)
+        volumes = [ref.read() for ref in predictor.select(case)]
+        answers.append(predictor.analyse(case, volumes))
+    check_parity(*answers)
+
+
+@pytest.mark.parametrize("sharing", ["hard", "soft"])
+def test_features_are_in_their_places_and_of_any_size(sharing: Sharing) -> None:
+    """Converted at one size, run at others; of two encoders the diagnosis reads the second."""
+    torch.manual_seed(0)
+    config = NetworkConfig(
+        backbone=PlanarDynUNetConfig(filters=(4, 8, 8)), slice_context=1, segments=("a",),
+        sharing=sharing,
+    )  # fmt: skip
+    net = JointNet(config).eval().requires_grad_(False)
+    engine = OpenVinoEngine(net, maps=(-2, -1), cache=None)
+    for shape in ((1, 1, 3, 16, 24), (1, 1, 5, 8, 8)):
+        stem = net.context(torch.randn(shape))
+        features, logits = engine(stem)
+        expected, expected_logits = net.encode_and_decode(stem)
+        torch.testing.assert_close(logits, expected_logits, atol=1e-4, rtol=1e-4)
+        found = net.diagnosis_features(features)
+        for level in (-2, -1):
+            wanted = net.diagnosis_features(expected)[level]
+            torch.testing.assert_close(found[level], wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_a_network_is_converted_once_and_again_where_the_cache_is_damaged(
+    torso: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    net = load_bundle(torso).net.requires_grad_(False)
+    OpenVinoEngine(net, maps=(-1,), cache=cache)
+    (place,) = cache.iterdir()
+    written = (place / "model.bin").stat().st_mtime_ns
+    OpenVinoEngine(net, maps=(-1,), cache=cache)
+    assert (place / "model.bin").stat().st_mtime_ns == written
+    content = (place / "model.bin").read_bytes()
+    (place / "model.bin").write_bytes(content[:-1] + b"\x00")
+    OpenVinoEngine(net, maps=(-1,), cache=cache)
+    assert (place / "model.bin").read_bytes() == content
+    with torch.no_grad():
+        next(net.parameters()).add_(1)
+    OpenVinoEngine(net, maps=(-1,), cache=cache)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_nothing_is_reported_to_anybody(torso: Path) -> None:
+    """OpenVINO would send statistics of use to a server, and note it under the home folder."""
+    code = (
+        "import sys, socket\n"
+        "socket.socket.connect = socket.getaddrinfo = lambda *a, **k: sys.exit('network')\n"
+        "from medmtl.inference.predictor import load_predictor\n"
+        "load_predictor(sys.argv[1], device='cpu', backend='openvino')\n"
+    )
+    home = torso.parent / "home"
+    home.mkdir()
+    environment = {**os.environ, "HOME": str(home)}
+    subprocess.run([sys.executable, "-c", code, str(torso)], env=environment, check=True)
+    assert not (home / "intel").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_only_slower(torso: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    assert predict(torso, "openvino", tmp_path / "file" / "cache").findings
+
+
+def test_what_openvino_cannot_convert_goes_to_torch_unless_it_was_asked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Strange(JointNet):
+        def encode_and_decode(
+            self, stem_bckji: torch.Tensor
+        ) -> tuple[list[torch.Tensor], torch.Tensor]:
+            raise RuntimeError("no graph can be made of this")
+
+    settings = torso_settings()
+    net = Strange(settings.network).eval()
+    with caplog.at_level(logging.WARNING):
+        assert give_engine(net, settings, backend="auto", device=CPU, cache=None) == "torch"
+    assert net.engine is None
+    assert "torch is used instead" in caplog.text
+    with pytest.raises(ConfigError, match="cannot convert"):
+        give_engine(net, settings, backend="openvino", device=CPU, cache=None)
+
+
+def test_a_backend_that_cannot_run_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ConfigError, match="auto, torch, openvino"):
+        check_backend("onnx", CPU)
+    with pytest.raises(ConfigError, match="--device cpu"):
+        check_backend("openvino", torch.device("cuda"))
