@@ -19,6 +19,7 @@ from .console import (
     console,
     set_up_logging,
 )
+from .light_imports import import_monai_lightly
 from .model_source import TrackingUriOption, converted_cache, local_model
 from .pacs_source import (
     CaFileOption,
@@ -123,6 +124,7 @@ def predict(
         secrets = credentials_of(ctx, credentials)
         tls = tls_of(ca_file, certificate, key)
         archive = open_archive(address.url, credentials=secrets, tls=tls)
+    import_monai_lightly()
     from medmtl.data.intake import open_input
     from medmtl.inference.batch import BatchOptions, run_batch
     from medmtl.inference.predictor import load_predictor

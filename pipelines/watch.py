@@ -13,7 +13,8 @@ import typer
 from medmtl.pacs.address import PacsAddress
 
 from .console import OK, SOME_FAILED, JsonLogsOption, OutOption, QuietOption, set_up_logging
-from .model_source import TrackingUriOption, local_model
+from .light_imports import import_monai_lightly
+from .model_source import TrackingUriOption, converted_cache, local_model
 from .pacs_source import (
     CaFileOption,
     CertificateOption,
@@ -106,10 +107,11 @@ def watch(
         if push_credentials is not None:
             theirs = credentials_of(ctx, push_credentials)
         target = open_target(push, credentials=theirs, tls=tls)
+    import_monai_lightly()
     from medmtl.inference.predictor import load_predictor
 
     chosen_model = None if model is None else local_model(model, tracking_uri=tracking_uri)
-    analyser = load_predictor(chosen_model, device=device)
+    analyser = load_predictor(chosen_model, device=device, backend="auto", cache=converted_cache())
     with Watcher.open(out, analyser=analyser, formats=chosen, target=target) as watcher:
         if isinstance(place, PacsAddress):
             archive = open_archive(place.url, credentials=mine, tls=tls)

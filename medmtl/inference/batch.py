@@ -5,8 +5,10 @@ The library yields one outcome per case; the program draws the progress.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from medmtl.core.errors import OutputError
@@ -21,7 +23,8 @@ from medmtl.inference.write_case import DEFAULT_FORMATS, FORMATS, write_case
 from medmtl.report.table import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
     from medmtl.core.prediction import ModelIdentity, Prediction
@@ -132,9 +135,7 @@ def run_batch(
         tally.count("failed", {})
         yield CaseOutcome(failure.what, "failed", failure=failure)
     try:
-        for case in read_ahead(reader):
-            outcome = _decide(case, analyser, store, formats)
-            del case  # its images are not kept while the next case is awaited
+        for outcome in _outcomes(reader, analyser, store, formats):
             tally.count(outcome.status, outcome.seconds)
             if tally.is_due(options.summary_every_s):
                 summary.write(tally.as_json())
@@ -146,36 +147,68 @@ def run_batch(
     summary.write(tally.as_json())
 
 
-def _decide(
+def _outcomes(
+    reader: CaseReader, analyser: Analyser, store: CaseStore, formats: Sequence[str]
+) -> Iterator[CaseOutcome]:
+    """Analyse one case while the next is read and the previous one written, in their order.
+
+    At most three cases are in memory.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="medmtl-write") as pool:
+        behind: Future[CaseOutcome] | None = None
+        for case in read_ahead(reader):
+            before, behind = behind, pool.submit(_finish_of(case, analyser, store, formats))
+            del case  # its images are not kept while the next one is awaited
+            if before is not None:
+                yield before.result()
+        if behind is not None:
+            yield behind.result()
+
+
+def _finish_of(
     case: ReadCase | DecidedCase, analyser: Analyser, store: CaseStore, formats: Sequence[str]
-) -> CaseOutcome:
+) -> Callable[[], CaseOutcome]:
+    """Analyse a case now; what is returned writes it and lets its lock go."""
     if isinstance(case, DecidedCase):
         status: Literal["resumed", "failed"] = "failed" if case.failure else "resumed"
-        return CaseOutcome(case.case_id, status, failure=case.failure)
+        outcome = CaseOutcome(case.case_id, status, failure=case.failure)
+        return lambda: outcome
     try:
-        result = _compute(case, analyser, store, formats)
-        if isinstance(result, Failure):
-            store.discard(case.study.case_id)
-            store.note_failure(result)
-            return CaseOutcome(case.study.case_id, "failed", failure=result)
-        return CaseOutcome(case.study.case_id, "done", seconds=result)
+        answer = _analyse(case, analyser)
     except BaseException:
-        store.discard(case.study.case_id)
-        raise
-    finally:
         case.lock.release()
+        raise
+    return partial(_finish, case, answer, store, formats)
 
 
-def _compute(
-    case: ReadCase, analyser: Analyser, store: CaseStore, formats: Sequence[str]
-) -> Mapping[str, float] | Failure:
+def _analyse(case: ReadCase, analyser: Analyser) -> Prediction | Failure:
     study, volumes = case.study, case.volumes
     if isinstance(volumes, Failure):
         return volumes
-    prediction = attempt(study.case_id, "analyse", lambda: analyser.analyse(study, volumes))
-    if isinstance(prediction, Failure):
-        return prediction
-    return attempt(study.case_id, "write", lambda: _write(case, prediction, store, formats))
+    return attempt(study.case_id, "analyse", lambda: analyser.analyse(study, volumes))
+
+
+def _finish(
+    case: ReadCase, answer: Prediction | Failure, store: CaseStore, formats: Sequence[str]
+) -> CaseOutcome:
+    """Write a case whole or not at all."""
+    case_id = case.study.case_id
+    try:
+        result: Mapping[str, float] | Failure = (
+            answer
+            if isinstance(answer, Failure)
+            else attempt(case_id, "write", lambda: _write(case, answer, store, formats))
+        )
+        if isinstance(result, Failure):
+            store.discard(case_id)
+            store.note_failure(result)
+            return CaseOutcome(case_id, "failed", failure=result)
+        return CaseOutcome(case_id, "done", seconds=result)
+    except BaseException:
+        store.discard(case_id)
+        raise
+    finally:
+        case.lock.release()
 
 
 def _write(

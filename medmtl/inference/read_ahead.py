@@ -1,6 +1,6 @@
 """Claims cases and reads them in a thread of its own, one case ahead of the network.
 
-At most two cases are in memory: the one the network works on and the next one.
+At most two cases of it are in memory: the one the network works on and the next one.
 """
 
 from __future__ import annotations

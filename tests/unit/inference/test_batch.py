@@ -18,6 +18,7 @@ import pytest
 from medmtl.core.errors import InputRefusedError, OutputError
 from medmtl.core.study import Listing, Refusal, Study, VolumeRef
 from medmtl.inference.batch import BatchOptions, CaseOutcome, run_batch
+from medmtl.inference.case_store import CaseStore
 from tests.threshold_batch import ThresholdAnalyser, list_studies, write_studies
 
 if TYPE_CHECKING:
@@ -261,7 +262,8 @@ def test_stopping_early_leaves_no_lock_and_no_part(source: Path, out: Path) -> N
     outcomes.close()  # type: ignore[attr-defined]
     assert list((out / ".medmtl" / "locks").iterdir()) == []
     assert list((out / ".medmtl" / "partial").iterdir()) == []
-    assert _statuses(_run(source, out)) == ["resumed", "done", "done", "done"]
+    # the case that was analysed when the run was left has been written too
+    assert _statuses(_run(source, out)) == ["resumed", "resumed", "done", "done"]
 
 
 def test_what_a_dead_run_left_half_done_is_cleared(source: Path, out: Path) -> None:
@@ -305,15 +307,43 @@ class _Watched(ThresholdAnalyser):
         return super().analyse(study, volumes)
 
 
-def test_the_next_study_is_read_meanwhile_and_no_more_than_two_are_kept(
+def test_the_next_study_is_read_meanwhile_and_no_more_than_three_are_kept(
     tmp_path: Path, out: Path
 ) -> None:
     write_studies(tmp_path / "ten", 10)
     analyser = _Watched()
     assert _statuses(_run(tmp_path / "ten", out, analyser)) == ["done"] * 10
-    assert analyser.most_alive <= 2
+    assert analyser.most_alive <= 3
     assert len(analyser.alive) == 0
     assert analyser.reads == [f"case{n:02d}" for n in range(10)]
+
+
+class _SlowDisk(ThresholdAnalyser):
+    """Lets no case be written before the network has begun with the next one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = {f"case{number:02d}": threading.Event() for number in range(4)}
+
+    def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+        self.begun[study.case_id].set()
+        return super().analyse(study, volumes)
+
+
+def test_a_study_is_written_while_the_network_works_on_the_next_one(
+    source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyser = _SlowDisk()
+    publish = CaseStore.publish
+
+    def late(store: CaseStore, case_id: str) -> None:
+        following = f"case{int(case_id[-2:]) + 1:02d}"
+        assert following not in analyser.begun or analyser.begun[following].wait(timeout=10)
+        publish(store, case_id)
+
+    monkeypatch.setattr(CaseStore, "publish", late)
+    assert _statuses(_run(source, out, analyser)) == ["done"] * 4
+    assert len(_table(out / "cases.csv")) == 4
 
 
 def test_a_refusal_outside_of_any_study_alone_is_a_result(source: Path, out: Path) -> None:

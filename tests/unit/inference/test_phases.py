@@ -35,12 +35,12 @@ class ThresholdNet(nn.Module):
 
     divisor = (1, 4, 4)
 
-    def encode(self, image_bckji: Tensor) -> list[Tensor]:
-        return [image_bckji]
+    def context(self, image_bckji: Tensor) -> Tensor:
+        return image_bckji
 
-    def decode(self, features: list[Tensor]) -> Tensor:
-        (x,) = features
-        return torch.cat([torch.zeros_like(x), 10 * x, 30 * x - 12], dim=1)
+    def encode_and_decode(self, stem_bckji: Tensor) -> tuple[list[Tensor], Tensor]:
+        x = stem_bckji
+        return [x], torch.cat([torch.zeros_like(x), 10 * x, 30 * x - 12], dim=1)
 
 
 def heart(radius: float, *, spot: bool = False) -> Volume:
