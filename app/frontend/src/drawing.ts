@@ -34,6 +34,8 @@ export interface Drawing {
   readonly is3d: boolean;
   /** Draws what has changed; false while a part is still to come (the caller asks again). */
   draw(panels: DrawnPanel[], ratio: number): boolean;
+  /** Makes a coarse 3D picture sharp, a strip at a time; true while there is more to do. */
+  refine(): boolean;
   resize(width: number, height: number): void;
   labelsChanged(volume: SceneVolume, box: Box | null): void;
   forget(): void; // all pictures are drawn again

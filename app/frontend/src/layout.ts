@@ -25,7 +25,7 @@ export function cells(state: State, width: number, height: number): Cell[] {
     case "mpr":
       return tile((["axial", "sagittal", "coronal", "3d"] as const).map((plane) => ({ volume: front, plane })), width, height);
     case "side_by_side":
-      return tile(sideBySide(state).map((volume) => ({ volume, plane: state.plane })), width, height);
+      return tile(sideBySide(state).map((volume) => ({ volume, plane: state.plane ?? "axial" as const })), width, height);
     default:
       return tile([{ volume: front, plane: state.layout }], width, height);
   }

@@ -91,7 +91,8 @@ export class Overlay {
     const [low, high] = panel.look.window;
     const line = 16 * ratio;
     const title = panel.volume.title ? `${panel.volume.title} · ` : "";
-    this.text(`${title}${plane === "3d" ? `3D ${state.rayMode === "mip" ? "MIP" : state.rayMode}` : plane}`, 8 * ratio, line, "left");
+    const isOblique = plane !== "3d" && letters(shown.normal).length > 1;
+    this.text(`${title}${plane === "3d" ? `3D ${state.rayMode === "mip" ? "MIP" : state.rayMode}` : plane}${isOblique ? ", oblique" : ""}`, 8 * ratio, line, "left");
     if (plane === "3d") return;
     this.text(`${slice.number} / ${slice.count}`, panel.width - 8 * ratio, line, "right");
     const round = (value: number) => (Math.abs(high - low) < 10 ? value.toPrecision(3) : value.toFixed(0));
@@ -173,7 +174,7 @@ export class Overlay {
     const { context, ratio } = this;
     const [width, height] = [10 * ratio, Math.min(110 * ratio, shown.panel.height * 0.3)];
     const x = shown.panel.x + shown.panel.width - width - 34 * ratio;
-    const y = shown.panel.y + 42 * ratio;
+    const y = shown.panel.y + 54 * ratio;
     const table = scaleTable(map.colours);
     for (let row = 0; row < height; row++) {
       const share = 1 - row / height;

@@ -1,5 +1,5 @@
 // Planes through a volume, in the radiological convention: the patient's right is on the left.
-import { add, column, cross, dot, scale, sub, unit } from "./math";
+import { add, column, cross, dot, length, scale, sub, unit } from "./math";
 import type { Vec3 } from "./scene";
 import { corners, type Grid } from "./volume";
 
@@ -25,6 +25,13 @@ export function basisOf(grid: Grid, plane: PlaneName): Basis {
     case "coronal": return { right: left, down: inferior, normal: scale(posterior, -1) };
     case "sagittal": return { right: posterior, down: inferior, normal: left };
   }
+}
+
+/** The plane the images were taken in: across the thickest axis, axial where none is thicker. */
+export function acquired(grid: Grid): PlaneName {
+  const steps = [0, 1, 2].map((axis) => length(column(grid.affine, axis)));
+  const thick = steps.findIndex((mm, axis) => steps.every((other, at) => at === axis || mm >= 1.5 * other));
+  return thick === 0 ? "sagittal" : thick === 1 ? "coronal" : "axial";
 }
 
 const LETTERS: [string, string][] = [["L", "R"], ["P", "A"], ["S", "I"]];

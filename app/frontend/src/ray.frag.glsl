@@ -31,9 +31,11 @@ float shadeAt(vec3 place) { return clamp((texture(uImage, place).r - uWindow.x) 
 float lit(vec3 place, vec3 direction, vec3 voxel) {
   vec3 slope = vec3(0.0);
   for (int axis = 0; axis < 3; axis++) {
-    vec3 d = vec3(0.0);
-    d[axis] = 1.5 * voxel[axis];
-    slope[axis] = (lookAt(place - d).a > 0.0 ? 1.0 : 0.0) - (lookAt(place + d).a > 0.0 ? 1.0 : 0.0);
+    for (float reach = 1.0; reach < 4.0; reach += 1.0) {
+      vec3 d = vec3(0.0);
+      d[axis] = reach * voxel[axis];
+      slope[axis] += (lookAt(place - d).a > 0.0 ? 1.0 : 0.0) - (lookAt(place + d).a > 0.0 ? 1.0 : 0.0);
+    }
   }
   float steep = length(slope);
   return steep == 0.0 ? 0.6 : 0.35 + 0.65 * abs(dot(slope / steep, normalize(direction)));

@@ -39,6 +39,10 @@ export class ServerDrawing implements Drawing {
     return true;
   }
 
+  refine(): boolean {
+    return false;
+  }
+
   private sayNo(panel: DrawnPanel): void {
     const { context } = this;
     context.fillStyle = "black";

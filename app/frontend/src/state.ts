@@ -12,7 +12,7 @@ const same = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b)
 export class State {
   scene: Scene;
   layout: Layout = "mpr";
-  plane: PlaneName = "axial"; // of side_by_side
+  plane: PlaneName | null = null; // of side_by_side; null until the image tells how it was taken
   front = "";
   windows = new Map<string, Range>();
   crosshairs = new Map<string, Vec3>();
@@ -44,7 +44,7 @@ export class State {
       windows: new Map(), crosshairs: new Map(), focuses: new Map(), measurements: [], zoom: 1,
       layout: scene.layout, isInverted: scene.is_inverted, isSmooth: scene.is_smooth,
       isLinked: scene.is_linked, isPlaying: scene.is_cine_playing, segments: scene.segments,
-      activation: scene.activation, showMasks: true, showMap: true,
+      activation: scene.activation, showMasks: true, showMap: true, plane: null,
     });
     this.front = scene.volume || scene.volumes[0].id;
     if (this.layout === "axial" || this.layout === "coronal" || this.layout === "sagittal") this.plane = this.layout;

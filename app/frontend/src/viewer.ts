@@ -6,7 +6,7 @@ import { handleKey } from "./keys";
 import { add, cross, dot, scale, sub } from "./math";
 import { Overlay, valueOf, type Shown } from "./overlay";
 import { Painting } from "./painting";
-import { basisOf, extent, pictureOf, stepAlong, type Basis } from "./plane";
+import { acquired, basisOf, extent, pictureOf, stepAlong, type Basis } from "./plane";
 import { Pointer } from "./pointer";
 import type { Layout, Range, Scene, SceneVolume, Vec3, ViewerEvent } from "./scene";
 import { ServerDrawing } from "./server_drawing";
@@ -18,6 +18,7 @@ import { centre, type ShownImage } from "./volume";
 import { WebGlDrawing } from "./webgl_drawing";
 
 const SETTLED_MS = 500; // a wheel has no pointer-up
+const REFINE_AFTER_MS = 250;
 
 export class Viewer {
   readonly host = document.createElement("div");
@@ -32,6 +33,7 @@ export class Viewer {
   draft: Measurement | null = null;
   brushAt: { at: Vec3; shown: Shown } | null = null;
   private readonly status = document.createElement("div");
+  private readonly words = document.createElement("span");
   private readonly notice = document.createElement("div");
   private readonly toolbar: Toolbar;
   private readonly pointer: Pointer;
@@ -40,6 +42,7 @@ export class Viewer {
   private asked = 0;
   private settle = 0;
   private cine = 0;
+  private refining = 0;
   private loads = 0;
   private isGone = false;
   private frames = 0;
@@ -62,6 +65,11 @@ export class Viewer {
     this.stage.className = "stage";
     this.status.className = "status";
     this.notice.className = "notice";
+    this.words.className = "words";
+    const convention = document.createElement("span");
+    convention.className = "convention";
+    convention.textContent = "Radiological view: the patient's right is on the left";
+    this.status.append(this.words, convention);
     this.drawing.canvas.className = "picture";
     this.overlay.canvas.className = "overlay";
     this.stage.append(this.drawing.canvas, this.overlay.canvas, this.notice);
@@ -126,6 +134,7 @@ export class Viewer {
       for (const volume of volumes) {
         await this.study.load(volume, this.mapUrl(volume));
         if (this.isGone) return;
+        if (volume.id === this.state.front) this.state.plane ??= acquired(this.study.image(volume)!.grid);
         this.redraw();
       }
       if (this.loads === 1) this.say("");
@@ -154,7 +163,7 @@ export class Viewer {
   }
 
   tell(words: string): void {
-    this.status.textContent = words;
+    this.words.textContent = words;
   }
 
   // ---- geometry of what is shown -------------------------------------------------------------
@@ -232,7 +241,7 @@ export class Viewer {
 
   private wholeIn(image: ShownImage, cell: Cell): number {
     const size = image.grid.dims.map((n, axis) => n * Math.hypot(image.grid.affine[axis], image.grid.affine[4 + axis], image.grid.affine[8 + axis]));
-    return (Math.hypot(...size) * 0.82) / Math.min(cell.width, cell.height) / Math.min(this.state.zoom, 4);
+    return (Math.hypot(...size) * 0.72) / Math.min(cell.width, cell.height) / Math.min(this.state.zoom, 4);
   }
 
   // ---- drawing -------------------------------------------------------------------------------
@@ -260,10 +269,23 @@ export class Viewer {
       this.overlay.draw(this.shown, this.state, ratio, this.active, this.draft, this.brushAt);
       this.frames++;
       if (!isComplete) this.redraw();
+      else this.refineSoon();
     } catch (error) {
       this.fail((error as Error).message);
     }
     this.busy();
+  }
+
+  private refineSoon(): void {
+    clearTimeout(this.refining);
+    this.refining = window.setTimeout(() => this.refine(), REFINE_AFTER_MS);
+  }
+
+  /** One strip a frame, so that the reader is never made to wait; any change begins anew. */
+  private refine(): void {
+    if (this.isGone || this.asked) return;
+    if (this.drawing.refine()) this.refining = window.setTimeout(() => this.refine(), 0);
+    else this.host.dataset.sharp = String(this.frames);
   }
 
   /** For tests and measurements: whether anything is still to come. */
@@ -271,6 +293,7 @@ export class Viewer {
     const isLoading = this.loads > 0;
     this.host.dataset.busy = String(isLoading || this.asked !== 0);
     this.host.dataset.frames = String(this.frames);
+    this.host.dataset.front = this.state.front;
   }
 
   private play(): void {
@@ -439,6 +462,7 @@ export class Viewer {
     this.isGone = true;
     clearTimeout(this.settle);
     clearInterval(this.cine);
+    clearTimeout(this.refining);
     cancelAnimationFrame(this.asked);
     document.removeEventListener("keydown", this.onKey, true);
     this.sizes.disconnect();

@@ -13,9 +13,11 @@ import type { LabelData, MapData, Study } from "./study";
 import { VolumeData } from "./volume";
 
 const LOOK_WIDTH = 4096; // labels that can have a colour
-const RAY_BUDGET_MS = 180;
-const RAY_STEPS = 160;
+const RAY_BUDGET_MS = 120;
+const STRIP_BUDGET_MS = 60;
+const RAY_STEPS = 192;
 const SMALLEST_RAY_PX = 96;
+const SHARP_PX = 560; // of the longer side, where the device is too slow for every pixel
 const MODES = { mip: 0, masks: 1, volume: 2 } as const;
 
 export class WebGlDrawing implements Drawing {
@@ -37,6 +39,7 @@ export class WebGlDrawing implements Drawing {
   private drawn = new Map<string, string>();
   private rayScale = 0.35;
   private rayKey = "";
+  private coarse: { panel: DrawnPanel; row: number; strip: number } | null = null;
 
   /** Throws where the browser has no WebGL2. */
   constructor(private readonly study: Study) {
@@ -78,9 +81,11 @@ export class WebGlDrawing implements Drawing {
 
   draw(panels: DrawnPanel[], ratio: number): boolean {
     const { gl } = this;
+    this.coarse = null;
     const places = panels.map((p) => `${p.x},${p.y},${p.width},${p.height}`);
     if ([...this.drawn.keys()].some((place) => !places.includes(place))) {
       this.drawn.clear();
+      gl.bindFramebuffer(gl.FRAMEBUFFER, null);
       gl.disable(gl.SCISSOR_TEST);
       gl.clearColor(0, 0, 0, 1);
       gl.clear(gl.COLOR_BUFFER_BIT);
@@ -108,7 +113,7 @@ export class WebGlDrawing implements Drawing {
       ...this.shared(panel),
       uPanel: [panel.x, this.canvas.height - panel.y - panel.height],
       uHeight: panel.height,
-      uLineWidth: Math.max(1, Math.round(1.25 * ratio)),
+      uLineWidth: 1.5 * ratio,
       uMap: 4,
       uHasMap: activation !== undefined,
       uMapIndex: columnMajor(activation?.grid.inverse ?? [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]),
@@ -154,33 +159,65 @@ export class WebGlDrawing implements Drawing {
     };
   }
 
-  /** Into a small picture first, as large as the time allows, then stretched over the panel. */
+  /** Into a small picture first, as large as the last one's time allows, stretched over the panel. */
   private drawRays(panel: DrawnPanel): void {
-    const { gl } = this;
     if (!this.place(panel)) return;
     const share = Math.min(1, Math.max(this.rayScale, SMALLEST_RAY_PX / Math.max(panel.width, panel.height)));
     const [width, height] = [Math.ceil(panel.width * share), Math.ceil(panel.height * share)];
     if (this.rayKey !== panel.key) {
       this.aim(width, height);
-      const began = performance.now();
-      const image = this.study.image(panel.volume) as VolumeData;
-      const { picture, ray } = panel;
-      this.rays.draw({
-        ...this.shared(panel),
-        uOrigin: picture.origin,
-        uRight: scale(picture.right, panel.width / width),
-        uDown: scale(picture.down, panel.height / height),
-        uSize: [width, height],
-        uForward: ray!.forward,
-        uMode: MODES[ray!.mode],
-        uSteps: Math.min(RAY_STEPS, Math.ceil(2 * Math.max(...image.grid.dims))),
-      });
-      gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)); // waits until it is drawn
-      this.adapt(share, performance.now() - began);
+      const took = this.castRays(panel, width, height);
+      this.rayScale = Math.min(1, Math.max(0.1, Math.min(share * Math.sqrt(RAY_BUDGET_MS / took), share * 1.5)));
       this.rayKey = panel.key;
+      if (share < 1) this.coarse = { panel, row: 0, strip: Math.max(4, Math.floor((STRIP_BUDGET_MS / took) * height * share)) };
       this.place(panel);
     }
-    this.bind(0, gl.TEXTURE_2D, this.target.texture);
+    this.showRays(panel);
+  }
+
+  /** Into the current target; gives back the milliseconds it took. */
+  private castRays(panel: DrawnPanel, width: number, height: number): number {
+    const { gl } = this;
+    const began = performance.now();
+    const { picture, ray } = panel;
+    const { grid } = this.study.image(panel.volume) as VolumeData;
+    this.rays.draw({
+      ...this.shared(panel),
+      uOrigin: picture.origin,
+      uRight: scale(picture.right, panel.width / width),
+      uDown: scale(picture.down, panel.height / height),
+      uSize: [width, height],
+      uForward: ray!.forward,
+      uMode: MODES[ray!.mode],
+      uSteps: Math.min(RAY_STEPS, Math.ceil(2 * Math.max(...grid.dims))),
+    });
+    gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)); // waits until it is drawn
+    return Math.max(1, performance.now() - began);
+  }
+
+  /** The coarse picture stays until all strips of the sharp one are there. */
+  refine(): boolean {
+    const { gl, coarse } = this;
+    if (!coarse) return false;
+    const { panel } = coarse;
+    const share = Math.min(1, SHARP_PX / Math.max(panel.width, panel.height));
+    const [width, height] = [Math.ceil(panel.width * share), Math.ceil(panel.height * share)];
+    if (coarse.row === 0) this.aim(width, height);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, this.target.frame);
+    gl.viewport(0, 0, width, height);
+    gl.scissor(0, coarse.row, width, coarse.strip);
+    const took = this.castRays(panel, width, height);
+    coarse.row += coarse.strip;
+    coarse.strip = Math.max(4, Math.min(coarse.strip * 2, Math.floor((coarse.strip * STRIP_BUDGET_MS) / took)));
+    if (coarse.row < height) return true;
+    this.coarse = null;
+    this.place(panel);
+    this.showRays(panel);
+    return false;
+  }
+
+  private showRays(panel: DrawnPanel): void {
+    this.bind(0, this.gl.TEXTURE_2D, this.target.texture);
     this.copy.draw({ uPicture: 0, uPanel: [panel.x, this.canvas.height - panel.y - panel.height], uPanelSize: [panel.width, panel.height] });
   }
 
@@ -194,12 +231,6 @@ export class WebGlDrawing implements Drawing {
     gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, target.texture, 0);
     gl.viewport(0, 0, width, height);
     gl.scissor(0, 0, width, height);
-  }
-
-  /** Time grows with the area: the next picture is as sharp as the budget allows, in small steps. */
-  private adapt(share: number, took: number): void {
-    const ideal = share * Math.sqrt(RAY_BUDGET_MS / Math.max(took, 1));
-    this.rayScale = Math.min(1, Math.max(0.1, Math.min(ideal, share * 1.5)));
   }
 
   private bind(unit: number, target: number, texture: WebGLTexture): void {
@@ -279,6 +310,7 @@ export class WebGlDrawing implements Drawing {
 
   /** Frees the textures of what the study has dropped. */
   prune(): void {
+    this.coarse = null;
     const kept = new Set<object>([...this.study.images.done.values(), ...this.study.labels.done.values(), ...this.study.maps.done.values()]);
     for (const [image, { texture }] of this.images) if (!kept.has(image)) { this.gl.deleteTexture(texture); this.images.delete(image); }
     for (const known of [this.labels, this.maps] as Map<object, WebGLTexture>[])

@@ -1,0 +1,1 @@
+"""A regular package, because some distributions leave a `tests` of their own in site-packages."""
