@@ -217,12 +217,12 @@ class ScreenshotTaken:
 class KeyPressed:
     """A key that concerns the page and not the image."""
 
-    action: Literal["next_case", "previous_case", "next_finding", "previous_finding", "help"]
+    action: Literal["next_case", "previous_case", "next_finding", "previous_finding"]
 
 
 ViewerEvent = CrosshairMoved | MaskSaved | Measured | ScreenshotTaken | KeyPressed
 
-_ACTIONS = ("next_case", "previous_case", "next_finding", "previous_finding", "help")
+_ACTIONS = ("next_case", "previous_case", "next_finding", "previous_finding")
 
 
 def _point(value: Any) -> PointLps:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from medmtl.core.errors import MedmtlError
-from medmtl.data.intake import open_input
 from medmtl.data.volume_file import read_volume_file
-from medmtl.nifti.names import is_nifti_name
 
 if TYPE_CHECKING:
-    from medmtl.core.study import VolumeRef
+    from pathlib import Path
+
     from medmtl.core.volume import Volume
 
-__all__ = ["NiftiSource", "OutsideError", "StudySource", "VolumeSource", "inside"]
+__all__ = ["NiftiSource", "OutsideError", "VolumeSource", "inside"]
 
 
 class OutsideError(MedmtlError):
@@ -87,55 +85,3 @@ class NiftiSource:
         """
         inside(self.root, self.name)
         return read_volume_file(self.root, self.name)
-
-
-@dataclass(frozen=True)
-class StudySource:
-    """A volume of the input that a case was made from, DICOM or NIfTI.
-
-    Attributes:
-        root: The input as `predict` was given it.
-        path: `source.volumes[].path` of case.json: the volume's first file, below `root`.
-        series_uid: `source.volumes[].series_uid`, "" for NIfTI.
-    """
-
-    root: Path
-    path: str
-    series_uid: str = ""
-
-    @property
-    def key(self) -> str:
-        """Changes with the time of the first file."""
-        return _key(self._file(), self.series_uid)
-
-    def _file(self) -> Path:
-        return self.root if self.root.is_file() else inside(self.root, self.path)
-
-    def read(self) -> Volume:
-        """Find it by its first file and its series, and decode it.
-
-        Raises:
-            MedmtlError: If it lies outside, is not there any more or cannot be read safely.
-        """
-        file = self._file()
-        found = self._look_in(
-            file if is_nifti_name(file.name) or file == self.root else file.parent
-        )
-        if len(found) != 1 and not self.root.is_file():
-            found = self._look_in(self.root)  # a series that is spread over several folders
-        if len(found) != 1:
-            message = (
-                f"The image was found {len(found)} times in the input, expected once. Has the "
-                "input changed since the analysis? Analyse it again."
-            )
-            raise MedmtlError(message)
-        return found[0].read()
-
-    def _look_in(self, place: Path) -> list[VolumeRef]:
-        name = Path(self.path).name
-        listing = open_input(place)
-        refs = [ref for study in listing.studies for ref in study.volumes]
-        mine = [ref for ref in refs if ref.series_uid == self.series_uid]
-        if len(mine) == 1:
-            return mine
-        return [ref for ref in mine if any(Path(file).name == name for file in ref.source_files)]

@@ -22,7 +22,7 @@ from app.serving.file_cache import FileCache
 from app.serving.gateway import Gateway
 from app.serving.regular import as_regular, from_regular
 from app.serving.routes import viewer_routes
-from app.serving.sources import NiftiSource, OutsideError, StudySource
+from app.serving.sources import NiftiSource, OutsideError
 from medmtl.core.geometry import Geometry, points_to_space
 from medmtl.core.volume import Volume
 
@@ -172,7 +172,7 @@ def test_no_path_leaves_its_folder(served: Served, rng: np.random.Generator) -> 
         with pytest.raises(OutsideError, match="leads out"):
             served.gateway.register_volume(ME, NiftiSource(served.folder, name))
         with pytest.raises(OutsideError):
-            StudySource(served.folder, name).read()
+            NiftiSource(served.folder, name).read()
 
 
 @pytest.mark.parametrize(
