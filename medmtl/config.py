@@ -241,10 +241,12 @@ class ArmConfig(_Section):
     Attributes:
         name: Also of its folder.
         set: What differs from the rest of the file, as `key=value` each; see `--set`.
+        label_fractions: Those of the comparison in which it takes part; empty for all.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     set: tuple[str, ...] = ()
+    label_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
 
 
 class CompareConfig(_Section):
@@ -278,6 +280,11 @@ class CompareConfig(_Section):
             raise ValueError(f"arms need different names; found {names}")
         if self.subject not in names:
             raise ValueError(f"subject {self.subject!r} is none of the arms {names}")
+        for arm in self.arms:
+            if unknown := set(arm.label_fractions) - set(self.label_fractions):
+                raise ValueError(f"arm {arm.name}: label_fractions has none of {sorted(unknown)}")
+            if arm.name == self.subject and arm.label_fractions:
+                raise ValueError(f"arm {arm.name}: the subject takes part in all label_fractions")
         return self
 
 

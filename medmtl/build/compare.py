@@ -78,6 +78,8 @@ def plan_runs(path: Path, overrides: Sequence[str] = ()) -> list[ArmRun]:
             held_out = () if fold is None else _held_out(base, fold)
             share = (f"data.label_fraction={fraction}",)
             for arm in plan.arms:
+                if arm.label_fractions and fraction not in arm.label_fractions:
+                    continue
                 changes = (*overrides, *held_out, *share, *arm.set, *NEUTRAL)
                 config = load_config(path, changes)
                 runs.append(ArmRun(arm.name, fraction, fold, changes, config))
