@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from medmtl.balancing.balancer import BalanceReport
+from medmtl.balancing.memory_order import flat_column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,18 +17,24 @@ if TYPE_CHECKING:
 
 __all__ = ["combine", "factor", "gramian_of", "report"]
 
+_PIECE = 2**17
+"""Elements that are taken to float32 at a time: they stay in the cache, and need no new memory."""
+
 
 def gramian_of(rows: Sequence[Row], device: torch.device) -> Tensor:
     """(P, P) inner products of the rows in float64 on `device`, zero where a row is zero."""
     gramian = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=device)
     with torch.autocast(device.type, enabled=False):
-        for a, first in enumerate(rows):
-            for b, second in enumerate(rows[: a + 1]):
-                for x, y in zip(first, second, strict=True):
-                    if x is not None and y is not None:
-                        gramian[a, b] += torch.dot(x.reshape(-1).float(), y.reshape(-1).float())
-                gramian[b, a] = gramian[a, b]
-    return gramian
+        for column in zip(*rows, strict=True):
+            found = [n for n, gradient in enumerate(column) if gradient is not None]
+            vectors = [x for x in flat_column(column) if x is not None]
+            for pieces in zip(*(torch.split(vector, _PIECE) for vector in vectors), strict=True):
+                singles = [piece.float() for piece in pieces]
+                for a, first in zip(found, singles, strict=True):
+                    for b, second in zip(found, singles, strict=True):
+                        if b <= a:
+                            gramian[a, b] += torch.dot(first, second)
+    return gramian.tril() + gramian.tril(-1).T
 
 
 def factor(gramian: Tensor) -> Tensor:

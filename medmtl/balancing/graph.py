@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from medmtl.balancing.memory_order import flat_column
 from medmtl.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ __all__ = ["Row", "add_gradients", "check_independent", "parameters_below", "tas
 
 Row = list[Tensor | None]
 """One gradient per point; None is zero everywhere."""
+
+_LARGEST_PART = 4.0
+"""In half precision a difference holds, to some percent, what is no smaller than a quarter of what
+was taken away; float32 has digits to spare."""
 
 
 def parameters_below(roots: Iterable[Tensor], *, stop: Sequence[Tensor] = ()) -> list[Tensor]:
@@ -88,10 +93,7 @@ def task_rows(losses: Sequence[Tensor], points: Sequence[Tensor], *, cut: bool) 
     ]
     count = sum(len(leaves) for leaves in own)
     is_disjoint = len({id(leaf) for leaves in own for leaf in leaves}) == count
-    # The difference of two gradients is exact enough in float32, and in nothing smaller.
-    is_single = all(point.dtype in {torch.float32, torch.float64} for point in points)
-    rows = _one_by_one if is_disjoint or not is_single else _by_difference
-    return rows(losses, points, own)
+    return (_one_by_one if is_disjoint else _by_difference)(losses, points, own)
 
 
 def _one_by_one(
@@ -110,25 +112,36 @@ def _one_by_one(
 def _by_difference(
     losses: Sequence[Tensor], points: Sequence[Tensor], own: Sequence[Sequence[Tensor]]
 ) -> list[Row]:
-    """All rows but the longest task's, then one full pass of the sum; what is left is its row.
+    """All rows but one, then a full pass of the sum; what is left is the row of the largest loss.
 
     Where one task reads the output of another (a diagnosis that measures the masks), the weights in
     between need the gradient of the sum only. A pass without gradients of weights costs half.
     """
-    longest = max(range(len(losses)), key=lambda n: sum(leaf.numel() for leaf in own[n]))
+    left = max(range(len(losses)), key=lambda n: losses[n].item())
     rows: dict[int, Row] = {
         number: _gradients(loss, points, retain_graph=True)
         for number, loss in enumerate(losses)
-        if number != longest
+        if number != left
     }
     leaves = list({id(leaf): leaf for leaves in own for leaf in leaves}.values())
-    gradients = _gradients(torch.stack(list(losses)).sum(), [*points, *leaves], retain_graph=False)
+    is_half = any(point.dtype in {torch.float16, torch.bfloat16} for point in points)
+    total = torch.stack(list(losses)).sum()
+    gradients = _gradients(total, [*points, *leaves], retain_graph=is_half)
     add_gradients(leaves, gradients[len(points) :])
     rest = gradients[: len(points)]
     for row in rows.values():
         rest = [_minus(all_of_it, part) for all_of_it, part in zip(rest, row, strict=True)]
-    rows[longest] = rest
+    if is_half and any(_norm(row) > _LARGEST_PART * _norm(rest) for row in rows.values()):
+        rest = _gradients(losses[left], points, retain_graph=False)
+    rows[left] = rest
     return [rows[number] for number in range(len(losses))]
+
+
+def _norm(row: Row) -> float:
+    """Over all points, in float32."""
+    vectors = [flat_column([gradient])[0] for gradient in row if gradient is not None]
+    norms = [torch.linalg.vector_norm(x, dtype=torch.float32) for x in vectors if x is not None]
+    return torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0
 
 
 def _minus(total: Tensor | None, part: Tensor | None) -> Tensor | None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from medmtl.balancing.gramian import combine, factor
+from medmtl.balancing.memory_order import flat_column, unflat
 from medmtl.balancing.ranks import of_first_rank
 
 if TYPE_CHECKING:
@@ -153,6 +154,5 @@ def _together(aggregator: Aggregator, column: tuple[Tensor | None, ...]) -> Tens
     if known is None:
         return None
     rows = [torch.zeros_like(known) if gradient is None else gradient for gradient in column]
-    matrix = torch.stack([row.reshape(-1).float() for row in rows])
-    combined: Tensor = aggregator(matrix)
-    return combined.reshape(known.shape)
+    matrix = torch.stack([row.float() for row in flat_column(rows) if row is not None])
+    return unflat(aggregator(matrix), known)

@@ -83,9 +83,10 @@ class JointOutput:
         finding_logits: (B, F), or None where diagnosis is off.
         measurements: (B, M) inputs of the diagnosis, NaN where unknown; M may be 0.
         is_empty: (B, V, S), which predicted organs were empty for mask-guided pooling.
-        features: What the tasks read of the encoder, all levels of all volumes. Each is a node of
-            its own in the graph: a gradient with respect to one level holds nothing of the others,
-            so that going on from all of them into the encoder counts nothing twice.
+        features: Where the tasks part: what they read of the encoder, all levels of all volumes;
+            or the logits, if the diagnosis reads nothing but the masks. Each is a node of its own
+            in the graph: a gradient with respect to one holds nothing of the others, so that
+            going on from all of them into what is shared counts nothing twice.
         deep_logits: For each volume the logits of the decoder's coarser levels, while training
             with deep supervision.
     """
@@ -305,6 +306,7 @@ class JointNet(nn.Module):
             read += features
             if self.config.has_segmentation:
                 volume_logits, deep_logits = self.decode_deep(features)
+                volume_logits = volume_logits.view_as(volume_logits)
                 logits.append(volume_logits)
                 deep.append(deep_logits)
                 probabilities.append(volume_logits.float().softmax(dim=1))
@@ -315,4 +317,13 @@ class JointNet(nn.Module):
         finding_logits, measurements, is_empty = self.diagnose(
             pooled, probabilities, spacing_mm=spacing_mm, covariates=covariates
         )
+        if self._diagnoses_masks:
+            read = [*logits, *(level for levels in deep for level in levels)]
         return JointOutput(logits, finding_logits, measurements, is_empty, read, deep)
+
+    @property
+    def _diagnoses_masks(self) -> bool:
+        """Whether the diagnosis learns from the masks alone: the decoder is shared, too."""
+        is_measured = self.measure is not None and self.config.has_segmentation
+        is_detached = self.config.head is None or self.config.head.detach_measurements
+        return is_measured and not is_detached and not self.poolings

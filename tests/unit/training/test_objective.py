@@ -72,9 +72,12 @@ def test_decoding_is_classifying_the_finest_level(name: str) -> None:
     assert [level.shape[1:] for level in levels] == [f.shape[1:] for f in features[:-1]]
 
 
-def test_features_are_nodes_of_their_own() -> None:
+@pytest.mark.parametrize("embedding", [4, 0])
+def test_features_are_nodes_of_their_own(embedding: int) -> None:
     """Going on from all features into the encoder must count every path once."""
-    model = net().eval()
+    model = head_net(embedding).eval()
+    model.add_deep_supervision(1)
+    model.train()
     result = JointObjective()(model, batch())
     total = torch.stack(list(result.by_task.values())).sum()
     shared = list(model.backbone.net.input_block.parameters())  # type: ignore[union-attr]
@@ -86,6 +89,23 @@ def test_features_are_nodes_of_their_own() -> None:
     onwards = torch.autograd.grad(features, shared, grads)
     for one, other in zip(direct, onwards, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def head_net(embedding: int) -> JointNet:
+    """A network whose head reads so many numbers of pooled features, beside the measurements."""
+    assert NETWORK.head is not None
+    changes = {"embedding": embedding, "measurements": "torso", "dropout": 0.0}
+    head = NETWORK.head.model_copy(update=changes)
+    torch.manual_seed(1)
+    measured = {"head": head, "segments": ("lung", "heart")}
+    return JointNet(NETWORK.model_copy(update=measured)).train()
+
+
+def test_tasks_part_at_the_masks_if_the_diagnosis_reads_nothing_else() -> None:
+    pooled, measured = (JointObjective().forward(head_net(n), batch()) for n in (4, 0))
+    assert [f.shape for f in measured.features] == [f.shape for f in measured.segmentation_logits]
+    assert len(pooled.features) > len(pooled.segmentation_logits)
+    assert pooled.features[0].shape[1] != pooled.segmentation_logits[0].shape[1]
 
 
 def test_bfloat16_is_close_to_float32() -> None:
