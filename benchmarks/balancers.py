@@ -79,6 +79,7 @@ class Step:
             covariates={name: torch.tensor([70.0]) for name in COVARIATES},
             spacing_mm=torch.tensor([[spacing_mm] * volumes]),
             case_ids=("made",),
+            sizes=((grid,),) * volumes,
         )
 
     def _again(self) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import platform
 import time
 from dataclasses import dataclass
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from medmtl.training.loop import StepReport
 
 __all__ = ["TrainResult", "train_run"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +90,7 @@ def train_run(
     tracker = (tracker if ranks.is_main else None) or NoTracker()
     _check_folder(config, out, resume=resume, ranks=ranks)
     parts = build(config, out, data_root=data_root, tracker=tracker, ranks=ranks)
+    _check_manifests(config, out, ranks=ranks)
     trainer = parts.trainer
     trainer.watch = lambda report: watch(report, trainer.options.fit.steps)
     trainer.should_stop = should_stop
@@ -112,22 +110,16 @@ def _prepare(parts: RunParts) -> None:
         ConfigError: Naming every case that cannot be used.
     """
     problems = []
-    grids: set[tuple[int, ...]] = set()
     ranks = parts.trainer.ranks
     for samples in (parts.train_set, parts.val_set):
         for index in ranks.share(range(len(samples))):
             try:
-                grids |= {tuple(image.shape) for image in samples[index].images}
+                samples[index]
             except InputRefusedError as error:
                 problems.append(str(error))
     found = [problem for share in ranks.gather(problems) for problem in share]
     if found:
         raise ConfigError(listed_problems("cases that cannot be used", found))
-    if len(grids) > 1 and parts.config.trainer.batch_size > 1 and "diagnosis" in parts.config.tasks:
-        logger.warning(
-            "studies of several sizes share batches: the diagnosis then also reads the padding of "
-            "the smaller ones, which it never sees after training. Use batch_size=1 with accumulate"
-        )
 
 
 def _train(parts: RunParts) -> None:
@@ -177,6 +169,26 @@ def _check_folder(config: TrainConfig, out: Path, *, resume: bool, ranks: Ranks)
     if ranks.is_main:
         out.mkdir(parents=True, exist_ok=True)
         replace_file(path, text.encode())
+
+
+def _check_manifests(config: TrainConfig, out: Path, *, ranks: Ranks) -> None:
+    """Refuse to go on with cases that were edited since the run was started.
+
+    Raises:
+        ConfigError: Naming the manifests.
+    """
+    path = out / "manifests.json"
+    found = {one.folder: manifest_sha256(Path(one.folder)) for one in config.data.manifests}
+    is_resumed = (out / "checkpoints" / "last.ckpt").exists()
+    known = json.loads(path.read_text("utf-8")) if is_resumed and path.exists() else {}
+    if edited := [folder for folder, digest in known.items() if found.get(folder, "") != digest]:
+        raise ConfigError(
+            f"{out.name}: --resume with other manifests than the run was started with: "
+            f"{', '.join(edited)} changed since (manifests.json has their SHA-256). The run would "
+            "learn from other cases than it says. Undo the change, or choose another folder (-o)."
+        )
+    if ranks.is_main:
+        replace_file(path, (json.dumps(known or found, indent=1) + "\n").encode())
 
 
 def _matters(text: str) -> dict[str, Any]:

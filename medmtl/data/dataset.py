@@ -128,8 +128,8 @@ class StudyDataset(Dataset[Sample]):
         mask = row.segmentation
         key = entry_key(
             preprocessing_hash=self._hash,
-            image=file_facts(data_root / row.image, row.image, row.sha256),
-            mask=file_facts(data_root / mask, mask) if mask else None,
+            image=file_facts(data_root / row.image, row.sha256),
+            mask=file_facts(data_root / mask) if mask else None,
             labels=mapping.values,
         )
         return self.cache.get(key, lambda: self._build(data_root, row, mapping))

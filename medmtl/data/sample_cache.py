@@ -101,10 +101,14 @@ def entry_key(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def file_facts(path: Path, name: str, sha256: str | None = None) -> dict[str, Any]:
-    """What tells one state of a file from another: stated checksum, size and time of change."""
+def file_facts(path: Path, sha256: str | None = None) -> dict[str, Any]:
+    """What tells one state of a file from another: its place, stated checksum, size, and times.
+
+    The place is that on this machine, so two copies of a data set never share an entry.
+    """
     facts = path.stat()
-    return {"name": name, "sha256": sha256, "bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+    place = str(path.resolve())
+    return {"path": place, "sha256": sha256, "bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
 
 
 def _write(path: Path, volume: GridVolume) -> None:

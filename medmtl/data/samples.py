@@ -86,6 +86,7 @@ class Batch:
         covariates: (B,) each, NaN where unknown.
         spacing_mm: (B, V, 3) along (K, J, I).
         case_ids: B of the manifests.
+        sizes: V of B grids (K, J, I) before the padding.
     """
 
     images: list[Tensor]
@@ -95,6 +96,7 @@ class Batch:
     covariates: dict[str, Tensor]
     spacing_mm: Tensor
     case_ids: tuple[str, ...]
+    sizes: tuple[tuple[tuple[int, ...], ...], ...]
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -119,6 +121,7 @@ class Batch:
             {name: change(values) for name, values in self.covariates.items()},
             change(self.spacing_mm),
             self.case_ids,
+            self.sizes,
         )
 
 
@@ -179,9 +182,10 @@ def collate(samples: Sequence[Sample], *, divisor: Sequence[int]) -> Batch:
     """
     if not samples:
         raise ValueError("Expected at least one sample. Found none.")
-    images, labels = [], []
+    images, labels, sizes = [], [], []
     for volume in range(len(samples[0].images)):
-        shapes = [tuple(sample.images[volume].shape) for sample in samples]
+        shapes = tuple(tuple(sample.images[volume].shape) for sample in samples)
+        sizes.append(shapes)
         grid = tuple(
             ceil(max(sizes) / step) * step
             for sizes, step in zip(zip(*shapes, strict=True), divisor, strict=True)
@@ -196,6 +200,7 @@ def collate(samples: Sequence[Sample], *, divisor: Sequence[int]) -> Batch:
         {name: torch.cat([sample.covariates[name] for sample in samples]) for name in COVARIATES},
         torch.stack([sample.spacing_mm for sample in samples]),
         tuple(sample.case_id for sample in samples),
+        tuple(sizes),
     )
 
 

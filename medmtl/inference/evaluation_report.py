@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from medmtl.inference.case_store import output_errors
@@ -43,6 +42,7 @@ FEW_CASES = 50
 _SEGMENT_COLUMNS = (
     "dice", "hd95_mm", "nsd", "truth_ml", "predicted_ml", "jaccard", "assd_mm",
 )  # fmt: skip
+_LESION_COLUMNS = ("truth", "predicted", "matched", "iou_sum")
 
 
 def metrics_record(
@@ -158,7 +158,8 @@ def _row(result: Result) -> dict[str, Any]:
         for name in _SEGMENT_COLUMNS:
             row[f"{name}_{segment.volume_id}_{segment.segment}"] = getattr(segment, name)
         if segment.lesions is not None:
-            for name, value in asdict(segment.lesions).items():
+            for name in _LESION_COLUMNS:
+                value = getattr(segment.lesions, name)
                 row[f"lesions_{name}_{segment.volume_id}_{segment.segment}"] = value
     for finding in result.findings:
         row[f"truth_{finding.name}"] = None if finding.truth is None else int(finding.truth)

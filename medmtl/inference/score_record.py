@@ -67,7 +67,12 @@ def score_of(record: Mapping[str, Any]) -> CaseScore:
 
 def _segment(row: Mapping[str, Any]) -> SegmentScore:
     lesions = row["lesions"]
-    return SegmentScore(**{**row, "lesions": LesionCounts(**lesions) if lesions else None})
+    return SegmentScore(**{**row, "lesions": _lesions(lesions) if lesions else None})
+
+
+def _lesions(row: Mapping[str, Any]) -> LesionCounts:
+    lists = {name: tuple(row.get(name, ())) for name in ("diameters_mm", "is_found")}
+    return LesionCounts(**{**row, **lists})
 
 
 def save_score(folder: Path, score: CaseScore, *, key: str) -> None:

@@ -31,16 +31,24 @@ class LesionCounts:
         predicted: Pieces of the predicted mask.
         matched: Pairs of one true and one predicted piece.
         iou_sum: Sum of the matched pairs' IoU.
+        diameters_mm: Of every true piece that of the sphere of its volume.
+        is_found: Of every true piece whether it was matched.
     """
 
     truth: int
     predicted: int
     matched: int
     iou_sum: float
+    diameters_mm: tuple[float, ...] = ()
+    is_found: tuple[bool, ...] = ()
 
 
 def match_lesions(
-    prediction: NDArray[np.bool_], truth: NDArray[np.bool_], *, min_iou: float = MIN_IOU
+    prediction: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
+    *,
+    voxel_mm3: float,
+    min_iou: float = MIN_IOU,
 ) -> LesionCounts:
     """Pair the pieces of both masks so that the sum of IoU is largest, each piece at most once.
 
@@ -51,6 +59,7 @@ def match_lesions(
     Args:
         prediction: Mask of shape (i, j, k).
         truth: Mask of the same shape.
+        voxel_mm3: Volume of a voxel.
         min_iou: Pairs must have a larger one.
 
     Raises:
@@ -66,8 +75,18 @@ def match_lesions(
     both = shared[1:, 1:]
     iou = both / (sizes_true[1:, None] + sizes_predicted[None, 1:] - both)
     rows, columns = optimize.linear_sum_assignment(iou, maximize=True)
-    kept = iou[rows, columns][iou[rows, columns] > min_iou]
-    return LesionCounts(true, predicted, len(kept), float(kept.sum()))
+    is_kept = iou[rows, columns] > min_iou
+    kept = iou[rows, columns][is_kept]
+    diameters_mm = np.cbrt(6 / np.pi * voxel_mm3 * sizes_true[1:])
+    found = set(rows[is_kept].tolist())
+    return LesionCounts(
+        true,
+        predicted,
+        len(kept),
+        float(kept.sum()),
+        tuple(diameters_mm.tolist()),
+        tuple(piece in found for piece in range(true)),
+    )
 
 
 def _pieces(mask: NDArray[np.bool_]) -> tuple[NDArray[Any], int]:

@@ -161,6 +161,9 @@ def score_segment(
     """
     spacing_mm = geometry.spacing_mm
     distances = surface_distances(prediction, truth, spacing_mm=spacing_mm)
+    lesions = None
+    if is_lesion:
+        lesions = match_lesions(prediction, truth, voxel_mm3=geometry.voxel_mm3)
     return SegmentScore(
         volume_id=volume_id,
         segment=segment,
@@ -173,5 +176,5 @@ def score_segment(
         truth_ml=float(truth.sum() * geometry.voxel_mm3 / 1000),
         predicted_ml=float(prediction.sum() * geometry.voxel_mm3 / 1000),
         assd_mm=distances.assd_mm if distances else None,
-        lesions=match_lesions(prediction, truth) if is_lesion else None,
+        lesions=lesions,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
     from medmtl.metrics.lesions import LesionCounts
 
-__all__ = ["summarise_lesions"]
+__all__ = ["DIAMETER_BANDS_MM", "summarise_lesions"]
+
+DIAMETER_BANDS_MM = ((0, 5), (5, 10), (10, 20), (20, None))
+"""From, and up to but without; of the sphere of a lesion's volume."""
 
 
 def summarise_lesions(patients: Sequence[str], counts: Sequence[LesionCounts]) -> dict[str, Any]:
@@ -35,13 +39,7 @@ def summarise_lesions(patients: Sequence[str], counts: Sequence[LesionCounts]) -
         for name in ("truth", "predicted", "matched", "iou_sum")
     )
 
-    def share(top: NDArray[np.float64], bottom: NDArray[np.float64], n: int) -> dict[str, Any]:
-        value = float(top.sum() / bottom.sum()) if bottom.sum() > 0 else None
-        return bootstrap(
-            lambda weights_rn: ratio(weights_rn @ top, weights_rn @ bottom),
-            patients, value=value, n=n,
-        ).as_json()  # fmt: skip
-
+    share = partial(_share, patients)
     n_truth, n_predicted = int(truth.sum()), int(predicted.sum())
     together = (truth + predicted) / 2
     volumes = np.ones_like(truth)
@@ -51,8 +49,38 @@ def summarise_lesions(patients: Sequence[str], counts: Sequence[LesionCounts]) -
         "precision": share(matched, predicted, n_predicted),
         "panoptic_quality": share(iou_sum, together, n_truth + n_predicted),
         "false_positives_per_volume": share(predicted - matched, volumes, len(counts)),
+        "sensitivity_by_diameter": _by_diameter(patients, counts),
         "n_truth": n_truth,
         "n_predicted": n_predicted,
         "n_matched": int(matched.sum()),
         "min_iou": MIN_IOU,
     }
+
+
+def _by_diameter(patients: Sequence[str], counts: Sequence[LesionCounts]) -> list[dict[str, Any]]:
+    """Share of the true lesions of each band that were found; bands without any are left out."""
+    bands = []
+    for start_mm, stop_mm in DIAMETER_BANDS_MM:
+        stop = np.inf if stop_mm is None else stop_mm
+        found = [
+            [is_found for size, is_found in zip(c.diameters_mm, c.is_found, strict=True)
+             if start_mm <= size < stop]
+            for c in counts
+        ]  # fmt: skip
+        matched, truth = (np.array([f(x) for x in found], dtype=np.float64) for f in (sum, len))
+        if not truth.any():
+            continue
+        sensitivity = _share(patients, matched, truth, int(truth.sum()))
+        bands.append({"from_mm": start_mm, "to_mm": stop_mm, "sensitivity": sensitivity})
+    return bands
+
+
+def _share(
+    patients: Sequence[str], top: NDArray[np.float64], bottom: NDArray[np.float64], n: int
+) -> dict[str, Any]:
+    """The ratio of two sums over volumes, and its interval over patients."""
+    value = float(top.sum() / bottom.sum()) if bottom.sum() > 0 else None
+    interval = bootstrap(
+        lambda weights_rn: ratio(weights_rn @ top, weights_rn @ bottom), patients, value=value, n=n
+    )
+    return interval.as_json()

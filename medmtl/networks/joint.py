@@ -240,7 +240,8 @@ class JointNet(nn.Module):
         Args:
             features: Of `encode`.
             probabilities: (B, C, K, J, I) of the same tile.
-            weight: (K, J, I) importance of the tile's voxels, None for one everywhere.
+            weight: (K, J, I) importance of the tile's voxels, or (B, 1, K, J, I) of each study's;
+                None for one everywhere.
         """
         levels = self.config.head.levels if self.config.head else ()
         sums = []
@@ -249,7 +250,8 @@ class JointNet(nn.Module):
             scaled = weight
             if weight is not None:
                 k, j, i = feature.shape[2:]
-                scaled = nn.functional.adaptive_avg_pool3d(weight[None, None], (k, j, i))[0]
+                wide = weight if weight.dim() == 5 else weight[None, None]
+                scaled = nn.functional.adaptive_avg_pool3d(wide, (k, j, i))
             sums.append(cast("Pooling", pooling).sums(feature, probabilities, scaled))
         return sums
 
@@ -291,7 +293,12 @@ class JointNet(nn.Module):
         return logits, measurements, is_empty
 
     def forward(
-        self, volumes: Sequence[Tensor], *, spacing_mm: Tensor, covariates: dict[str, Tensor]
+        self,
+        volumes: Sequence[Tensor],
+        *,
+        spacing_mm: Tensor,
+        covariates: dict[str, Tensor],
+        sizes: Sequence[Sequence[Sequence[int]]] | None = None,
     ) -> JointOutput:
         """Masks and diagnosis of a batch of studies in one pass.
 
@@ -299,9 +306,12 @@ class JointNet(nn.Module):
             volumes: V tensors (B, 1, K, J, I), each grid a multiple of `divisor`.
             spacing_mm: (B, V, 3) along (K, J, I).
             covariates: (B,) each of COVARIATES, NaN where unknown.
+            sizes: For each volume the grids (K, J, I) of the B studies before they were padded at
+                the end of each axis: the diagnosis neither pools nor measures what was added.
         """
         logits, probabilities, pooled, read, deep = [], [], [], [], []
-        for image in volumes:
+        for number, image in enumerate(volumes):
+            inside = None if sizes is None else _inside(image, sizes[number])
             features = [level.view_as(level) for level in self.encode(image)]
             read += features
             if self.config.has_segmentation:
@@ -313,7 +323,9 @@ class JointNet(nn.Module):
             else:
                 shape = (image.shape[0], len(self.config.segments) + 1, *image.shape[2:])
                 probabilities.append(image.new_zeros(shape))
-            pooled.append(self.pool(features, probabilities[-1]))
+            if inside is not None:
+                probabilities[-1] = probabilities[-1] * inside
+            pooled.append(self.pool(features, probabilities[-1], inside))
         finding_logits, measurements, is_empty = self.diagnose(
             pooled, probabilities, spacing_mm=spacing_mm, covariates=covariates
         )
@@ -327,3 +339,14 @@ class JointNet(nn.Module):
         is_measured = self.measure is not None and self.config.has_segmentation
         is_detached = self.config.head is None or self.config.head.detach_measurements
         return is_measured and not is_detached and not self.poolings
+
+
+def _inside(image: Tensor, sizes: Sequence[Sequence[int]]) -> Tensor | None:
+    """(B, 1, K, J, I), one where a study is and zero where it was padded; None where none was."""
+    grid = tuple(image.shape[2:])
+    if all(tuple(size) == grid for size in sizes):
+        return None
+    inside = torch.zeros_like(image, dtype=torch.float32)
+    for study, (k, j, i) in enumerate(sizes):
+        inside[study, :, :k, :j, :i] = 1
+    return inside

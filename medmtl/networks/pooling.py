@@ -56,7 +56,8 @@ class Pooling(nn.Module):
         Args:
             feature: (B, C, K', J', I').
             probabilities: (B, S + 1, K, J, I) segment probabilities, background first.
-            weight: (K', J', I') importance of the tile's voxels; None is one everywhere.
+            weight: (K', J', I') importance of the tile's voxels, or (B, 1, K', J', I') of each
+                study's; None is one everywhere.
         """
         batch, channels = feature.shape[:2]
         flat = feature.reshape(batch, channels, -1)

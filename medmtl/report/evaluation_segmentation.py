@@ -131,8 +131,37 @@ def lesions_section(record: Mapping[str, Any]) -> Section | None:
         "A lesion is a piece of the mask (26 neighbours). True and predicted pieces are matched "
         f"one to one for the largest sum of IoU; a pair counts where its IoU exceeds {min_iou:g}."
     )
-    content = join([table(heads, rows), paragraph(note, soft=True)])
+    content = join([table(heads, rows), paragraph(note, soft=True), _by_diameter(known)])
     return Section("lesions", "Lesions one by one", content)
+
+
+def _by_diameter(known: Mapping[str, Any]) -> Html | None:
+    """Sensitivity of each segment by the size of the lesion."""
+    by_segment = {
+        name: {(band["from_mm"], band["to_mm"]): band["sensitivity"] for band in bands}
+        for name, numbers in known.items()
+        if (bands := numbers["sensitivity_by_diameter"])
+    }
+    bands = sorted({band for own in by_segment.values() for band in own})
+    if not bands:
+        return None
+    heads = [
+        f"{low:g} mm and more" if high is None else f"{low:g} to {high:g} mm" for low, high in bands
+    ]
+    rows = [
+        (_words(name), *(_share_of(own.get(band)) for band in bands))
+        for name, own in by_segment.items()
+    ]
+    note = (
+        "Sensitivity by diameter, that of the sphere of the lesion's volume; in brackets n lesions."
+    )
+    return join([table(["segment", *heads], rows), paragraph(note, soft=True)])
+
+
+def _share_of(sensitivity: Mapping[str, Any] | None) -> object:
+    if sensitivity is None:
+        return "-"
+    return join([interval_cell(sensitivity, digits=2), f" (n {sensitivity['n']})"])
 
 
 def _words(name: str) -> str:

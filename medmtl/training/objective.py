@@ -83,7 +83,12 @@ class JointObjective:
             }
         dtype = PRECISIONS[self.precision]
         with torch.autocast(images[0].device.type, dtype, enabled=dtype is not torch.float32):
-            output: JointOutput = model(images, spacing_mm=batch.spacing_mm, covariates=covariates)
+            output: JointOutput = model(
+                images,
+                spacing_mm=batch.spacing_mm,
+                covariates=covariates,
+                sizes=batch.sizes,
+            )
         return output
 
     def segmentation(self, output: JointOutput, batch: Batch) -> Tensor | None:

@@ -120,6 +120,8 @@ def test_lesions_are_matched_one_by_one(evaluated: tuple[dict[str, Any], Path]) 
     assert (lesions["n_truth"], lesions["n_predicted"]) == (12, 12)  # two phases of six cases
     assert lesions["n_matched"] == 8  # cases 0 and 2 are moved by four and two
     assert lesions["f1"]["value"] == pytest.approx(8 / 12)
+    (band,) = lesions["sensitivity_by_diameter"]  # all of one size
+    assert band["sensitivity"]["value"] == lesions["sensitivity"]["value"]
     assert "lesions" not in evaluated[0]["segmentation"]["per_segment"]["organ"]
 
 

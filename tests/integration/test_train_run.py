@@ -19,7 +19,6 @@ from medmtl.data.manifest import read_manifest, write_manifest
 from medmtl.inference.bundle import verify_bundle
 from medmtl.tracking.tracker import NoTracker
 from medmtl.training.step import TrainingDivergedError
-from tests.data_factory import write_image, write_mask
 from tests.tiny_run import configuration, write_data
 
 if TYPE_CHECKING:
@@ -137,19 +136,17 @@ def test_an_output_that_no_case_teaches_is_refused(tmp_path: Path) -> None:
         train_run(config, tmp_path / "run", data_root=data)
 
 
-def test_padding_inside_batches_of_a_diagnosis_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_edited_manifests_do_not_resume(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
-    for number, batch_size in enumerate((1, 2)):
-        if batch_size == 2:  # one study with more slices than the others
-            write_image(data / "tiny0_image.nii.gz", shape=(16, 16, 12), spacing_mm=(2.0,) * 3)
-            write_mask(
-                data / "tiny0_image_gt.nii.gz", [1, 2], shape=(16, 16, 12), spacing_mm=(2.0,) * 3
-            )
-        config = configuration(data, max_steps=1, batch_size=batch_size)
-        train_run(config, tmp_path / f"run{number}", data_root=data)
-        assert ("several sizes share batches" in caplog.text) == (batch_size == 2)
+    config = configuration(data, max_steps=1)
+    train_run(config, tmp_path / "run", data_root=data)
+    train_run(config, tmp_path / "run", data_root=data, resume=True)
+    manifest = read_manifest(data)
+    write_manifest(replace(manifest, cases=manifest.cases[1:]), data)
+    with pytest.raises(ConfigError, match=r"--resume with other manifests .* changed since"):
+        train_run(config, tmp_path / "run", data_root=data, resume=True)
+    write_manifest(manifest, data)
+    train_run(config, tmp_path / "run", data_root=data, resume=True)
 
 
 def test_a_rule_for_exclusive_findings_is_refused_before_the_training(tmp_path: Path) -> None:

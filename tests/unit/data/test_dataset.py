@@ -230,6 +230,19 @@ def test_a_changed_image_is_another_entry(kept: tuple[Path, StudyDataset]) -> No
     assert len(_entries(folder)) == 2
 
 
+def test_another_copy_of_the_data_is_other_entries(tmp_path: Path) -> None:
+    """The same names, sizes and times of change below another root, but another content."""
+    seen = []
+    for seed, name in enumerate(("one", "two")):
+        source = make_source(tmp_path / name, name="a", labels={"liver": 1})
+        write_image(tmp_path / name / "a0_image.nii.gz", seed=seed)
+        for path in (tmp_path / name).iterdir():
+            os.utime(path, ns=(0, 0))
+        seen.append(_dataset(source, cache_dir=tmp_path / "cache")[0])
+    assert not _equal(*seen)
+    assert len(_entries(tmp_path)) == 2
+
+
 def test_other_preprocessing_or_labels_are_other_entries(kept: tuple[Path, StudyDataset]) -> None:
     folder, dataset = kept
     assert dataset[0].is_annotated[0, 0]

@@ -177,6 +177,20 @@ def test_lesions_are_counted_over_all_volumes() -> None:
     assert "lesions" not in organ["per_segment"]["organ"]
 
 
+def test_sensitivity_by_the_size_of_the_lesion() -> None:
+    counts = [
+        LesionCounts(3, 2, 2, 1.2, (4.0, 12.0, 25.0), (False, True, True)),
+        LesionCounts(2, 1, 1, 0.8, (4.9, 5.0), (True, False)),
+    ]
+    cases = [case(n, replace(segment("lesion", 0.5), lesions=one)) for n, one in enumerate(counts)]
+    lesions = summarise(cases, findings=())["segmentation"]["per_segment"]["lesion"]["lesions"]
+    found = {
+        (band["from_mm"], band["to_mm"]): (band["sensitivity"]["value"], band["sensitivity"]["n"])
+        for band in lesions["sensitivity_by_diameter"]
+    }
+    assert found == {(0, 5): (0.5, 2), (5, 10): (0.0, 1), (10, 20): (1.0, 1), (20, None): (1.0, 1)}
+
+
 def test_balanced_accuracy_and_confusion_of_one_finding() -> None:
     probabilities = [0.9, 0.8, 0.2, 0.1, 0.7, 0.3]
     truths = [True, True, True, True, False, False]

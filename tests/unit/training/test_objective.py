@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from medmtl.data.samples import Batch, collate
+from medmtl.networks.backbones import DynUNetConfig
+from medmtl.networks.diagnosis_head import HeadConfig
 from medmtl.networks.joint import JointNet
 from medmtl.networks.planar import PlanarDynUNetConfig
 from medmtl.training.deliver import bundle_weights
@@ -106,6 +108,28 @@ def test_tasks_part_at_the_masks_if_the_diagnosis_reads_nothing_else() -> None:
     assert [f.shape for f in measured.features] == [f.shape for f in measured.segmentation_logits]
     assert len(pooled.features) > len(pooled.segmentation_logits)
     assert pooled.features[0].shape[1] != pooled.segmentation_logits[0].shape[1]
+
+
+def test_the_diagnosis_does_not_see_the_padding_of_a_batch() -> None:
+    """With kernels of one voxel nothing crosses the border, so nothing at all may change."""
+    assert isinstance(NETWORK.backbone, DynUNetConfig)
+    backbone = NETWORK.backbone.model_copy(update={"kernels": ((1, 1, 1),) * 3, "norm": "batch"})
+    torch.manual_seed(1)
+    head = HeadConfig(measurements="torso", pooling=("global", "attention", "mask"), hidden=4)
+    segments = ("lung", "heart")
+    config = NETWORK.model_copy(update={"backbone": backbone, "head": head, "segments": segments})
+    model = JointNet(config).eval()
+    small, large = sample(0), sample(1)
+    large = replace(
+        large, images=(torch.randn(12, 16, 12),), labels=(torch.zeros(12, 16, 12).byte(),)
+    )
+    divisor = model.divisor
+    alone = JointObjective().forward(model, collate([small], divisor=divisor))
+    shared = JointObjective().forward(model, collate([small, large], divisor=divisor))
+    assert alone.finding_logits is not None
+    assert shared.finding_logits is not None
+    torch.testing.assert_close(shared.finding_logits[:1], alone.finding_logits)
+    torch.testing.assert_close(shared.measurements[:1], alone.measurements, equal_nan=True)
 
 
 def test_bfloat16_is_close_to_float32() -> None:
