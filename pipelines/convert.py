@@ -18,8 +18,10 @@ from .console import (
     console,
     set_up_logging,
 )
+from .deidentify import DeidentifyOption, as_wanted, pseudonyms_of
 
 if TYPE_CHECKING:
+    from medmtl.core.pseudonym import Pseudonyms
     from medmtl.core.study import Study, VolumeRef
     from medmtl.core.volume import Volume
 
@@ -56,7 +58,9 @@ def _write_nifti(path: Path, volume: Volume) -> None:
         raise OutputError(message) from error
 
 
-def _record(file: str, study: Study, ref: VolumeRef, volume: Volume) -> dict[str, Any]:
+def _record(
+    file: str, study: Study, ref: VolumeRef, volume: Volume, pseudonyms: Pseudonyms | None
+) -> dict[str, Any]:
     return {
         "file": file,
         "case_id": study.case_id,
@@ -67,14 +71,23 @@ def _record(file: str, study: Study, ref: VolumeRef, volume: Volume) -> dict[str
         **volume.geometry.as_json(),
         "phase": ref.phase,
         "time_ms": ref.time_ms,
-        "source_files": list(ref.source_files),
+        "source_files": [_name(source, pseudonyms) for source in ref.source_files],
         "flags": [vars(flag) for flag in volume.flags],
     }
+
+
+def _name(source: str, pseudonyms: Pseudonyms | None) -> str:
+    if pseudonyms is None:
+        return source
+    from medmtl.data.deidentify import place_name
+
+    return place_name(source, pseudonyms)
 
 
 def convert(
     source: InputArgument,
     out: OutOption,
+    deidentify: DeidentifyOption = None,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
 ) -> None:
@@ -87,7 +100,8 @@ def convert(
     from .scan import require_images
     from .write_json import write_json
 
-    listing = open_input(source)
+    pseudonyms = pseudonyms_of(deidentify, out)
+    listing = as_wanted(open_input(source), pseudonyms)
     require_images(listing)
     volumes: list[dict[str, Any]] = []
     refusals = list(listing.refusals)
@@ -102,7 +116,7 @@ def convert(
                 )
                 continue
             _write_nifti(out / name, volume)
-            volumes.append(_record(name, study, ref, volume))
+            volumes.append(_record(name, study, ref, volume, pseudonyms))
     record = {
         "volumes": volumes,
         "refusals": [vars(refusal) for refusal in refusals],

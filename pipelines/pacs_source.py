@@ -56,6 +56,16 @@ KeyOption = Annotated[
     ),
 ]
 
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where images of an archive are kept, so that they are fetched once; they are as "
+        "they came, with the patient's name. Else a folder in OUT/.medmtl.",
+        show_default=False,
+    ),
+]
+
 
 def tls_of(ca_file: Path | None, certificate: Path | None, key: Path | None) -> TlsFiles:
     """The three options as one, checked."""

@@ -19,12 +19,14 @@ from .console import (
     console,
     set_up_logging,
 )
+from .deidentify import DeidentifyOption, as_wanted, outside_of, pseudonyms_of
 from .light_imports import import_monai_lightly
 from .model_source import TrackingUriOption, converted_cache, local_model
 from .pacs_source import (
     CaFileOption,
     CertificateOption,
     CredentialsOption,
+    ImagesOption,
     KeyOption,
     credentials_of,
     images_root,
@@ -93,19 +95,12 @@ def predict(
         ),
     ] = "none",
     restart: Annotated[bool, typer.Option("--restart", help="Compute all cases anew.")] = False,
+    deidentify: DeidentifyOption = None,
     credentials: CredentialsOption = None,
     ca_file: CaFileOption = None,
     certificate: CertificateOption = None,
     key: KeyOption = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where images of an archive are kept, so that they are fetched once; they are as "
-            "they came, with the patient's name. Else OUT/.medmtl/images.",
-            show_default=False,
-        ),
-    ] = None,
+    images: ImagesOption = None,
     tracking_uri: TrackingUriOption = None,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
@@ -116,11 +111,13 @@ def predict(
     chosen = formats_of(formats, seg_type=seg_type)
     from medmtl.pacs.address import is_pacs_address, parse_address
 
+    pseudonyms = pseudonyms_of(deidentify, out)
     address = parse_address(source) if is_pacs_address(source) else None
     if address is None:
         check_places(Path(source), out)
     else:
         _check_query(address.query)
+        outside_of(out, images, pseudonyms)
         secrets = credentials_of(ctx, credentials)
         tls = tls_of(ca_file, certificate, key)
         archive = open_archive(address.url, credentials=secrets, tls=tls)
@@ -143,6 +140,7 @@ def predict(
     else:
         root = images_root(out, address.query, images=images)
         place, listing = open_archive_input(archive, address, root=root)
+    listing = as_wanted(listing, pseudonyms)
     _check_dicom_formats(formats, listing)
     for refusal in listing.refusals:
         logger.warning("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)

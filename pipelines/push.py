@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import OK, SOME_FAILED, JsonLogsOption, QuietOption, set_up_logging
+from .deidentify import DeidentifyOption, pseudonyms_of
 from .pacs_source import (
     CaFileOption,
     CertificateOption,
@@ -21,8 +22,11 @@ from .pacs_source import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from pydicom.dataset import Dataset
+
+    from medmtl.core.pseudonym import Pseudonyms
     from medmtl.pacs.push import Target
 
 logger = logging.getLogger("medmtl.push")
@@ -45,6 +49,7 @@ def push(
     ca_file: CaFileOption = None,
     certificate: CertificateOption = None,
     key: KeyOption = None,
+    deidentify: DeidentifyOption = None,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
 ) -> None:
@@ -54,23 +59,32 @@ def push(
     target = open_target(
         to, credentials=credentials_of(ctx, credentials), tls=tls_of(ca_file, certificate, key)
     )
-    failed = push_cases(target, cases, root=out)
+    failed = push_cases(target, cases, root=out, pseudonyms=pseudonyms_of(deidentify))
     raise typer.Exit(SOME_FAILED if failed else OK)
 
 
-def push_cases(target: Target, cases: Iterable[Path], *, root: Path) -> int:
+def push_cases(
+    target: Target, cases: Iterable[Path], *, root: Path, pseudonyms: Pseudonyms | None = None
+) -> int:
     """Send what is missing of these cases, say what was done, and return how many files failed."""
     from medmtl.pacs.push import push_files, result_files
 
     counts: Counter[str] = Counter()
     files = [path for case in cases for path in result_files(case)]
-    for outcome in push_files(target, files, root=root):
+    change = None if pseudonyms is None else _without_person(pseudonyms)
+    for outcome in push_files(target, files, root=root, change=change):
         counts[outcome.status] += 1
         if outcome.status == "failed":
             logger.error("%s failed: %s", outcome.file, outcome.reason)
     logger.info("%d result(s) sent, %d there before, %d failed", counts["sent"], counts["present"],
                 counts["failed"])  # fmt: skip
     return counts["failed"]
+
+
+def _without_person(pseudonyms: Pseudonyms) -> Callable[[Dataset], None]:
+    from medmtl.dicom.identity import pseudonymous_result
+
+    return lambda result: pseudonymous_result(result, pseudonyms)
 
 
 def _cases_with_results(out: Path) -> list[Path]:

@@ -13,12 +13,14 @@ import typer
 from medmtl.pacs.address import PacsAddress
 
 from .console import OK, SOME_FAILED, JsonLogsOption, OutOption, QuietOption, set_up_logging
+from .deidentify import DeidentifyOption, outside_of, pseudonyms_of
 from .light_imports import import_monai_lightly
 from .model_source import TrackingUriOption, converted_cache, local_model
 from .pacs_source import (
     CaFileOption,
     CertificateOption,
     CredentialsOption,
+    ImagesOption,
     KeyOption,
     credentials_of,
     open_archive,
@@ -75,6 +77,8 @@ def watch(
     forget_images: Annotated[
         bool, typer.Option("--forget-images", help="Remove retrieved images when analysed.")
     ] = False,
+    images: ImagesOption = None,
+    deidentify: DeidentifyOption = None,
     credentials: CredentialsOption = None,
     push_credentials: Annotated[
         Path | None,
@@ -98,6 +102,9 @@ def watch(
     chosen = formats_of(_with_results(formats) if push else formats, seg_type=seg_type)
     tls = tls_of(ca_file, certificate, key)
     place = _place(source, out, once=once, forget_images=forget_images)
+    pseudonyms = pseudonyms_of(deidentify, out)
+    if not isinstance(place, Path):
+        outside_of(out, images, pseudonyms)
     mine = credentials_of(ctx, credentials)
     target = None
     if push is not None:
@@ -112,18 +119,21 @@ def watch(
 
     chosen_model = None if model is None else local_model(model, tracking_uri=tracking_uri)
     analyser = load_predictor(chosen_model, device=device, backend="auto", cache=converted_cache())
-    with Watcher.open(out, analyser=analyser, formats=chosen, target=target) as watcher:
+    with Watcher.open(
+        out, analyser=analyser, formats=chosen, target=target, pseudonyms=pseudonyms
+    ) as watcher:
         if isinstance(place, PacsAddress):
             archive = open_archive(place.url, credentials=mine, tls=tls)
             look = watch_archive(
-                watcher, archive, place.query, settle_s=settle, forget_images=forget_images
-            )
+                watcher, archive, place.query, settle_s=settle, forget_images=forget_images,
+                images=images,
+            )  # fmt: skip
             failed = _look_again(look, interval_s=interval, once=once)
         elif isinstance(place, Path):
             look = watch_folder(watcher, place, settle_s=settle)
             failed = _look_again(look, interval_s=interval, once=once)
         else:
-            with _received(place, out, tls) as folder:
+            with _received(place, images or out / ".medmtl" / "received", tls) as folder:
                 look = watch_received(watcher, folder, settle_s=settle)
                 failed = _look_again(look, interval_s=interval, once=False)
     raise typer.Exit(SOME_FAILED if failed else OK)
@@ -152,14 +162,13 @@ def _place(
 
 
 @contextmanager
-def _received(listener: DimseListener, out: Path, tls: TlsFiles) -> Iterator[Path]:
+def _received(listener: DimseListener, folder: Path, tls: TlsFiles) -> Iterator[Path]:
     """Receive into a folder while the block runs."""
     from medmtl.inference.case_store import output_errors
     from medmtl.pacs.receiver import Receiver
 
     if not listener.callers and not listener.is_local:
         logger.warning("any program on the network may send here; name those that may with ?from=")
-    folder = out / ".medmtl" / "received"
     receiver = Receiver(listener, folder, tls.server_context() if listener.is_tls else None)
     with output_errors("The folder of received images"), receiver.listening() as port:
         logger.info("listening on port %d as %s", port, listener.title)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .deidentify import as_wanted
 from .pacs_source import images_root
 from .predict import follow
 from .push import push_cases
@@ -18,6 +19,7 @@ from .push import push_cases
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from medmtl.core.pseudonym import Pseudonyms
     from medmtl.core.study import Listing
     from medmtl.inference.batch import Analyser
     from medmtl.pacs.address import PacsQuery
@@ -39,6 +41,7 @@ class Watcher:
         analyser: The loaded model.
         formats: Written for every case.
         target: Where results go, or None.
+        pseudonyms: Where results are to tell nobody who they are of.
         journal: `study:`, `folder:` and `received:` keys say what was looked at, `push:` keys what
             was sent.
     """
@@ -48,11 +51,18 @@ class Watcher:
     formats: tuple[str, ...]
     target: Target | None
     journal: Journal
+    pseudonyms: Pseudonyms | None = None
 
     @classmethod
     @contextmanager
     def open(
-        cls, out: Path, *, analyser: Analyser, formats: tuple[str, ...], target: Target | None
+        cls,
+        out: Path,
+        *,
+        analyser: Analyser,
+        formats: tuple[str, ...],
+        target: Target | None,
+        pseudonyms: Pseudonyms | None = None,
     ) -> Iterator[Watcher]:
         """Take the result folder; one watcher at a time has it.
 
@@ -73,7 +83,7 @@ class Watcher:
             raise ConfigError("another medmtl watch writes to this output folder.")
         try:
             journal = Journal.open(state / "watch.jsonl")
-            yield cls(out, analyser, formats, target, journal)
+            yield cls(out, analyser, formats, target, journal, pseudonyms)
         finally:
             lock.release()
 
@@ -81,6 +91,7 @@ class Watcher:
         """Analyse a listing, note what is to be sent, and return how many failed."""
         from medmtl.inference.batch import BatchOptions, run_batch
 
+        listing = as_wanted(listing, self.pseudonyms)
         for refusal in listing.refusals:
             logger.warning("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)
         outcomes = run_batch(
@@ -94,6 +105,12 @@ class Watcher:
         for study in listing.studies:
             self._note_results(study.case_id)
         return failed
+
+    def name(self, *uids: str) -> str:
+        """A name for UIDs, for the journal."""
+        from medmtl.pacs.image_files import short_hash
+
+        return self.pseudonyms.name(*uids) if self.pseudonyms else short_hash(*uids)
 
     def _note_results(self, case_id: str) -> None:
         record = self.out / case_id / "case.json"
@@ -118,14 +135,20 @@ class Watcher:
 
 
 def watch_archive(
-    watcher: Watcher, archive: Archive, query: PacsQuery, *, settle_s: float, forget_images: bool
+    watcher: Watcher,
+    archive: Archive,
+    query: PacsQuery,
+    *,
+    settle_s: float,
+    forget_images: bool,
+    images: Path | None = None,
 ) -> Callable[[], int]:
     """A look at an archive, to be taken again and again; it returns how much failed."""
     from medmtl.pacs.arrivals import Arrivals
     from medmtl.pacs.errors import PacsError, PacsUnreachableError
 
-    arrivals = Arrivals(archive, query, watcher.journal, settle_s)
-    root = images_root(watcher.out, query)
+    arrivals = Arrivals(archive, query, watcher.journal, settle_s, watcher.name)
+    root = images_root(watcher.out, query, images=images)
 
     def look() -> int:
         failed = 0
@@ -192,7 +215,7 @@ def watch_received(watcher: Watcher, folder: Path, *, settle_s: float) -> Callab
         failed = 0
         dropped = look_at(folder, settle_s=settle_s, now_s=time.time())
         for name, digest in dropped.settled.items():
-            key = f"received:{name}:{digest}"
+            key = f"received:{watcher.name(name)}:{digest}"
             if watcher.journal.state(key) is not None:
                 continue
             refused = watcher.analyse(open_input(folder / name), folder / name)

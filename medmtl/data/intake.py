@@ -40,10 +40,7 @@ def open_input(path: Path, *, limits: ReadLimits = _DEFAULT) -> Listing:
     except InputRefusedError as error:
         return Listing(refusals=(Refusal.from_error(error),))
     if not sources.files and not sources.skipped:
-        message = (
-            f"Input {path.name!r} is empty. "
-            "Give a DICOM file, folder, DICOMDIR or zip, or NIfTI files."
-        )
+        message = "The input is empty. Give a DICOM file, folder, DICOMDIR or zip, or NIfTI files."
         raise MedmtlError(message)
     return _list(sources, limits)
 

@@ -132,9 +132,32 @@ def stack_flags(frames: Sequence[Frame]) -> tuple[Flag, ...]:
         if not first.get(keyword):
             message = f"No {word} UID; images without one were taken as one {word}."
             flags.append(Flag(f"{word}-uid-missing", "warning", message))
+    flags += _annotation_flags(frames)
     if _negative_slope(frames):
         flags.append(Flag("negative-slope", "warning", "A rescale slope is negative."))
     return tuple(flags + _field_of_view_flag(frames) + _few_slices(frames))
+
+
+def _annotation_flags(frames: Sequence[Frame]) -> list[Flag]:
+    """What the headers say of names and faces in the pixels (PS3.3 C.7.6.1.1.5, C.7.6.1.1.7)."""
+    flags = []
+    said = {str(frame.values.get("BurnedInAnnotation", "")).upper() for frame in frames}
+    if "YES" in said:
+        message = "The header says that text which may name the patient is part of the image."
+        flags.append(Flag("burned-in-annotation", "warning", message))
+    elif said != {"NO"} and any(_is_captured(frame) for frame in frames):
+        message = "Captured or secondary images: text that names the patient may be part of them."
+        flags.append(Flag("burned-in-annotation-possible", "warning", message))
+    if any(frame.values.get("RecognizableVisualFeatures") == "YES" for frame in frames):
+        message = "The header says that the patient can be recognised in the image."
+        flags.append(Flag("recognizable-features", "warning", message))
+    return flags
+
+
+def _is_captured(frame: Frame) -> bool:
+    """Digitised film and screen captures carry text (PS3.3 C.8.6.1); so do secondary images."""
+    kind = frame.values.get("ImageType", ())
+    return "ConversionType" in frame.values or "SECONDARY" in kind[1:2]
 
 
 def _few_slices(frames: Sequence[Frame]) -> list[Flag]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from medmtl.pacs.image_files import short_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from medmtl.pacs.address import PacsQuery
     from medmtl.pacs.archive import Archive, InstanceRef, StudyEntry
@@ -40,12 +40,14 @@ class Arrivals:
         query: Which studies.
         journal: What was seen and done, by whichever watcher before.
         settle_s: A study is complete when nothing was added for so long.
+        name: Makes the names of studies in the journal out of UIDs.
     """
 
     archive: Archive
     query: PacsQuery
     journal: Journal
     settle_s: float
+    name: Callable[..., str] = short_hash
     _known: dict[StudyEntry, tuple[str, tuple[InstanceRef, ...]]] = field(
         default_factory=dict, repr=False
     )
@@ -74,7 +76,7 @@ class Arrivals:
         if study.instances is not None and study in self._known:
             return self._known[study]
         images = self.archive.images(study.uid, self.query)
-        content = short_hash(*(ref.sop_uid for ref in images))
-        answer = f"study:{short_hash(study.uid)}:{content}", images
+        content = self.name(*(ref.sop_uid for ref in images))
+        answer = f"study:{self.name(study.uid)}:{content}", images
         self._known[study] = answer
         return answer

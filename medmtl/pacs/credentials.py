@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import os
-import stat
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import ConfigError
+from medmtl.core.private_file import read_private_toml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,19 +55,4 @@ def read_credentials(path: Path) -> Credentials:
     Raises:
         ConfigError: If it cannot be read, holds something else, or others may read it.
     """
-    try:
-        with path.open("rb") as stream:
-            if os.name != "nt" and stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o077:
-                raise ConfigError(
-                    "--credentials: other users of this machine may read the file. "
-                    "Run chmod 600 on it."
-                )
-            values = tomllib.load(stream)
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise ConfigError(f"--credentials: the file cannot be read: {reason}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        raise ConfigError("--credentials: the file is no TOML, such as: token = '...'.") from None
-    if not set(values) <= _KEYS or not all(isinstance(value, str) for value in values.values()):
-        raise ConfigError("--credentials: expected user and password, or token, as texts.")
-    return Credentials(**values)
+    return Credentials(**read_private_toml(path, option="--credentials", keys=_KEYS))

@@ -10,7 +10,7 @@ import pydicom
 from medmtl.pacs.errors import PacsError, PacsUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 __all__ = ["PushOutcome", "Target", "push_files", "result_files"]
@@ -51,8 +51,20 @@ def result_files(case: Path) -> tuple[Path, ...]:
     return tuple(path for pattern in _RESULTS for path in sorted(case.glob(f"*/{pattern}")))
 
 
-def push_files(target: Target, files: Iterable[Path], *, root: Path) -> Iterator[PushOutcome]:
+def push_files(
+    target: Target,
+    files: Iterable[Path],
+    *,
+    root: Path,
+    change: Callable[[pydicom.Dataset], None] | None = None,
+) -> Iterator[PushOutcome]:
     """Send what is missing, one after the other.
+
+    Args:
+        target: Where to.
+        files: DICOM results.
+        root: Outcomes name files relative to it.
+        change: Done to each instance in memory before it is sent.
 
     A result's instance UID depends on its content, so a target that has the UID has the result.
 
@@ -66,7 +78,7 @@ def push_files(target: Target, files: Iterable[Path], *, root: Path) -> Iterator
     for path in files:
         name = path.relative_to(root).as_posix()
         try:
-            yield PushOutcome(name, _push(target, path, held))
+            yield PushOutcome(name, _push(target, path, held, change))
         except PacsUnreachableError:
             raise
         except PacsError as error:
@@ -76,14 +88,21 @@ def push_files(target: Target, files: Iterable[Path], *, root: Path) -> Iterator
 
 
 def _push(
-    target: Target, path: Path, held: dict[tuple[str, str], set[str]]
+    target: Target,
+    path: Path,
+    held: dict[tuple[str, str], set[str]],
+    change: Callable[[pydicom.Dataset], None] | None,
 ) -> Literal["sent", "present"]:
-    header = pydicom.dcmread(path, specific_tags=list(_UIDS), stop_before_pixels=True)
+    if change is None:
+        header = pydicom.dcmread(path, specific_tags=list(_UIDS), stop_before_pixels=True)
+    else:
+        header = pydicom.dcmread(path)
+        change(header)
     study, series, uid = (str(getattr(header, keyword)) for keyword in _UIDS)
     if (study, series) not in held:
         held[study, series] = set(target.stored(study, series))
     if uid in held[study, series]:
         return "present"
-    target.store(pydicom.dcmread(path))
+    target.store(pydicom.dcmread(path) if change is None else header)
     held[study, series].add(uid)
     return "sent"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import ssl
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import ConfigError
+from medmtl.core.private_file import check_private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +38,7 @@ class TlsFiles:
         if self.key is not None and self.certificate is None:
             raise ConfigError("--key: it needs the certificate it belongs to, with --certificate.")
         if self.certificate is not None:
-            _check_private(self.key or self.certificate)
+            check_private(self.key or self.certificate, option="--certificate, --key")
         self.client_context()
 
     def client_context(self) -> ssl.SSLContext:
@@ -79,15 +78,3 @@ class TlsFiles:
                 "unencrypted, in PEM form."
             ) from None
         return context
-
-
-def _check_private(path: Path) -> None:
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise ConfigError(f"--certificate, --key: a file cannot be read: {reason}.") from None
-    if os.name != "nt" and mode & 0o077:
-        raise ConfigError(
-            "--key: other users of this machine may read the private key. Run chmod 600 on it."
-        )
