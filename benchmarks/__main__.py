@@ -10,7 +10,10 @@ from pathlib import Path
 
 from benchmarks.record import RESULTS, ROOT, write_page
 
-NAMES = ("scan", "reading", "restore", "memory", "demo_time", "data_loading", "balancers")
+NAMES = (
+    "scan", "reading", "restore", "memory", "demo_time", "dicom_objects", "data_loading",
+    "balancers",
+)  # fmt: skip
 
 
 def main() -> int:

@@ -150,16 +150,18 @@ def _placed(contours: list[FlatContour], geometry: Geometry, gap_mm: float) -> P
     is_near = (heights >= low[2] * gap_mm) & (heights <= high[2] * gap_mm)
     near = [one for one, is_one in zip(contours, is_near, strict=True) if is_one]
     index = [_in_lattice(one.points_lps - origin, basis) for one in near]
-    beyond = Placed(np.zeros(geometry.shape, dtype=bool), False, int((~is_near).sum()))
+    lost = int((~is_near).sum())
+    nothing = Placed(np.zeros(geometry.shape, dtype=bool), False, len(contours))
     if not index:
-        return beyond
+        return nothing
     flat = np.concatenate(index)
     corner = np.maximum(np.floor(flat.min(axis=0)), low[:2] - 1).astype(int)
     size = np.minimum(np.ceil(flat.max(axis=0)), high[:2] + 1).astype(int) - corner + 1
     if size.min() < 1:
-        return replace(beyond, lost=len(contours))
+        return nothing
     frames = _frames(index, heights[is_near], basis, normal, corner, size, origin)
-    return together([place(frames, 1, geometry), beyond], geometry)
+    placed = place(frames, 1, geometry)
+    return replace(placed, lost=placed.lost + lost)
 
 
 def _in_lattice(points_lps: NDArray[np.float64], basis: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -111,9 +111,12 @@ class Placed:
 
 def together(parts: Iterable[Placed], geometry: Geometry) -> Placed:
     """Several pieces of one segment."""
-    mask = np.zeros(geometry.shape, dtype=bool)
+    pieces = list(parts)
+    if len(pieces) == 1:
+        return pieces[0]
+    mask = np.zeros(geometry.shape, dtype=bool, order="F")
     is_sampled, lost = False, 0
-    for part in parts:
+    for part in pieces:
         mask |= part.mask
         is_sampled, lost = is_sampled or part.is_sampled, lost + part.lost
     return Placed(mask, is_sampled, lost)
@@ -142,7 +145,7 @@ def _slice_mm(stated: float, items: list[Mapping[str, Any]]) -> float:
 
 def place(frames: Frames, number: int, geometry: Geometry) -> Placed:
     """Put the frames of one segment onto a grid."""
-    mask = np.zeros(geometry.shape, dtype=bool)
+    mask = np.zeros(geometry.shape, dtype=bool, order="F")  # a slice in one piece
     to_index = np.linalg.inv(geometry.affine_lps)
     others, lost = [], 0
     for frame in frames.chosen(number):
@@ -192,15 +195,29 @@ def _copy(
     mask: NDArray[np.bool_],
 ) -> int:
     """Set the voxels of one frame; the number of set pixels outside of the grid."""
-    start = np.round(matrix[:3, 3]).astype(int)
-    r, c = np.nonzero(pixels)
-    index = np.repeat(start[:, None], r.size, axis=1)
-    index[axes[0]] += int(np.sign(matrix[axes[0], 0])) * c
-    index[axes[1]] += int(np.sign(matrix[axes[1], 1])) * r
-    inside = ((index >= 0) & (index < np.array(mask.shape)[:, None])).all(axis=0)
-    i, j, k = index[:, inside]
-    mask[i, j, k] = True
-    return int(r.size - inside.sum())
+    total = int(np.count_nonzero(pixels))
+    start = np.round(matrix[:3, 3]).astype(int).tolist()
+    first, second, third = axes
+    if not total or not 0 <= start[third] < mask.shape[third]:
+        return total
+    target: list[Any] = [0, 0, 0]
+    target[third] = start[third]
+    source = []
+    for axis, other, size in ((second, 1, pixels.shape[0]), (first, 0, pixels.shape[1])):
+        is_flipped = matrix[axis, other] < 0
+        low = start[axis] - (size - 1) if is_flipped else start[axis]
+        begin, end = max(0, -low), min(size, mask.shape[axis] - low)
+        if begin >= end:
+            return total
+        target[axis] = slice(low + begin, low + end)
+        source.append(
+            slice(size - 1 - begin, size - 1 - end if end < size else None, -1)
+            if is_flipped
+            else slice(begin, end)
+        )
+    part = pixels[source[0], source[1]]
+    mask[tuple(target)] |= part if second < first else part.T
+    return total - int(np.count_nonzero(part))
 
 
 def _sample(

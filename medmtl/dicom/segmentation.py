@@ -51,7 +51,7 @@ class ReadSegment:
 
     def mask(self, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
         """The whole mask, shape (i, j, k)."""
-        whole = np.zeros(shape, dtype=bool)
+        whole = np.zeros(shape, dtype=bool, order="F")
         whole[self.box] = self.inside
         return whole
 
@@ -96,7 +96,7 @@ class Segmentation:
         """
         chosen = {s.number: s.number if labels is None else labels[s.number] for s in self.segments}
         dtype = np.uint8 if max(chosen.values(), default=0) < 256 else np.uint16
-        whole = np.zeros(self.geometry.shape, dtype=dtype)
+        whole = np.zeros(self.geometry.shape, dtype=dtype, order="F")
         for segment in self.segments:
             whole[segment.box][segment.inside] = chosen[segment.number]
         return whole
@@ -122,7 +122,7 @@ class Collector:
 
     def __post_init__(self) -> None:
         """Start with an empty grid."""
-        self._numbers = np.zeros(self.geometry.shape, dtype=np.uint16)
+        self._numbers = np.zeros(self.geometry.shape, dtype=np.uint16, order="F")
 
     def add(self, item: Mapping[str, Any], placed: Placed) -> None:
         """Take a segment: its description by the worker, and its mask."""
@@ -178,7 +178,7 @@ def refuse_segmentation(path: Path, code: str, found: str, expected: str) -> Inp
 
 def _segment(item: Mapping[str, Any], mask: NDArray[np.bool_]) -> ReadSegment:
     box = _box(mask)
-    inside = mask[box].copy()
+    inside = mask[box].copy(order="K")
     return ReadSegment(
         number=item["number"],
         label=item["label"],
@@ -197,9 +197,12 @@ def _code(parts: list[str]) -> Code | None:
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    sides = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        found = np.flatnonzero(mask.any(axis=others))
-        sides.append(slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, 0))
-    return sides[0], sides[1], sides[2]
+    """The part that holds the mask; one pass over all of it, then over that part alone."""
+    k = _range(mask, (0, 1))
+    i, j = _range(mask[:, :, k], (1, 2)), _range(mask[:, :, k], (0, 2))
+    return i, j, k
+
+
+def _range(mask: NDArray[np.bool_], others: tuple[int, int]) -> slice:
+    found = np.flatnonzero(np.any(mask, axis=others))
+    return slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, 0)

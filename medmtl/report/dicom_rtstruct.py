@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from highdicom.sr import CodedConcept
+from pydicom.charset import default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
@@ -188,6 +189,8 @@ def _contour(source: DicomSource, planes: Planes, k: int, outline: NDArray[np.fl
     # Encoded here: pydicom takes microseconds for each of a million numbers.
     text = "\\".join([f"{value:.4f}" for value in points_lps.ravel().tolist()]).encode()
     text += b" " * (len(text) % 2)
+    # Else pydicom would decode it in order to write it.
+    item.set_original_encoding(True, True, default_encoding)
     item[_CONTOUR_DATA] = RawDataElement(
         _CONTOUR_DATA, "DS", len(text), text, 0, is_implicit_VR=True, is_little_endian=True
     )
