@@ -61,7 +61,8 @@ class ManifestSource(_Section):
     """One manifest folder and which of its cases are used.
 
     Attributes:
-        folder: Of manifest.toml and cases.csv, from where the command is started.
+        folder: Of manifest.toml and cases.csv, from where the command is started; a
+            `data_manifests/NAME` that is not there is the one that medmtl ships.
         data_root: Folder that the manifest's paths start from, itself from `--data-root`.
         train_splits: Splits to learn from.
         val_splits: Splits to validate on.

@@ -96,7 +96,7 @@ def _store(run: ArmRun, out: Path) -> Path:
 
 def _is_same(run: ArmRun, folder: Path) -> bool:
     """Whether the finished run had this configuration, and these cases; see `build.run`."""
-    from medmtl.data.manifest import manifest_sha256
+    from medmtl.data.manifest import find_manifest, manifest_sha256
 
     known = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     wanted = run.config.model_dump(mode="json")
@@ -106,7 +106,7 @@ def _is_same(run: ArmRun, folder: Path) -> bool:
     if known != wanted:
         return False
     manifests = json.loads((folder / "manifests.json").read_text(encoding="utf-8"))
-    return all(manifest_sha256(Path(one)) == digest for one, digest in manifests.items())
+    return all(manifest_sha256(find_manifest(one)) == digest for one, digest in manifests.items())
 
 
 def _report(runs: Sequence[ArmRun], out: Path, *, tracking_uri: str | None) -> None:

@@ -14,7 +14,7 @@ from medmtl.balancing.table import build_balancer
 from medmtl.core.errors import ConfigError
 from medmtl.data.dataset import StudyDataset
 from medmtl.data.loader import StudyLoader
-from medmtl.data.manifest import listed_problems, read_manifest
+from medmtl.data.manifest import find_manifest, listed_problems, read_manifest
 from medmtl.data.sampling import TaskSampler
 from medmtl.data.sources import DataSource
 from medmtl.inference.predictor import choose_device
@@ -84,7 +84,7 @@ def read_sources(
     """
     train, val = [], []
     for one in config.data.manifests:
-        manifest = read_manifest(Path(one.folder))
+        manifest = read_manifest(find_manifest(one.folder))
         learns, validates = choose_cases(
             manifest,
             train_splits=one.train_splits,
@@ -93,6 +93,11 @@ def read_sources(
         )
         learns = label_share(learns, share=config.data.label_fraction, seed=config.seed)
         root = data_root / one.data_root
+        if not root.is_dir():
+            raise ConfigError(
+                f"data root {root.name or root}: found no such folder, expected the one that the "
+                f"paths of manifest {manifest.name} start from. Give --data-root."
+            )
         train.append(DataSource(manifest, root, learns))
         val.append(DataSource(manifest, root, validates))
     if problems := list(shared_cases(train, val)):

@@ -14,7 +14,7 @@ import torch
 from medmtl.build.bundle import bundle_settings, training_text
 from medmtl.build.parts import RunParts, build
 from medmtl.core.errors import ConfigError, InputRefusedError
-from medmtl.data.manifest import listed_problems, manifest_sha256
+from medmtl.data.manifest import find_manifest, listed_problems, manifest_sha256
 from medmtl.report.durable import replace_file
 from medmtl.tracking.tracker import NoTracker
 from medmtl.training.deliver import deliver
@@ -178,7 +178,8 @@ def _check_manifests(config: TrainConfig, out: Path, *, ranks: Ranks) -> None:
         ConfigError: Naming the manifests.
     """
     path = out / "manifests.json"
-    found = {one.folder: manifest_sha256(Path(one.folder)) for one in config.data.manifests}
+    folders = [one.folder for one in config.data.manifests]
+    found = {folder: manifest_sha256(find_manifest(folder)) for folder in folders}
     is_resumed = (out / "checkpoints" / "last.ckpt").exists()
     known = json.loads(path.read_text("utf-8")) if is_resumed and path.exists() else {}
     if edited := [folder for folder, digest in known.items() if found.get(folder, "") != digest]:
@@ -207,7 +208,8 @@ def _log_start(parts: RunParts, tracker: Tracker) -> None:
     for use, sources in uses:
         for source, one in zip(sources, parts.config.data.manifests, strict=True):
             if source.cases:
-                tracker.log_dataset(source.manifest.name, manifest_sha256(Path(one.folder)), use)
+                digest = manifest_sha256(find_manifest(one.folder))
+                tracker.log_dataset(source.manifest.name, digest, use)
 
 
 def _finish(parts: RunParts, out: Path, tracker: Tracker, seconds: float) -> TrainResult:

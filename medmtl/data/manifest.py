@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import ConfigError, OutputError
@@ -13,7 +14,6 @@ from medmtl.report.durable import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 __all__ = [
     "Case",
@@ -21,6 +21,7 @@ __all__ = [
     "VolumeRow",
     "check_files",
     "file_sha256",
+    "find_manifest",
     "manifest_sha256",
     "read_manifest",
     "write_manifest",
@@ -93,6 +94,19 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     except OSError as error:
         message = f"{folder.name}: manifest could not be written ({error.strerror})."
         raise OutputError(message) from error
+
+
+def find_manifest(folder: str | Path) -> Path:
+    """The folder; for a `data_manifests/NAME` that is not there, the one that medmtl ships.
+
+    So a shipped configuration works from anywhere: in a wheel the manifests lie inside the package,
+    in a checkout beside it.
+    """
+    path, package = Path(folder), Path(__file__).resolve().parents[1]
+    if path.exists() or path.parent != Path("data_manifests"):
+        return path
+    shipped = (package / "_data_manifests", package.parent / "data_manifests")
+    return next((one / path.name for one in shipped if (one / path.name).exists()), path)
 
 
 def manifest_sha256(folder: Path) -> str:

@@ -55,8 +55,13 @@ def test_programs_and_models_travel(wheel: Path) -> None:
         for path in (ROOT / "medmtl" / "bundles").glob("*/*")
         if path.suffix in {".toml", ".safetensors", ".md", ".json"}
     }
+    manifests = {
+        f"medmtl/_data_manifests/{path.relative_to(ROOT / 'data_manifests').as_posix()}"
+        for path in (ROOT / "data_manifests").glob("*/*")
+    }
     assert bundles
-    assert programs | bundles | {"medmtl/py.typed"} <= names
+    assert manifests
+    assert programs | bundles | manifests | {"medmtl/py.typed"} <= names
 
 
 def test_command_line_runs_from_any_folder(wheel: Path, tmp_path: Path) -> None:
@@ -68,3 +73,8 @@ def test_command_line_runs_from_any_folder(wheel: Path, tmp_path: Path) -> None:
     assert "Usage" in _python("-m", "medmtl", "--help", cwd=elsewhere, path=site)
     listing = _python("-m", "medmtl", "models", "list", cwd=elsewhere, path=site)
     assert "torso-ct-phantom" in listing
+    code = (
+        "from medmtl.data.manifest import find_manifest, read_manifest;"
+        "print(len(read_manifest(find_manifest('data_manifests/acdc')).cases))"
+    )
+    assert _python("-c", code, cwd=elsewhere, path=site).strip() == "100"

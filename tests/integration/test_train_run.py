@@ -196,3 +196,9 @@ def test_every_bad_case_is_named_before_the_first_step(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"2 problem\(s\).*tiny1.*tiny6"):
         train_run(configuration(data), tmp_path / "run", data_root=data)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_missing_data_root_is_one_problem(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    with pytest.raises(ConfigError, match=r"data root nowhere: found no such folder.*--data-root"):
+        build(configuration(data), tmp_path / "run", data_root=tmp_path / "nowhere")

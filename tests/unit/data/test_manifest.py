@@ -19,6 +19,7 @@ from medmtl.data.manifest import (
     VolumeRow,
     check_files,
     file_sha256,
+    find_manifest,
     manifest_sha256,
     read_manifest,
     write_manifest,
@@ -234,3 +235,14 @@ def test_further_columns_are_kept_with_their_rows(tmp_path: Path) -> None:
     assert cases[1].attributes == {"slice_mm": "5"}
     write_manifest(manifest(*cases), tmp_path / "copy")
     assert read_manifest(tmp_path / "copy").cases == cases
+
+
+def test_a_shipped_manifest_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(read_manifest(find_manifest("data_manifests/acdc")).cases) == 100
+    assert find_manifest("data_manifests/nothing") == Path("data_manifests/nothing")
+    own = tmp_path / "data_manifests" / "acdc"
+    own.mkdir(parents=True)
+    assert find_manifest("data_manifests/acdc").resolve() == own  # one's own comes first
