@@ -21,6 +21,7 @@ from medmtl.networks.backbones import (
 from medmtl.networks.diagnosis_head import DiagnosisHead, HeadConfig
 from medmtl.networks.gate import largest_piece
 from medmtl.networks.measurements import MEASUREMENTS, MeasurementSet
+from medmtl.networks.nnunet import PlainConvUNetConfig, ResidualEncoderUNetConfig
 from medmtl.networks.planar import PlanarDynUNetConfig
 from medmtl.networks.pooling import PooledSums, Pooling
 from medmtl.networks.slice_context import SliceContext
@@ -36,7 +37,12 @@ COVARIATES = ("age_years", "sex_male", "height_cm", "weight_kg")
 
 
 BackboneConfig = Annotated[
-    DynUNetConfig | PlanarDynUNetConfig | SegResNetDSConfig | SwinUNETRConfig,
+    DynUNetConfig
+    | PlainConvUNetConfig
+    | PlanarDynUNetConfig
+    | ResidualEncoderUNetConfig
+    | SegResNetDSConfig
+    | SwinUNETRConfig,
     Field(discriminator="name"),
 ]
 """The shared encoder, selected by name."""
@@ -52,6 +58,8 @@ class NetworkConfig(BaseModel):
         segments: Segment names in label order.
         findings: Finding names in output order; empty switches the diagnosis off.
         has_segmentation: False switches the masks off.
+        has_background: False where an imported network has an output for each region and none for
+            the background.
         head: The diagnosis head; None switches it off.
         sharing: "hard" is one encoder for both tasks; "soft" and "cross_stitch" are two.
     """
@@ -64,6 +72,7 @@ class NetworkConfig(BaseModel):
     segments: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
     has_segmentation: bool = True
+    has_background: bool = True
     head: HeadConfig | None = None
     sharing: Sharing = "hard"
 
@@ -122,7 +131,8 @@ class JointNet(nn.Module):
         self.config = config
         self.context = SliceContext(config.slice_context)
         module = config.backbone.build(
-            in_channels=2 * config.slice_context + 1, out_channels=len(config.segments) + 1
+            in_channels=2 * config.slice_context + 1,
+            out_channels=len(config.segments) + int(config.has_background),
         )
         self.backbone = module
         is_stitched = config.sharing == "cross_stitch"

@@ -12,7 +12,7 @@ from medmtl.core.geometry import Geometry, closest_axes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["AxisPlan", "display_plan", "lps_plan", "plan_axes", "plan_onto"]
+__all__ = ["AxisPlan", "display_plan", "lps_plan", "plan_axes", "plan_onto", "ras_plan"]
 
 _LEFT, _POSTERIOR, _SUPERIOR = range(3)
 
@@ -55,6 +55,13 @@ def lps_plan(geometry: Geometry) -> AxisPlan:
     patient_axes, signs = closest_axes(geometry.affine_lps)
     order = tuple(patient_axes.index(axis) for axis in range(3))
     return _plan(order, tuple(signs[axis] < 0 for axis in order))
+
+
+def ras_plan(geometry: Geometry) -> AxisPlan:
+    """Axes as close as possible to right, anterior, superior."""
+    plan = lps_plan(geometry)
+    i, j, k = plan.is_flipped
+    return _plan(plan.order, (not i, not j, k))
 
 
 def display_plan(geometry: Geometry) -> AxisPlan:

@@ -1,0 +1,184 @@
+"""Runs in the environment of nnU-Net, never in that of medmtl: real model folders and answers.
+
+    python nnunet_peer.py make WORK HIPPOCAMPUS ACDC     plans, preprocesses, writes checkpoints
+    python nnunet_peer.py predict WORK                   nnUNetPredictor's label maps
+
+The folders are those of nnU-Net's own planner and trainer. `train` is a few iterations of its own
+loop; the others hold random weights, whose answers are all edges and so the harder comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+CASES = 6
+"""Of which two are predicted."""
+
+MODELS: dict[str, dict[str, Any]] = {
+    "hippocampus_3d_trained": {
+        "data": 501, "configuration": "3d_fullres", "folds": [0, 1], "iterations": 12,
+    },
+    "hippocampus_3d_resenc": {
+        "data": 501, "configuration": "3d_fullres", "folds": [0], "plans": "nnUNetResEncUNetMPlans",
+    },
+    "hippocampus_2d": {"data": 501, "configuration": "2d", "folds": [0]},
+    "acdc_3d_anisotropic": {"data": 502, "configuration": "3d_fullres", "folds": [0]},
+    "acdc_2d": {"data": 502, "configuration": "2d", "folds": [0, 1]},
+    "acdc_regions_no_mirroring": {
+        "data": 503, "configuration": "3d_fullres", "folds": [0],
+        "trainer": "nnUNetTrainerNoMirroring",
+    },
+}  # fmt: skip
+
+
+def main() -> None:
+    """`make` or `predict`."""
+    action, work, *sources = sys.argv[1:]
+    folder = Path(work)
+    for name in ("raw", "preprocessed", "results"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        os.environ[f"nnUNet_{name}"] = str(folder / name)
+    os.environ.update({"nnUNet_n_proc_DA": "1", "nnUNet_compile": "f", "nnUNet_def_n_proc": "1"})
+    if action == "make":
+        _make(folder, *map(Path, sources))
+    else:
+        _predict(folder)
+
+
+def _make(work: Path, hippocampus: Path, acdc: Path) -> None:
+    _hippocampus(work / "raw" / "Dataset501_Hippocampus", hippocampus)
+    _acdc(work / "raw" / "Dataset502_Acdc", acdc, regions=False)
+    _acdc(work / "raw" / "Dataset503_AcdcRegions", acdc, regions=True)
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+        extract_fingerprints,
+        plan_experiments,
+        preprocess,
+    )
+
+    ids = [501, 502, 503]
+    extract_fingerprints(ids, num_processes=1, check_dataset_integrity=False)
+    plan_experiments(ids)
+    plan_experiments([501], experiment_planner_class_name="nnUNetPlannerResEncM")
+    preprocess([501], configurations=("3d_fullres",), num_processes=(1,))
+    os.environ["nnUNet_n_proc_DA"] = "0"  # augmentation in the process that trains
+    for name, model in MODELS.items():
+        for fold in model["folds"]:
+            _checkpoint(work, name, model, fold)
+
+
+def _hippocampus(folder: Path, source: Path) -> None:
+    pairs = [
+        (image, source / "labels" / image.name)
+        for image in sorted((source / "images").glob("hippocampus_*.nii.gz"))
+        if (source / "labels" / image.name).is_file()
+    ]
+    labels = {"background": 0, "anterior": 1, "posterior": 2}
+    _write_dataset(folder, pairs[10 : 10 + CASES], labels)
+
+
+def _acdc(folder: Path, source: Path, *, regions: bool) -> None:
+    pairs = []
+    for patient in sorted(source.glob("patient*"))[:CASES]:
+        mask = sorted(patient.glob("*_gt.nii.gz"))[0]
+        pairs.append((mask.with_name(mask.name.replace("_gt", "")), mask))
+    labels: dict[str, Any] = {"background": 0, "rv": 1, "myocardium": 2, "lv": 3}
+    more: dict[str, Any] = {}
+    if regions:
+        labels = {"background": 0, "heart": [1, 2, 3], "left": [2, 3], "lv": [3]}
+        more = {"regions_class_order": [1, 2, 3]}
+    _write_dataset(folder, pairs, labels, **more)
+
+
+def _write_dataset(
+    folder: Path, pairs: list[tuple[Path, Path]], labels: dict[str, Any], **more: Any
+) -> None:
+    for part in ("imagesTr", "labelsTr", "imagesTs"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for number, (image, mask) in enumerate(pairs):
+        shutil.copy(image, folder / "imagesTr" / f"case{number}_0000.nii.gz")
+        shutil.copy(mask, folder / "labelsTr" / f"case{number}.nii.gz")
+    for number in (0, 1):
+        shutil.copy(pairs[number][0], folder / "imagesTs" / f"case{number}_0000.nii.gz")
+    header = {
+        "channel_names": {"0": "MRI"}, "labels": labels, "numTraining": len(pairs),
+        "file_ending": ".nii.gz", **more,
+    }  # fmt: skip
+    (folder / "dataset.json").write_text(json.dumps(header))
+
+
+def _checkpoint(work: Path, name: str, model: dict[str, Any], fold: int) -> None:
+    import numpy as np
+    import torch
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    import nnunetv2
+
+    random.seed(fold)
+    np.random.seed(fold)
+    torch.manual_seed(fold)
+    dataset = next((work / "preprocessed").glob(f"Dataset{model['data']}_*"))
+    plans = json.loads((dataset / f"{model.get('plans', 'nnUNetPlans')}.json").read_text())
+    header = json.loads((dataset / "dataset.json").read_text())
+    place = str(Path(nnunetv2.__file__).parent / "training" / "nnUNetTrainer")
+    trainer_class: Any = recursive_find_python_class(
+        place, model.get("trainer", "nnUNetTrainer"), "nnunetv2.training.nnUNetTrainer"
+    )
+    trainer = trainer_class(plans, model["configuration"], fold, header, torch.device("cpu"))
+    trainer.num_epochs, trainer.num_iterations_per_epoch = 1, model.get("iterations", 0)
+    trainer.num_val_iterations_per_epoch = 1
+    folder = work / "models" / name
+    (folder / f"fold_{fold}").mkdir(parents=True, exist_ok=True)
+    if model.get("iterations"):
+        trainer.on_train_start()
+        _train(trainer)
+    else:
+        trainer.initialize()
+    trainer.save_checkpoint(str(folder / f"fold_{fold}" / "checkpoint_final.pth"))
+    (folder / "plans.json").write_text(json.dumps(plans))
+    (folder / "dataset.json").write_text(json.dumps(header))
+
+
+def _train(trainer: Any) -> None:
+    """nnU-Net's own epoch without its validation of whole images."""
+    trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
+    outputs = [
+        trainer.train_step(next(trainer.dataloader_train))
+        for _ in range(trainer.num_iterations_per_epoch)
+    ]
+    trainer.on_train_epoch_end(outputs)
+    import torch
+
+    with torch.no_grad():
+        trainer.on_validation_epoch_start()
+        trainer.on_validation_epoch_end([trainer.validation_step(next(trainer.dataloader_val))])
+    trainer.on_epoch_end()
+
+
+def _predict(work: Path) -> None:
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    for name, model in MODELS.items():
+        raw = next((work / "raw").glob(f"Dataset{model['data']}_*"))
+        predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(
+            str(work / "models" / name), use_folds=tuple(model["folds"])
+        )
+        out = work / "expected" / name
+        out.mkdir(parents=True, exist_ok=True)
+        images = sorted((raw / "imagesTs").glob("*.nii.gz"))
+        predictor.predict_from_files_sequential(
+            [[str(image)] for image in images],
+            [str(out / image.name.replace("_0000", "")) for image in images],
+        )
+
+
+if __name__ == "__main__":
+    main()

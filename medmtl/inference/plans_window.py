@@ -1,0 +1,153 @@
+"""nnU-Net's sliding window with mirroring, in the same order and precision.
+
+Tensors: C class, A B C the axes of the plans' grid. Sums are kept in half precision, as there: the
+answers are to be the same to the voxel, and a tie is broken by the last bit.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import combinations, product
+from math import ceil
+from typing import TYPE_CHECKING, Annotated, cast
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from scipy.ndimage import gaussian_filter
+
+from medmtl.core.errors import InputRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from medmtl.networks.backbones import Backbone
+
+__all__ = ["SlidingWindow", "window_logits"]
+
+
+class SlidingWindow(BaseModel):
+    """How an imported network goes over a grid.
+
+    Attributes:
+        patch_size: In the order of the plans; two numbers for a network of slices.
+        mirror_axes: Axes of the patch that are mirrored, in all combinations.
+        step: Distance of two patches as a share of the patch.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    patch_size: Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3)]
+    mirror_axes: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
+    step: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+@torch.inference_mode()
+def window_logits(
+    nets: Sequence[nn.Module],
+    image_abc: Tensor,
+    window: SlidingWindow,
+    *,
+    classes: int,
+    device: torch.device,
+) -> Tensor:
+    """Mean logits (C, A, B, C) of the networks, half precision, on the CPU.
+
+    Args:
+        nets: Backbones in evaluation mode, on the device.
+        image_abc: (A, B, C) float32.
+        window: Patch and mirroring.
+        classes: Outputs of a network.
+        device: Where the networks are.
+
+    Raises:
+        InputRefusedError: If a logit is beyond half precision.
+    """
+    patch = (1, *window.patch_size)[-3:]
+    padded, inside = _padded(image_abc, patch)
+    total = None
+    for net in nets:
+        logits = _one(net, padded, window, patch, classes=classes, device=device)
+        total = logits if total is None else total.add_(logits)
+    if total is None or bool(total.isinf().any()):
+        raise InputRefusedError(
+            "volume",
+            stage="network",
+            code="logits-too-large",
+            found="an answer beyond half precision",
+            expected="logits below 65504",
+            advice="Check the intensities of the image.",
+        )
+    if len(nets) > 1:
+        total /= len(nets)
+    return total[(slice(None), *inside)]
+
+
+def _one(
+    net: nn.Module,
+    padded: Tensor,
+    window: SlidingWindow,
+    patch: tuple[int, ...],
+    *,
+    classes: int,
+    device: torch.device,
+) -> Tensor:
+    weight = _importance(window.patch_size).to(device)
+    logits = torch.zeros((classes, *padded.shape), dtype=torch.half, device=device)
+    count = torch.zeros(padded.shape, dtype=torch.half, device=device)
+    starts = [
+        _starts(whole, part, window.step) for whole, part in zip(padded.shape, patch, strict=True)
+    ]
+    for at in product(*starts):
+        where = tuple(slice(begin, begin + size) for begin, size in zip(at, patch, strict=True))
+        answer = _mirrored(net, padded[where][None, None].to(device), window)
+        logits[(slice(None), *where)] += answer[0] * weight
+        count[where] += weight
+    return torch.div(logits, count, out=logits).cpu()
+
+
+def _mirrored(net: nn.Module, patch_bcabc: Tensor, window: SlidingWindow) -> Tensor:
+    """The mean answer over all mirrored views."""
+    backbone = cast("Backbone", net)
+
+    def answer(view: Tensor) -> Tensor:
+        return backbone.decode(backbone.encode(view))
+
+    total = answer(patch_bcabc)
+    # Axes of a patch of slices start behind the slice itself.
+    axes = [axis + 5 - len(window.patch_size) for axis in window.mirror_axes]
+    views = [some for count in range(1, len(axes) + 1) for some in combinations(axes, count)]
+    for view in views:
+        total += answer(patch_bcabc.flip(view)).flip(view)
+    return total.div_(len(views) + 1) if views else total
+
+
+def _padded(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[slice, ...]]:
+    """Zeros on both sides, one more at the end where the number is odd; where the image lies."""
+    lack = [max(0, size - own) for own, size in zip(image.shape, patch, strict=True)]
+    inside = tuple(
+        slice(gap // 2, gap // 2 + own) for gap, own in zip(lack, image.shape, strict=True)
+    )
+    pairs = [(gap // 2, gap - gap // 2) for gap in lack]
+    flat = [number for pair in reversed(pairs) for number in pair]
+    return torch.nn.functional.pad(image, flat), inside
+
+
+def _starts(whole: int, part: int, step: float) -> list[int]:
+    count = ceil((whole - part) / (part * step)) + 1
+    apart = (whole - part) / (count - 1) if count > 1 else 0.0
+    return [int(np.round(apart * number)) for number in range(count)]
+
+
+@lru_cache(maxsize=4)
+def _importance(patch_size: tuple[int, ...]) -> Tensor:
+    """A Gaussian of an eighth of the patch, ten at its centre and nowhere zero."""
+    impulse = np.zeros(patch_size)
+    impulse[tuple(size // 2 for size in patch_size)] = 1
+    weight = gaussian_filter(impulse, [size / 8 for size in patch_size], 0, mode="constant", cval=0)
+    weight /= weight.max() / 10
+    half = torch.from_numpy(weight).half()
+    half[half == 0] = half[half != 0].min()
+    return half.reshape((1,) * (3 - len(patch_size)) + patch_size)

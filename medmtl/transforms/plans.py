@@ -1,0 +1,258 @@
+"""Preprocessing as the plans of nnU-Net v2 state it, step by step the same arithmetic.
+
+Order of the steps: orient, transpose, crop to what is not zero, normalise, resample.
+Axes: K J I of the oriented volume (slices first), A B C the same axes in the plans' own order.
+Isensee et al., Nature Methods 18, 2021; `nnunetv2/preprocessing` (Apache 2.0) is the reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from scipy.ndimage import binary_fill_holes, map_coordinates, zoom
+
+from medmtl.core.errors import InputRefusedError
+from medmtl.transforms.orient import AxisPlan, ras_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from medmtl.core.volume import Volume
+
+__all__ = ["ChannelIntensity", "PlansInput", "PlansPreprocessing", "Resampling", "resample"]
+
+ANISOTROPY = 3.0
+"""nnU-Net's `ANISO_THRESHOLD`: above this ratio of spacings the coarse axis is resampled apart."""
+_EPSILON = 1e-8
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ChannelIntensity(_Settings):
+    """How one channel is normalised, on the voxels of the source.
+
+    Attributes:
+        scheme: "ct" clips to `low`..`high` and takes the data set's `mean` and `deviation`;
+            "z_score" takes those of the image; "rescale_to_01" its limits; "none" does nothing.
+        is_within_nonzero: "z_score" over what is not zero only; the rest stays zero.
+    """
+
+    scheme: Literal["ct", "z_score", "rescale_to_01", "none"]
+    is_within_nonzero: bool = False
+    low: float = 0.0
+    high: float = 0.0
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    def apply(self, image: NDArray[np.float32], inside: NDArray[np.bool_]) -> None:
+        """Normalise in place."""
+        if self.scheme == "ct":
+            np.clip(image, self.low, self.high, out=image)
+            image -= self.mean
+            image /= max(self.deviation, _EPSILON)
+        elif self.scheme == "z_score":
+            where: Any = inside if self.is_within_nonzero else ...
+            values = image[where]
+            image[where] = (values - values.mean()) / max(values.std(), _EPSILON)
+        elif self.scheme == "rescale_to_01":
+            image -= image.min()
+            image /= max(image.max(), np.float32(_EPSILON))
+
+
+class Resampling(_Settings):
+    """Spline orders in plane and along a coarse axis; whether that axis is done apart."""
+
+    order: int = Field(ge=0, le=5)
+    order_z: int = Field(default=0, ge=0, le=5)
+    force_separate_z: bool | None = None
+
+
+class PlansPreprocessing(_Settings):
+    """The preprocessing of an imported model.
+
+    Attributes:
+        orientation: "source" takes the axes as they are stored, which is what nnU-Net does with
+            most readers; "RAS" turns them first.
+        transpose: Which axis of (K, J, I) becomes the first, second, third of the plans.
+        spacing_mm: In the plans' order; two numbers keep the first axis as it is.
+        channels: One entry per channel.
+        data: How images are resampled.
+        logits: How answers are resampled.
+    """
+
+    name: Literal["nnunet_plans"] = "nnunet_plans"
+    orientation: Literal["source", "RAS"] = "source"
+    transpose: tuple[int, int, int] = (0, 1, 2)
+    spacing_mm: tuple[PositiveFloat, ...] = Field(min_length=2, max_length=3)
+    channels: tuple[ChannelIntensity, ...] = Field(min_length=1, max_length=1)
+    data: Resampling = Resampling(order=3)
+    logits: Resampling = Resampling(order=1)
+
+    @model_validator(mode="after")
+    def _is_permutation(self) -> PlansPreprocessing:
+        if sorted(self.transpose) != [0, 1, 2]:
+            raise ValueError(f"transpose {self.transpose} must hold 0, 1 and 2")
+        return self
+
+    def apply(self, volume: Volume) -> PlansInput:
+        """Take a volume to the network's grid.
+
+        Raises:
+            InputRefusedError: If every voxel is zero, or one is no number.
+        """
+        oriented = self._orient(volume)
+        # As its readers give it: (K, J, I) in one piece, single precision.
+        image = np.ascontiguousarray(oriented.apply(volume.array).T, dtype=np.float32)
+        _check(image, volume.id)
+        image = image.transpose(self.transpose)
+        kji_mm = oriented.apply_geometry(volume.geometry).spacing_mm[::-1]
+        source_mm = tuple(kji_mm[axis] for axis in self.transpose)
+        whole = image.shape
+        inside = binary_fill_holes(image != 0)
+        box = _box(inside)
+        image, inside = image[box].copy(), inside[box]
+        self.channels[0].apply(image, inside)
+        target_mm = (*source_mm[: 3 - len(self.spacing_mm)], *self.spacing_mm)
+        shape = tuple(
+            round(own / wanted * size)
+            for own, wanted, size in zip(source_mm, target_mm, image.shape, strict=True)
+        )
+        content = resample(image, shape, self.data, from_mm=source_mm, to_mm=target_mm)
+        return PlansInput(
+            array_abc=content,
+            settings=self,
+            orient=oriented,
+            whole=whole,
+            box=box,
+            source_mm=source_mm,
+            target_mm=target_mm,
+        )
+
+    def _orient(self, volume: Volume) -> AxisPlan:
+        if self.orientation == "RAS":
+            return ras_plan(volume.geometry)
+        return AxisPlan(order=(0, 1, 2), is_flipped=(False, False, False))
+
+
+@dataclass(frozen=True, eq=False)
+class PlansInput:
+    """A volume as the network sees it, and the way back.
+
+    Attributes:
+        array_abc: Normalised float32 on the plans' grid.
+        settings: What was done.
+        orient: Axes of the source to oriented ones.
+        whole: Shape (A, B, C) before the crop.
+        box: The crop.
+        source_mm: Spacing before resampling, (A, B, C).
+        target_mm: Spacing after it.
+    """
+
+    array_abc: NDArray[np.float32]
+    settings: PlansPreprocessing
+    orient: AxisPlan
+    whole: tuple[int, ...]
+    box: tuple[slice, ...]
+    source_mm: tuple[float, ...]
+    target_mm: tuple[float, ...]
+
+    def on_source(self, values_abc: NDArray[Any]) -> NDArray[Any]:
+        """Logits of one class on the cropped source grid; the dtype stays."""
+        shape = tuple(part.stop - part.start for part in self.box)
+        return resample(
+            values_abc, shape, self.settings.logits, from_mm=self.target_mm, to_mm=self.source_mm
+        )
+
+    def whole_labels(self, labels_abc: NDArray[Any]) -> NDArray[Any]:
+        """Labels of the cropped source grid on the whole grid (i, j, k) of the volume."""
+        whole = np.zeros(self.whole, dtype=labels_abc.dtype)
+        whole[self.box] = labels_abc
+        back = np.argsort(self.settings.transpose)
+        oriented = whole.transpose(tuple(back)).T
+        flips = tuple(slice(None, None, -1 if flip else 1) for flip in self.orient.is_flipped)
+        return oriented[flips].transpose(tuple(np.argsort(self.orient.order)))
+
+
+def resample(
+    values: NDArray[Any],
+    shape: Sequence[int],
+    settings: Resampling,
+    *,
+    from_mm: Sequence[float],
+    to_mm: Sequence[float],
+) -> NDArray[Any]:
+    """Resample to a shape that covers the same extent, in double precision; the dtype stays.
+
+    Args:
+        values: One channel.
+        shape: Of the answer.
+        settings: Spline orders.
+        from_mm: Spacing of `values`.
+        to_mm: Spacing of the answer.
+    """
+    if tuple(values.shape) == tuple(shape):
+        return values
+    axis = _separate_axis(settings, from_mm, to_mm)
+    data = values.astype(np.float64)
+    if axis is None:
+        return _resize(data, shape, settings.order).astype(values.dtype)
+    plane = [size for at, size in enumerate(shape) if at != axis]
+    slices = [_resize(part, plane, settings.order) for part in np.moveaxis(data, axis, 0)]
+    done = np.stack(slices, axis=axis)
+    if values.shape[axis] != shape[axis]:
+        grid = np.mgrid[tuple(slice(0, size) for size in shape)].astype(np.float64)
+        scale = [own / wanted for own, wanted in zip(done.shape, shape, strict=True)]
+        at = [factor * (index + 0.5) - 0.5 for factor, index in zip(scale, grid, strict=True)]
+        done = map_coordinates(done, np.array(at), order=settings.order_z, mode="nearest")
+    return np.asarray(done.astype(values.dtype))
+
+
+def _resize(values: NDArray[Any], shape: Sequence[int], order: int) -> NDArray[Any]:
+    """`skimage.transform.resize(mode="edge", anti_aliasing=False)` in terms of SciPy."""
+    factors = [1 / (own / wanted) for own, wanted in zip(values.shape, shape, strict=True)]
+    resized = zoom(values, factors, order=order, mode="nearest", grid_mode=True)
+    return np.asarray(np.clip(resized, values.min(), values.max()))
+
+
+def _separate_axis(
+    settings: Resampling, from_mm: Sequence[float], to_mm: Sequence[float]
+) -> int | None:
+    """The coarse axis that is resampled apart, None where all are done together."""
+    if settings.force_separate_z is False:
+        return None
+    chosen = from_mm
+    if settings.force_separate_z is None:
+        coarse = [mm for mm in (from_mm, to_mm) if max(mm) / min(mm) > ANISOTROPY]
+        if not coarse:
+            return None
+        chosen = coarse[0]
+    largest = [axis for axis, mm in enumerate(chosen) if max(chosen) / mm == 1]
+    return largest[0] if len(largest) == 1 else None
+
+
+def _box(inside: NDArray[np.bool_]) -> tuple[slice, ...]:
+    ends = [
+        np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
+        for axis in range(3)
+    ]
+    return tuple(slice(int(at[0]), int(at[-1]) + 1) for at in ends)
+
+
+def _check(image: NDArray[np.float32], volume_id: str) -> None:
+    bad = int(image.size - np.count_nonzero(np.isfinite(image)))
+    if bad or not image.any():
+        raise InputRefusedError(
+            f"volume {volume_id}",
+            stage="preprocess",
+            code="non-finite-values" if bad else "no-contrast",
+            found=f"{bad} voxels that are NaN or infinite" if bad else "zero in every voxel",
+            expected="finite intensities that are not all zero",
+            advice="Repair or re-export the image.",
+        )
