@@ -1,7 +1,10 @@
 """Runs in the environment of nnU-Net, never in that of medmtl: real model folders and answers.
 
-    python nnunet_peer.py make WORK HIPPOCAMPUS ACDC     plans, preprocesses, writes checkpoints
+    python nnunet_peer.py plan WORK HIPPOCAMPUS ACDC     data sets, plans, preprocessed images
+    python nnunet_peer.py train WORK                     checkpoints
     python nnunet_peer.py predict WORK                   nnUNetPredictor's label maps
+
+`parity_nnunet.py` runs all three with the environment variables that nnU-Net needs.
 
 The folders are those of nnU-Net's own planner and trainer. `train` is a few iterations of its own
 loop; the others hold random weights, whose answers are all edges and so the harder comparison.
@@ -10,7 +13,6 @@ loop; the others hold random weights, whose answers are all edges and so the har
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import sys
@@ -18,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 CASES = 6
-"""Of which two are predicted."""
+CROP = 96
+"""Rows and columns of the cardiac images around their centre: a core is enough for these."""
 
 MODELS: dict[str, dict[str, Any]] = {
     "hippocampus_3d_trained": {
-        "data": 501, "configuration": "3d_fullres", "folds": [0, 1], "iterations": 12,
+        "data": 501, "configuration": "3d_fullres", "folds": [0, 1], "iterations": 3,
     },
     "hippocampus_3d_resenc": {
         "data": 501, "configuration": "3d_fullres", "folds": [0], "plans": "nnUNetResEncUNetMPlans",
@@ -38,20 +41,19 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """`make` or `predict`."""
+    """One of the three steps."""
     action, work, *sources = sys.argv[1:]
-    folder = Path(work)
-    for name in ("raw", "preprocessed", "results"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        os.environ[f"nnUNet_{name}"] = str(folder / name)
-    os.environ.update({"nnUNet_n_proc_DA": "1", "nnUNet_compile": "f", "nnUNet_def_n_proc": "1"})
-    if action == "make":
-        _make(folder, *map(Path, sources))
+    if action == "plan":
+        _plan(Path(work), *map(Path, sources))
+    elif action == "train":
+        for name, model in MODELS.items():
+            for fold in model["folds"]:
+                _checkpoint(Path(work), name, model, fold)
     else:
-        _predict(folder)
+        _predict(Path(work))
 
 
-def _make(work: Path, hippocampus: Path, acdc: Path) -> None:
+def _plan(work: Path, hippocampus: Path, acdc: Path) -> None:
     _hippocampus(work / "raw" / "Dataset501_Hippocampus", hippocampus)
     _acdc(work / "raw" / "Dataset502_Acdc", acdc, regions=False)
     _acdc(work / "raw" / "Dataset503_AcdcRegions", acdc, regions=True)
@@ -65,11 +67,7 @@ def _make(work: Path, hippocampus: Path, acdc: Path) -> None:
     extract_fingerprints(ids, num_processes=1, check_dataset_integrity=False)
     plan_experiments(ids)
     plan_experiments([501], experiment_planner_class_name="nnUNetPlannerResEncM")
-    preprocess([501], configurations=("3d_fullres",), num_processes=(1,))
-    os.environ["nnUNet_n_proc_DA"] = "0"  # augmentation in the process that trains
-    for name, model in MODELS.items():
-        for fold in model["folds"]:
-            _checkpoint(work, name, model, fold)
+    preprocess(ids, configurations=("2d", "3d_fullres"), num_processes=(1, 1))
 
 
 def _hippocampus(folder: Path, source: Path) -> None:
@@ -85,7 +83,7 @@ def _hippocampus(folder: Path, source: Path) -> None:
 def _acdc(folder: Path, source: Path, *, regions: bool) -> None:
     pairs = []
     for patient in sorted(source.glob("patient*"))[:CASES]:
-        mask = sorted(patient.glob("*_gt.nii.gz"))[0]
+        mask = min(patient.glob("*_gt.nii.gz"))
         pairs.append((mask.with_name(mask.name.replace("_gt", "")), mask))
     labels: dict[str, Any] = {"background": 0, "rv": 1, "myocardium": 2, "lv": 3}
     more: dict[str, Any] = {}
@@ -101,10 +99,10 @@ def _write_dataset(
     for part in ("imagesTr", "labelsTr", "imagesTs"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for number, (image, mask) in enumerate(pairs):
-        shutil.copy(image, folder / "imagesTr" / f"case{number}_0000.nii.gz")
-        shutil.copy(mask, folder / "labelsTr" / f"case{number}.nii.gz")
-    for number in (0, 1):
-        shutil.copy(pairs[number][0], folder / "imagesTs" / f"case{number}_0000.nii.gz")
+        _crop(image, folder / "imagesTr" / f"case{number}_0000.nii.gz")
+        _crop(mask, folder / "labelsTr" / f"case{number}.nii.gz")
+    test = folder / "imagesTr" / "case0_0000.nii.gz"
+    shutil.copy(test, folder / "imagesTs" / test.name)
     header = {
         "channel_names": {"0": "MRI"}, "labels": labels, "numTraining": len(pairs),
         "file_ending": ".nii.gz", **more,
@@ -112,15 +110,21 @@ def _write_dataset(
     (folder / "dataset.json").write_text(json.dumps(header))
 
 
+def _crop(source: Path, target: Path) -> None:
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(str(source))
+    starts = [max(0, size - CROP) // 2 for size in image.GetSize()[:2]]
+    i, j = (slice(start, start + CROP) for start in starts)
+    sitk.WriteImage(image[i, j, :], str(target))
+
+
 def _checkpoint(work: Path, name: str, model: dict[str, Any], fold: int) -> None:
-    import numpy as np
+    import nnunetv2
     import torch
     from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
-    import nnunetv2
-
     random.seed(fold)
-    np.random.seed(fold)
     torch.manual_seed(fold)
     dataset = next((work / "preprocessed").glob(f"Dataset{model['data']}_*"))
     plans = json.loads((dataset / f"{model.get('plans', 'nnUNetPlans')}.json").read_text())
@@ -129,7 +133,8 @@ def _checkpoint(work: Path, name: str, model: dict[str, Any], fold: int) -> None
     trainer_class: Any = recursive_find_python_class(
         place, model.get("trainer", "nnUNetTrainer"), "nnunetv2.training.nnUNetTrainer"
     )
-    trainer = trainer_class(plans, model["configuration"], fold, header, torch.device("cpu"))
+    asked = {**plans, "continue_training": False}
+    trainer = trainer_class(asked, model["configuration"], fold, header, torch.device("cpu"))
     trainer.num_epochs, trainer.num_iterations_per_epoch = 1, model.get("iterations", 0)
     trainer.num_val_iterations_per_epoch = 1
     folder = work / "models" / name

@@ -28,14 +28,20 @@ def bundle_cache() -> Path:
 
 
 def local_model(model: str, *, tracking_uri: str | None = None) -> str | Path:
-    """A name or folder as it is; `models:/NAME@ALIAS` as the folder of the fetched bundle.
+    """A name or bundle as it is; `models:/NAME@ALIAS` and folders of nnU-Net as a cached bundle.
 
     Raises:
-        MedmtlError: If the registry has no such model, or what it gives is damaged.
+        MedmtlError: If the registry has no such model, what it gives is damaged, or a folder
+            cannot be imported.
     """
     from medmtl.tracking.model_uri import is_model_uri, parse_model_uri
 
     if not is_model_uri(model):
+        if (Path(model) / "plans.json").is_file():
+            from medmtl.imports.cached import cached_import, is_nnunet_folder
+
+            if is_nnunet_folder(Path(model)):
+                return cached_import(Path(model), cache=bundle_cache())
         return model
     uri = parse_model_uri(model)
     from medmtl.inference.bundle import verify_bundle

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from . import models_import
 from .models_registry import promote, register, rollback
 
 app = typer.Typer(help="Model bundles: installed ones, and the registry.", no_args_is_help=False)
@@ -73,3 +74,4 @@ def verify(name: NameArgument) -> None:
 app.command("register")(register)
 app.command("promote")(promote)
 app.command("rollback")(rollback)
+app.add_typer(models_import.app, name="import")

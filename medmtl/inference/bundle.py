@@ -11,14 +11,16 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     FiniteFloat,
     PositiveFloat,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -29,10 +31,12 @@ from medmtl.core.prediction import ModelIdentity
 from medmtl.evidence.contradictions import MeasurementRule
 from medmtl.evidence.input_ranges import InputRanges
 from medmtl.evidence.masks import MaskRules
+from medmtl.inference.plans_window import SlidingWindow
 from medmtl.networks.joint import JointNet, NetworkConfig
 from medmtl.postprocess.calibration import Calibration
 from medmtl.postprocess.components import ComponentRules
 from medmtl.postprocess.conformal import BinaryConformal, ClassConformal
+from medmtl.transforms.plans import PlansPreprocessing
 from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
@@ -45,9 +49,11 @@ __all__ = [
     "BundleSettings",
     "FindingSettings",
     "InputSettings",
+    "RegionSettings",
     "SegmentSettings",
     "find_bundle",
     "load_bundle",
+    "load_folds",
     "load_members",
     "shipped_bundles",
     "verify_bundle",
@@ -59,6 +65,19 @@ _HASHED = (_WEIGHTS, "card.md", "metrics.json")
 
 MemberFile = Annotated[str, Field(pattern=r"^weights_[A-Za-z0-9_-]+\.safetensors$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _kind(value: Any) -> str:
+    """Own preprocessing has no name: it was there first."""
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return str(name or "medmtl")
+
+
+AnyPreprocessing = Annotated[
+    Annotated[PreprocessingConfig, Tag("medmtl")]
+    | Annotated[PlansPreprocessing, Tag("nnunet_plans")],
+    Discriminator(_kind),
+]
 
 
 class _Strict(BaseModel):
@@ -144,12 +163,27 @@ class CamSettings(_Strict):
     min_share: Annotated[float, Field(ge=0, le=1)] = 0.2
 
 
+class RegionSettings(_Strict):
+    """One output of an imported network that answers for overlapping regions.
+
+    Attributes:
+        name: Of the whole region.
+        paints: Label that its voxels get; a later region paints over an earlier one.
+        labels: Labels that make up the region, once all are painted.
+    """
+
+    name: str
+    paints: Annotated[int, Field(ge=1, le=65535)]
+    labels: tuple[Annotated[int, Field(ge=1, le=65535)], ...]
+
+
 class BundleSettings(_Strict):
     """`bundle.toml`.
 
     `conformal` is the prediction set of exclusive findings. `ensemble` names further weights of
     the same network, such as those of the folds: they never change the answer, only say how far
-    it would have been another one.
+    it would have been another one. `folds` names further weights of an imported network, whose
+    logits are averaged, as its authors do; `sliding_window` and `regions` are of such a network.
     """
 
     schema_version: Literal[1] = 1
@@ -162,7 +196,7 @@ class BundleSettings(_Strict):
     findings_exclusive: bool = False
     sha256: dict[str, str] = Field(default_factory=dict)
     input: InputSettings
-    preprocessing: PreprocessingConfig
+    preprocessing: AnyPreprocessing
     network: NetworkConfig
     ranges: InputRanges | None = None
     cam: CamSettings = Field(default_factory=CamSettings)
@@ -173,6 +207,9 @@ class BundleSettings(_Strict):
     mask_rules: MaskRules = Field(default_factory=MaskRules)
     conformal: ClassConformal | None = None
     ensemble: tuple[MemberFile, ...] | None = None
+    folds: tuple[MemberFile, ...] | None = None
+    sliding_window: SlidingWindow | None = None
+    regions: tuple[RegionSettings, ...] = ()
 
     @model_validator(mode="after")
     def _fits_together(self) -> BundleSettings:
@@ -226,6 +263,18 @@ class BundleSettings(_Strict):
             "a network without segmentation has no segments",
             not network.has_segmentation and bool(segments),
         )
+        is_imported = isinstance(self.preprocessing, PlansPreprocessing)
+        yield (
+            "sliding_window, folds and regions belong to preprocessing nnunet_plans",
+            is_imported != (self.sliding_window is not None)
+            or (not is_imported and bool(self.folds or self.regions)),
+        )
+        yield (
+            f"regions must paint the labels {labels}, and only they need no background",
+            bool(self.regions) == network.has_background
+            or (bool(self.regions) and sorted(r.paints for r in self.regions) != labels),
+        )
+        yield "an imported network gives masks only", is_imported and bool(findings)
         yield (
             "conformal needs exclusive findings and one quantile for each and for none",
             self.conformal is not None
@@ -317,7 +366,7 @@ def verify_bundle(folder: Path) -> BundleSettings:
         BundleError: Naming the first file that is missing or altered.
     """
     settings, _ = read_settings(folder)
-    for name in (*_HASHED, *(settings.ensemble or ())):
+    for name in (*_HASHED, *(settings.ensemble or ()), *(settings.folds or ())):
         _checked_bytes(folder, name, settings)
     return settings
 
@@ -346,6 +395,18 @@ def load_members(bundle: Bundle) -> tuple[JointNet, ...]:
     return tuple(
         _load_net(bundle.folder, name, bundle.settings) for name in bundle.settings.ensemble
     )
+
+
+def load_folds(bundle: Bundle) -> tuple[JointNet, ...]:
+    """All networks whose logits are averaged, the first of them first.
+
+    Raises:
+        BundleError: If a file is missing or altered.
+    """
+    further = (
+        _load_net(bundle.folder, name, bundle.settings) for name in bundle.settings.folds or ()
+    )
+    return (bundle.net, *further)
 
 
 def _load_net(folder: Path, name: str, settings: BundleSettings) -> JointNet:
@@ -414,8 +475,10 @@ def write_bundle(
     card: str,
     metrics_json: str,
     members: Mapping[str, Mapping[str, Tensor]] | None = None,
+    folds: Mapping[str, Mapping[str, Tensor]] | None = None,
+    is_half: bool = True,
 ) -> BundleSettings:
-    """Write a bundle; floating weights are stored in half precision, and each of them once.
+    """Write a bundle; each weight is stored once.
 
     Args:
         folder: Made if need be.
@@ -425,6 +488,8 @@ def write_bundle(
         metrics_json: What was measured.
         members: Further weights of the same network by name, such as "fold0", for the spread of
             an ensemble.
+        folds: Further weights whose logits are averaged with those of `weights`.
+        is_half: Store large tensors in half precision.
 
     Returns:
         The settings with the checksums filled in.
@@ -435,18 +500,27 @@ def write_bundle(
     aliases = _aliases(JointNet(settings.network))
 
     def stored(values: Mapping[str, Tensor]) -> bytes:
-        kept = {name: _half(value) for name, value in values.items() if name not in aliases}
+        store = _half if is_half else _contiguous
+        kept = {name: store(value) for name, value in values.items() if name not in aliases}
         return bytes(save(kept))
 
-    further = {f"weights_{name}.safetensors": stored(w) for name, w in (members or {}).items()}
+    def files_of(sets: Mapping[str, Mapping[str, Tensor]] | None) -> dict[str, bytes]:
+        return {f"weights_{name}.safetensors": stored(w) for name, w in (sets or {}).items()}
+
+    further, averaged = files_of(members), files_of(folds)
     contents = {
         _WEIGHTS: stored(weights),
         **further,
+        **averaged,
         "card.md": card.encode("utf-8"),
         "metrics.json": metrics_json.encode("utf-8"),
     }
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    update = {"sha256": digests, "ensemble": tuple(further) or None}
+    update = {
+        "sha256": digests,
+        "ensemble": tuple(further) or None,
+        "folds": tuple(averaged) or None,
+    }
     complete = BundleSettings.model_validate(settings.model_dump() | update)
     document = complete.model_dump(mode="json", exclude_none=True)
     contents[_SETTINGS] = tomli_w.dumps(document).encode("utf-8")
@@ -458,6 +532,10 @@ def write_bundle(
 
 def _half(value: Tensor) -> Tensor:
     """Large tensors in half precision; statistics and biases stay as they are."""
-    value = value.detach().cpu().contiguous()
+    value = _contiguous(value)
     is_large = value.dtype.is_floating_point and value.numel() >= 4096
     return value.half() if is_large else value
+
+
+def _contiguous(value: Tensor) -> Tensor:
+    return value.detach().cpu().contiguous()

@@ -65,7 +65,7 @@ def window_logits(
     Raises:
         InputRefusedError: If a logit is beyond half precision.
     """
-    patch = (1, *window.patch_size)[-3:]
+    patch = (1, *window.patch_size)[-3:]  # a network of slices takes every slice once
     padded, inside = _padded(image_abc, patch)
     total = None
     for net in nets:
@@ -98,7 +98,8 @@ def _one(
     logits = torch.zeros((classes, *padded.shape), dtype=torch.half, device=device)
     count = torch.zeros(padded.shape, dtype=torch.half, device=device)
     starts = [
-        _starts(whole, part, window.step) for whole, part in zip(padded.shape, patch, strict=True)
+        range(whole) if part == 1 else _starts(whole, part, window.step)
+        for whole, part in zip(padded.shape, patch, strict=True)
     ]
     for at in product(*starts):
         where = tuple(slice(begin, begin + size) for begin, size in zip(at, patch, strict=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -35,7 +34,9 @@ from medmtl.inference.bundle import find_bundle, load_bundle, load_members, ship
 from medmtl.inference.finding_answers import FindingAnswers, answer_findings
 from medmtl.inference.joint_pass import JointPass, joint_pass
 from medmtl.inference.phases import choose_phases
-from medmtl.inference.select_input import select_volumes
+from medmtl.inference.plans_predictor import PlansPredictor
+from medmtl.inference.select_input import other_series_flags, select_volumes
+from medmtl.inference.stage_clock import StageClock
 from medmtl.inference.uncertainty import METHODS, gather_members
 from medmtl.inference.uncertainty_report import with_uncertainty
 from medmtl.postprocess.cardiac import cardiac_measurements
@@ -43,6 +44,7 @@ from medmtl.postprocess.components import clean_components
 from medmtl.postprocess.measure import measure_segments
 from medmtl.postprocess.restore import restore_labels
 from medmtl.postprocess.torso import torso_measurements
+from medmtl.transforms.plans import PlansPreprocessing
 from medmtl.transforms.preprocessing import NetworkInput, Preprocessing
 
 if TYPE_CHECKING:
@@ -90,6 +92,10 @@ class Predictor:
         self.bundle = bundle
         self.device = device
         self.schema = bundle.settings.label_schema()
+        if isinstance(bundle.settings.preprocessing, PlansPreprocessing):
+            raise BundleError(
+                f"Bundle {bundle.folder.name}: imported; load it with PlansPredictor."
+            )
         self.preprocessing = Preprocessing(bundle.settings.preprocessing)
         self.net = bundle.net.to(device)
         self.net.requires_grad_(requires_grad=False)
@@ -123,10 +129,10 @@ class Predictor:
 
     def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
         """Masks, diagnoses and evidence for the volumes that `select` named, in that order."""
-        clock = _Clock()
+        clock = StageClock()
         volumes, phase_flags, phase_facts = self._choose(volumes)
         clock.stop("network")
-        flags = [*_other_volumes(study, volumes), *phase_flags]
+        flags = [*other_series_flags(study, volumes), *phase_flags]
         ranges = self.bundle.settings.ranges
         for volume in volumes:
             flags += [*volume.flags, *(check_input(volume, ranges) if ranges else ())]
@@ -338,7 +344,7 @@ class Predictor:
 class AutoPredictor:
     """Gives each study to the first shipped bundle whose input it fits."""
 
-    def __init__(self, predictors: Sequence[Predictor]) -> None:
+    def __init__(self, predictors: Sequence[Predictor | PlansPredictor]) -> None:
         self.predictors = tuple(predictors)
 
     @property
@@ -352,7 +358,7 @@ class AutoPredictor:
         """Those of every model."""
         return {p.identity.name: dict(p.settings) for p in self.predictors}
 
-    def _fitting(self, study: Study) -> tuple[Predictor, Sequence[VolumeRef]]:
+    def _fitting(self, study: Study) -> tuple[Predictor | PlansPredictor, Sequence[VolumeRef]]:
         problems = []
         for predictor in self.predictors:
             try:
@@ -386,7 +392,7 @@ def load_predictor(
     cam: str = "all",
     uncertainty: str = "none",
     cache: Path | None = None,
-) -> Predictor | AutoPredictor:
+) -> Predictor | PlansPredictor | AutoPredictor:
     """Load a model once.
 
     Args:
@@ -422,9 +428,18 @@ def load_predictor(
     return AutoPredictor([load(folder) for folder in shipped.values()])
 
 
-def _load_one(folder: Path, *, cam: str, **options: Any) -> Predictor:
+def _load_one(
+    folder: Path, *, cam: str, device: torch.device, **options: Any
+) -> Predictor | PlansPredictor:
     bundle = load_bundle(folder)
-    return Predictor(bundle, cam=_cam_findings(cam, bundle), **options)
+    wanted = _cam_findings(cam, bundle)
+    if isinstance(bundle.settings.preprocessing, PlansPreprocessing):
+        if options.get("uncertainty", "none") != "none":
+            raise ConfigError("--uncertainty: an imported model has none. Leave it out.")
+        if options.get("backend") not in (None, "auto", "torch"):
+            raise ConfigError("--backend: an imported model runs on torch only. Leave it out.")
+        return PlansPredictor(bundle, device=device)
+    return Predictor(bundle, cam=wanted, device=device, **options)
 
 
 def _cam_findings(cam: str, bundle: Bundle) -> tuple[str, ...]:
@@ -462,15 +477,6 @@ def _renamed(volumes: Sequence[Volume], slots: Sequence[str]) -> tuple[Volume, .
     return tuple(replace(volume, id=slot) for volume, slot in zip(volumes, slots, strict=True))
 
 
-def _other_volumes(study: Study, volumes: Sequence[Volume]) -> list[Flag]:
-    read = {volume.series_uid for volume in volumes}
-    others = {ref.series_uid for ref in study.volumes} - read
-    if not others:
-        return []
-    message = f"{len(others)} other series of the study were not analysed: this model reads one."
-    return [Flag("other-series-not-analysed", "info", message)]
-
-
 def _input_name(name: str) -> str:
     return f"network_{name}"
 
@@ -491,16 +497,3 @@ def _abstentions(answered: FindingAnswers | None) -> list[Flag]:
         )
         for name, found in open_sets.items()
     ]
-
-
-class _Clock:
-    """Seconds per stage, by name."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def stop(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
-        self._last = now

@@ -15,14 +15,16 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import InputRefusedError
+from medmtl.core.flags import Flag
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from medmtl.core.study import Study, VolumeRef
+    from medmtl.core.volume import Volume
     from medmtl.inference.bundle import BundleSettings
 
-__all__ = ["select_volumes"]
+__all__ = ["other_series_flags", "select_volumes"]
 
 _PHASE_SUFFIX = re.compile(r"-?t\d+\Z")
 MIN_PHASES = 4
@@ -45,6 +47,16 @@ def select_volumes(study: Study, settings: BundleSettings) -> tuple[VolumeRef, .
     if not chosen:
         raise _refusal(study, settings)
     return tuple(chosen)
+
+
+def other_series_flags(study: Study, volumes: Sequence[Volume]) -> list[Flag]:
+    """That the study holds series which the model did not read."""
+    read = {volume.series_uid for volume in volumes}
+    others = {ref.series_uid for ref in study.volumes} - read
+    if not others:
+        return []
+    message = f"{len(others)} other series of the study were not analysed: this model reads one."
+    return [Flag("other-series-not-analysed", "info", message)]
 
 
 def _single(refs: Sequence[VolumeRef]) -> list[VolumeRef]:

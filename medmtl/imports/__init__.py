@@ -1,0 +1,1 @@
+"""Somebody else's trained networks as medmtl bundles; nothing in them is executed."""

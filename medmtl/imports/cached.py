@@ -1,0 +1,57 @@
+"""A model folder of nnU-Net given as `--model`: imported once, kept by its checksum."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from medmtl.core.errors import OutputError
+from medmtl.imports.nnunet import import_nnunet
+from medmtl.inference.bundle import verify_bundle
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["cached_import", "is_nnunet_folder"]
+
+_FORM = b"1"
+"""Changed whenever an import of the same folder gives another bundle."""
+
+
+def is_nnunet_folder(path: Path) -> bool:
+    """Whether a path looks like a model folder of nnU-Net v2 and not like a bundle."""
+    return (path / "plans.json").is_file() and not (path / "bundle.toml").exists()
+
+
+def cached_import(folder: Path, *, cache: Path) -> Path:
+    """The bundle of a model folder; imported where the cache does not hold it.
+
+    Args:
+        folder: Of nnU-Net.
+        cache: Folder of bundles by checksum.
+
+    Raises:
+        BundleError: If the folder cannot be imported.
+        OutputError: If the cache cannot be written.
+    """
+    out = cache / f"nnunet-{_checksum(folder)[:24]}"
+    if not out.is_dir():
+        try:
+            import_nnunet(folder, out)
+        except OutputError:
+            if not out.is_dir():  # another process may have been faster
+                raise
+    verify_bundle(out)
+    return out
+
+
+def _checksum(folder: Path) -> str:
+    """Of plans, labels and every checkpoint, with their names."""
+    digest = hashlib.sha256(_FORM)
+    plans, dataset = folder / "plans.json", folder / "dataset.json"
+    for path in (plans, dataset, *sorted(folder.glob("fold_*/checkpoint_*.pth"))):
+        digest.update(f"\n{path.relative_to(folder).as_posix()}\n".encode())
+        if path.is_file():
+            with path.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

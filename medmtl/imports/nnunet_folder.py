@@ -1,0 +1,142 @@
+"""A model folder of nnU-Net v2 as it lies on disk: plans, labels and one checkpoint per fold."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from medmtl.core.errors import BundleError
+from medmtl.imports.checkpoint import read_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+__all__ = ["Fold", "NnunetFolder", "read_nnunet_folder"]
+
+_FOLD = re.compile(r"fold_(\d+|all)\Z")
+_CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One trained network.
+
+    Attributes:
+        name: "0", "1", ... or "all".
+        trainer: Name of the class that trained it.
+        configuration: Such as "3d_fullres".
+        mirror_axes: Axes of the patch that may be mirrored; None where it does not say.
+        weights: By the names of nnU-Net's module.
+    """
+
+    name: str
+    trainer: str
+    configuration: str
+    mirror_axes: tuple[int, ...] | None
+    weights: dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class NnunetFolder:
+    """Everything that is read from a model folder."""
+
+    name: str
+    plans: dict[str, Any]
+    dataset: dict[str, Any]
+    folds: tuple[Fold, ...]
+
+
+def read_nnunet_folder(
+    folder: Path, *, folds: Sequence[str] = (), checkpoint: str | None = None
+) -> NnunetFolder:
+    """Read a model folder.
+
+    Args:
+        folder: `<trainer>__<plans>__<configuration>` of `nnUNet_results`.
+        folds: Names of folds; empty takes all that lie there.
+        checkpoint: File name; the final one, else the best one, where None.
+
+    Raises:
+        BundleError: If the folder is of nnU-Net v1, incomplete or damaged, or folds disagree.
+    """
+    if not folder.is_dir():
+        raise BundleError(f"Model folder {folder.name!r}: found no such folder.")
+    if any(folder.glob("**/model_final_checkpoint.model")) or (folder / "plans.pkl").exists():
+        raise BundleError(
+            f"Model folder {folder.name}: found nnU-Net v1 (plans.pkl), expected v2 (plans.json). "
+            "A pickle could run code, so it is not read."
+        )
+    plans, dataset = _json(folder, "plans.json"), _json(folder, "dataset.json")
+    present = sorted(match[1] for path in folder.iterdir() if (match := _FOLD.match(path.name)))
+    wanted = list(folds) or [name for name in present if name != "all"] or present
+    absent = [name for name in wanted if name not in present]
+    if absent or not wanted:
+        raise BundleError(
+            f"Model folder {folder.name}: found fold {', '.join(present) or 'none'}, expected "
+            f"{', '.join(absent) or 'fold_0, fold_1, ...'}. Complete the folder, or name the folds "
+            "that are there with --folds."
+        )
+    read = tuple(_fold(folder / f"fold_{name}", name, checkpoint) for name in wanted)
+    for what in ("trainer", "configuration", "mirror_axes"):
+        values = {getattr(fold, what) for fold in read}
+        if len(values) > 1:
+            raise BundleError(
+                f"Model folder {folder.name}: found folds with different {what} "
+                f"({', '.join(sorted(map(str, values)))}), expected one training. Name the folds "
+                "that belong together with --folds."
+            )
+    return NnunetFolder(folder.name, plans, dataset, read)
+
+
+def _json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else type(error).__name__
+        raise BundleError(
+            f"Model folder {folder.name}: {name} cannot be read ({reason}), expected plans.json, "
+            "dataset.json and fold_*/checkpoint_final.pth. Give the folder that holds them."
+        ) from error
+    if not isinstance(content, dict):
+        raise BundleError(f"Model folder {folder.name}: {name} holds no table.")
+    return content
+
+
+def _fold(folder: Path, name: str, checkpoint: str | None) -> Fold:
+    names = (checkpoint,) if checkpoint else _CHECKPOINTS
+    path = next((folder / file for file in names if (folder / file).is_file()), None)
+    if path is None:
+        raise BundleError(
+            f"Model folder {folder.parent.name}: {folder.name} holds no {' or '.join(names)}. Let "
+            "the training finish, or name another file with --checkpoint."
+        )
+    content = read_checkpoint(path)
+    try:
+        axes = content.get("inference_allowed_mirroring_axes")
+        return Fold(
+            name=name,
+            trainer=str(content["trainer_name"]),
+            configuration=str(content["init_args"]["configuration"]),
+            mirror_axes=None if axes is None else tuple(sorted(int(axis) for axis in axes)),
+            weights=_weights(content["network_weights"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(
+            f"Checkpoint {folder.name}/{path.name}: found no {error}, expected trainer_name, "
+            "init_args and network_weights as nnU-Net v2 writes them."
+        ) from error
+
+
+def _weights(content: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each weight once: nnU-Net names the encoder and every convolution twice."""
+    weights = {}
+    for name, value in content.items():
+        own = name.removeprefix("module.").removeprefix("_orig_mod.")
+        if not own.startswith("decoder.encoder.") and ".all_modules." not in own:
+            weights[own] = value
+    return weights

@@ -1,0 +1,148 @@
+"""dataset.json of nnU-Net: segments with their codes, or regions in the order they are painted."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from medmtl.core.errors import BundleError
+from medmtl.data.builders.totalsegmentator_classes import TOTAL_SEGMENTS
+from medmtl.inference.bundle import CodeSettings, RegionSettings, SegmentSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["MODALITIES", "NnunetLabels", "channel_modality", "labels_of"]
+
+MODALITIES = ("CT", "MR", "PT")
+_CHANNELS: Mapping[str, str] = {
+    "ct": "CT",
+    **dict.fromkeys(("mr", "mri", "t1", "t1w", "t2", "t2w", "flair", "t1ce", "t1c", "adc"), "MR"),
+    **dict.fromkeys(("pt", "pet"), "PT"),
+}
+_CODES = {segment.name: segment.code for segment in TOTAL_SEGMENTS}
+_NAME = re.compile(r"[^a-z0-9]+")
+_IGNORE, _BACKGROUND = "ignore", "background"
+
+
+@dataclass(frozen=True)
+class NnunetLabels:
+    """What the outputs mean.
+
+    Attributes:
+        segments: Ascending by label.
+        regions: In the order of the outputs; empty where each output is a label.
+    """
+
+    segments: tuple[SegmentSettings, ...]
+    regions: tuple[RegionSettings, ...] = ()
+
+
+def labels_of(dataset: Mapping[str, Any]) -> NnunetLabels:
+    """Segments and regions; the ignore label is no output.
+
+    Raises:
+        BundleError: If labels are missing, have gaps, or regions have no order.
+    """
+    stated = dataset.get("labels")
+    if not isinstance(stated, dict) or stated.get(_BACKGROUND) != 0:
+        raise BundleError(
+            "dataset.json: found no 'labels' with background = 0, expected names with numbers."
+        )
+    values = {
+        _name(key): value for key, value in stated.items() if key not in (_IGNORE, _BACKGROUND)
+    }
+    if len(values) < len(stated) - (_IGNORE in stated) - 1:
+        raise BundleError("dataset.json: found two labels of one name. Rename one.")
+    if any(isinstance(value, list) and len(value) > 1 for value in values.values()):
+        return _regions(values, dataset.get("regions_class_order"))
+    try:
+        numbers = {name: int(_single(value)) for name, value in values.items()}
+    except (TypeError, ValueError) as error:
+        raise BundleError("dataset.json: found a label that is no whole number.") from error
+    found = sorted(numbers.values())
+    if found != list(range(1, len(found) + 1)):
+        raise BundleError(
+            f"dataset.json: found labels 0, {', '.join(map(str, found))}, expected 0 to "
+            f"{len(found)} without gap: output n of the network is label n."
+        )
+    ordered = sorted(numbers.items(), key=lambda item: item[1])
+    return NnunetLabels(tuple(_segment(label, name) for name, label in ordered))
+
+
+def _regions(values: Mapping[str, Any], order: Any) -> NnunetLabels:
+    """A region that is painted over by later ones keeps what is left of it as its segment."""
+    members = [(name, _members(value)) for name, value in values.items()]
+    try:
+        paints = [int(label) for label in order or []]
+    except (TypeError, ValueError):
+        paints = []
+    if len(paints) != len(members) or len(set(paints)) != len(paints):
+        raise BundleError(
+            f"dataset.json: found regions_class_order = {order}, expected one label for each of "
+            f"{', '.join(name for name, _ in members)}."
+        )
+    regions = tuple(
+        RegionSettings(name=name, paints=label, labels=labels)
+        for (name, labels), label in zip(members, paints, strict=True)
+    )
+    segments = []
+    for at, region in enumerate(regions):
+        later = {label for other in regions[at + 1 :] for label in other.labels}
+        is_whole = later.isdisjoint(region.labels)
+        segments.append(
+            _segment(region.paints, region.name if is_whole else f"{region.name}_remainder")
+        )
+    return NnunetLabels(tuple(sorted(segments, key=lambda segment: segment.label)), regions)
+
+
+def _members(value: Any) -> tuple[int, ...]:
+    try:
+        return tuple(sorted({int(one) for one in (value if isinstance(value, list) else [value])}))
+    except (TypeError, ValueError) as error:
+        raise BundleError("dataset.json: found a region that is no list of labels.") from error
+
+
+def _single(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _segment(label: int, name: str) -> SegmentSettings:
+    """With the SNOMED CT code of TotalSegmentator's class of that name, where there is one."""
+    code = _CODES.get(name)
+    return SegmentSettings(
+        label=label,
+        name=name,
+        code=CodeSettings(value=code.value, meaning=code.meaning) if code else None,
+    )
+
+
+def _name(text: str) -> str:
+    name = _NAME.sub("_", str(text).casefold()).strip("_")
+    if not name:
+        raise BundleError(f"dataset.json: found the label name {text!r}, expected letters.")
+    return name if name[0].isalpha() else f"label_{name}"
+
+
+def channel_modality(dataset: Mapping[str, Any], stated: str | None) -> tuple[str, str]:
+    """Name and DICOM modality of the one input channel.
+
+    Raises:
+        BundleError: If there are several channels, or the name does not say the modality.
+    """
+    channels = dataset.get("channel_names", dataset.get("modality"))
+    if not isinstance(channels, dict) or len(channels) != 1:
+        count = len(channels) if isinstance(channels, dict) else "no"
+        raise BundleError(
+            f"dataset.json: found {count} channel_names, expected one. Several series of a study "
+            "as channels of one network are not supported yet."
+        )
+    name = str(next(iter(channels.values())))
+    modality = stated or _CHANNELS.get(name.casefold())
+    if modality not in MODALITIES:
+        raise BundleError(
+            f"dataset.json: found channel {name!r}, which does not say the modality. Say it with "
+            f"--modality {' or '.join(MODALITIES)}."
+        )
+    return name, modality

@@ -1,0 +1,158 @@
+"""A network imported from nnU-Net that answers for studies, by nnU-Net's own steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from medmtl.core.errors import BundleError
+from medmtl.core.flags import Flag
+from medmtl.core.prediction import Measurement, Prediction, VolumePrediction
+from medmtl.evidence.masks import check_masks
+from medmtl.inference.bundle import load_folds
+from medmtl.inference.plans_window import window_logits
+from medmtl.inference.select_input import other_series_flags, select_volumes
+from medmtl.inference.stage_clock import StageClock
+from medmtl.postprocess.components import clean_components
+from medmtl.postprocess.measure import measure_segments
+from medmtl.postprocess.restore import label_dtype
+from medmtl.transforms.plans import PlansPreprocessing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from medmtl.core.prediction import ModelIdentity
+    from medmtl.core.study import Study, VolumeRef
+    from medmtl.core.volume import Volume
+    from medmtl.inference.bundle import Bundle, BundleSettings
+    from medmtl.transforms.plans import PlansInput
+
+__all__ = ["PlansPredictor"]
+
+
+class PlansPredictor:
+    """One imported bundle, loaded once, used for many studies; it gives masks and their volumes.
+
+    Args:
+        bundle: The loaded bundle; its networks are moved to `device`.
+        device: Where the networks run.
+
+    Raises:
+        BundleError: If the bundle is not an imported one, or the weights of a fold are altered.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
+        preprocessing, window = bundle.settings.preprocessing, bundle.settings.sliding_window
+        if not isinstance(preprocessing, PlansPreprocessing) or window is None:
+            raise BundleError(f"Bundle {bundle.folder.name}: not imported from nnU-Net.")
+        self.bundle = bundle
+        self.device = device
+        self.schema = bundle.settings.label_schema()
+        self.preprocessing = preprocessing
+        self.window = window
+        nets = [net.requires_grad_(requires_grad=False) for net in load_folds(bundle)]
+        self.nets = [net.backbone.to(device) for net in nets]
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model answers."""
+        return self.bundle.identity
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What makes one result differ from another."""
+        return {"device": self.device.type, "backend": "torch", "cam": []}
+
+    def select(self, study: Study) -> Sequence[VolumeRef]:
+        """The volume to read, by the rule of `select_input`."""
+        return select_volumes(study, self.bundle.settings)
+
+    def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+        """Masks of the volume that `select` named."""
+        clock = StageClock()
+        settings = self.bundle.settings
+        volume = replace(volumes[0], id=settings.network.volumes[0])
+        prepared = self.preprocessing.apply(volume)
+        clock.stop("preprocess")
+        logits = window_logits(
+            self.nets,
+            torch.from_numpy(np.ascontiguousarray(prepared.array_abc)),
+            self.window,
+            classes=len(settings.segments) + int(settings.network.has_background),
+            device=self.device,
+        )
+        clock.stop("network")
+        labels = prepared.whole_labels(_labels(logits.numpy(), prepared, settings))
+        labels = clean_components(labels, volume.geometry, self.schema, rules=settings.components)
+        mask = VolumePrediction(volume, labels)
+        segments = measure_segments(volume, labels, self.schema)
+        flags = [
+            *volume.flags,
+            *other_series_flags(study, volumes),
+            *self._orientation_flags(study),
+            *check_masks(self.schema, labels, segments=segments, rules=settings.mask_rules),
+        ]
+        clock.stop("postprocess")
+        return Prediction(
+            model=self.identity,
+            volumes=(mask,),
+            segments=tuple(segments),
+            measurements=tuple(_region_volumes(labels, volume, settings)),
+            findings=(),
+            flags=tuple(dict.fromkeys(flags)),
+            timings_s=clock.seconds,
+            notice=settings.notice,
+            schema=self.schema,
+        )
+
+    def _orientation_flags(self, study: Study) -> list[Flag]:
+        """nnU-Net stores nowhere how its training images lay; a DICOM volume lies as LPS."""
+        if study.kind != "dicom" or self.preprocessing.orientation != "source":
+            return []
+        message = (
+            "The imported model does not say how its training images were oriented; if not like "
+            "DICOM, left and right or front and back are mixed up."
+        )
+        return [Flag("orientation-not-stated", "warning", message)]
+
+
+def _labels(
+    logits_cabc: NDArray[np.float16], prepared: PlansInput, settings: BundleSettings
+) -> NDArray[Any]:
+    """Labels on the cropped source grid, one class at a time to bound the memory."""
+    values = [segment.label for segment in settings.segments]
+    dtype = label_dtype(max(values, default=0))
+    if settings.regions:
+        regions = (prepared.on_source(logits) for logits in logits_cabc)
+        painted = np.zeros(tuple(part.stop - part.start for part in prepared.box), dtype=dtype)
+        for logits, region in zip(regions, settings.regions, strict=True):
+            probability = torch.from_numpy(np.ascontiguousarray(logits)).float().sigmoid()
+            painted[(probability > 0.5).numpy()] = region.paints
+        return painted
+    best = prepared.on_source(logits_cabc[0])
+    labels = np.zeros(best.shape, dtype=dtype)
+    for logits, label in zip(logits_cabc[1:], values, strict=True):
+        candidate = prepared.on_source(logits)
+        labels[candidate > best] = label
+        best = np.maximum(best, candidate)
+    return labels
+
+
+def _region_volumes(
+    labels: NDArray[Any], volume: Volume, settings: BundleSettings
+) -> list[Measurement]:
+    """Volumes of overlapping regions, which a label map cannot hold as they are."""
+    return [
+        Measurement(
+            f"{region.name}_whole",
+            int(np.isin(labels, region.labels).sum()) * volume.geometry.voxel_mm3 / 1000,
+            "mL",
+            "segmentation",
+        )
+        for region in settings.regions
+    ]

@@ -1,0 +1,90 @@
+"""`medmtl models import`: somebody else's trained network as a bundle."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from medmtl.inference.bundle import BundleSettings
+
+app = typer.Typer(
+    help="Networks of others as bundles; nothing in them is executed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+)
+
+FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)]
+BundleOption = Annotated[
+    Path, typer.Option("--out", "-o", metavar="BUNDLE", help="Folder of the new bundle.")
+]
+
+
+class Modality(StrEnum):
+    """What the image is, where the model does not say."""
+
+    CT = "CT"
+    MR = "MR"
+    PT = "PT"
+
+
+class Orientation(StrEnum):
+    """How the axes lay in training."""
+
+    SOURCE = "source"
+    RAS = "RAS"
+
+
+ModalityOption = Annotated[
+    Modality | None, typer.Option(help="Of the images; else the name of the channel says it.")
+]
+NameOption = Annotated[str | None, typer.Option(help="Name of the bundle.")]
+
+
+@app.command("nnunet")
+def nnunet(
+    folder: FolderArgument,
+    out: BundleOption,
+    folds: Annotated[
+        str | None,
+        typer.Option(metavar="0,1,...", help="Folds whose answers are averaged. Default: all."),
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Default: checkpoint_final.pth, else best.")
+    ] = None,
+    modality: ModalityOption = None,
+    orientation: Annotated[
+        Orientation | None,
+        typer.Option(help="Axes of the training images. Default: as nnU-Net's reader takes them."),
+    ] = None,
+    mirroring: Annotated[
+        bool, typer.Option(help="Average over mirrored views, as nnU-Net does.")
+    ] = True,
+    name: NameOption = None,
+) -> None:
+    """A model folder of nnU-Net v2: plans.json, dataset.json, fold_*/checkpoint_*.pth."""
+    from medmtl.imports.nnunet import NnunetChoices, import_nnunet
+
+    choices = NnunetChoices(
+        folds=tuple(part.strip() for part in folds.split(",") if part.strip()) if folds else (),
+        checkpoint=checkpoint,
+        modality=modality.value if modality else None,
+        orientation=orientation.value if orientation else None,
+        has_mirroring=mirroring,
+        name=name,
+    )
+    _say(import_nnunet(folder, out, choices=choices), out)
+
+
+def _say(settings: BundleSettings, out: Path) -> None:
+    """What was imported, so that a mistake is seen before the first case."""
+    typer.echo(f"{settings.name} ({settings.network.backbone.name}) -> {out}")
+    typer.echo(f"input: {settings.input.modality}, channel 0 is the one volume of a study")
+    for segment in settings.segments:
+        code = f"  {segment.code.scheme} {segment.code.value}" if segment.code else ""
+        typer.echo(f"  {segment.label:>4}  {segment.name}{code}")
+    typer.echo(f"networks averaged: {1 + len(settings.folds or ())}")

@@ -1,0 +1,55 @@
+"""`medmtl models import` and `predict --model FOLDER` from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medmtl.inference.bundle import verify_bundle
+from pipelines.__main__ import main
+from tests.miniatures import write_image
+from tests.nnunet_folder import dataset, plans, write_folder
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr("sys.argv", ["medmtl", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+def test_import_then_predict_or_predict_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder = write_folder(tmp_path / "model", plans=plans(), dataset=dataset())
+    bundle = tmp_path / "bundle"
+    assert run(monkeypatch, "models", "import", "nnunet", folder, "-o", bundle) == 0
+    said = capsys.readouterr().out
+    assert "1  liver  SCT 10200004" in said
+    assert "networks averaged: 1" in said
+    verify_bundle(bundle)
+    values = np.random.default_rng(0).normal(0, 100, (12, 11, 9)).astype(np.float32)
+    image = write_image(tmp_path / "case.nii.gz", values)
+    for model, out in ((bundle, "one"), (folder, "two")):
+        arguments = ("--model", model, "--device", "cpu", "--quiet", "-o", tmp_path / out)
+        assert run(monkeypatch, "predict", image, *arguments) == 0
+    one, two = (
+        json.loads((tmp_path / out / "case" / "case.json").read_text()) for out in ("one", "two")
+    )
+    assert one["segments"] == two["segments"]
+    assert {segment["name"] for segment in one["segments"]} == {"liver", "odd_organ"}
+    assert one["findings"] == []
+
+
+def test_a_refused_folder_is_status_two_and_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_folder(tmp_path / "model", plans=plans(), dataset=dataset())
+    arguments = ("--folds", "0,3", "-o", tmp_path / "bundle")
+    assert run(monkeypatch, "models", "import", "nnunet", folder, *arguments) == 2
+    assert "found fold 0, expected 3" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "bundle").exists()
