@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.components.scene import (
@@ -99,7 +98,6 @@ def scene_of_case(case: OpenCase, *, is_cine: bool = False) -> Scene:
         crosshair_lps=look.point,
         window=look.window,
         is_cine_playing=is_cine,
-        theme="light" if st.context.theme.type == "light" else "dark",
     )
 
 

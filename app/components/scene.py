@@ -153,7 +153,7 @@ class Scene:
         cine_fps: Phases per second.
         brush: Painting is on; None is off.
         has_toolbar: Whether the viewer shows its own tools.
-        theme: Colours around the image.
+        theme: Colours around the image; `page` are those of the page.
     """
 
     case_id: str
@@ -171,7 +171,7 @@ class Scene:
     cine_fps: float = 15.0
     brush: Brush | None = None
     has_toolbar: bool = True
-    theme: Literal["dark", "light"] = "dark"
+    theme: Literal["page", "dark", "light"] = "page"
 
     def as_json(self) -> dict[str, Any]:
         """Plain dicts and lists for the component."""

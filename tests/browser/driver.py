@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
     from playwright.sync_api import Browser, Page
@@ -58,6 +58,11 @@ _PICTURE = f"""() => {{ {_FIND}
   [canvas.width, canvas.height] = [layers[0].width, layers[0].height];
   layers.forEach((layer) => canvas.getContext('2d').drawImage(layer, 0, 0));
   return canvas.toDataURL('image/png');
+}}"""
+_PROBE = f"""() => {{ {_FIND}
+  const probe = document.createElement('canvas').getContext('2d', {{ willReadFrequently: true }});
+  probe.drawImage(viewer.querySelector('canvas.picture'), 0, 0, 1, 1);
+  probe.getImageData(0, 0, 1, 1);
 }}"""
 # What a reader's hand does, timed in the page until the picture is there.
 _TIMED = f"""async (action) => {{ {_FIND}
@@ -158,6 +163,18 @@ class ViewerPage:
     def timed(self, action: str) -> float:
         """Seconds from an action, JavaScript over `viewer` and `root`, until it is drawn."""
         return float(self.page.evaluate(_TIMED, action))
+
+    def timed_until(self, action: Callable[[], object], *, map_of: str) -> float:
+        """Seconds from something done in Python's part of the page until that map is drawn."""
+        began = time.perf_counter()
+        action()
+        drawn = (
+            f"(name) => {{ {_FIND} return viewer.dataset.busy === 'false' "
+            "&& viewer.dataset.map === name; }"
+        )
+        self.page.wait_for_function(drawn, arg=map_of, polling=10)
+        self.page.evaluate(_PROBE)
+        return time.perf_counter() - began
 
     def press(self, key: str) -> None:
         """A key while the viewer has the focus."""

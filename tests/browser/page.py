@@ -83,7 +83,7 @@ def main() -> None:
     stage = Stage.read(FOLDER)
     columns = st.columns(6)
     finding = columns[0].selectbox("Finding", ["none", *stage.maps])
-    theme = columns[1].selectbox("Theme", ["dark", "light"])
+    theme = columns[1].selectbox("Theme", ["page", "dark", "light"])
     is_open = columns[2].checkbox("Open", value=True)
     is_first_visible = columns[3].checkbox("First segment", value=True)
     goes = columns[4].text_input("Go to", "")
@@ -101,7 +101,7 @@ def main() -> None:
         layout=st.query_params.get("layout", stage.layout),  # type: ignore[arg-type] # by the test
         crosshair_lps=point,  # type: ignore[arg-type] # three numbers by the test
         brush=Brush(1, 4.0) if paints else None,
-        theme="light" if theme == "light" else "dark",
+        theme=theme,  # type: ignore[arg-type] # one of its own choices
     )
 
     @st.fragment

@@ -27,7 +27,7 @@ export default function volumeViewer(component: Component): () => void {
     entry.viewer = new Viewer(data.scene, (event) => entry.send(event));
     entry.viewer.host.style.height = `${data.height}px`;
     mounted.set(parentElement, entry);
-    parentElement.append(entry.viewer.host);
+    entry.viewer.mount(parentElement);
   }
   return () => {
     mounted.get(parentElement)?.viewer.release();

@@ -57,7 +57,7 @@ export interface Scene {
   cine_fps: number;
   brush: Brush | null;
   has_toolbar: boolean;
-  theme: "dark" | "light";
+  theme: "page" | "dark" | "light";
 }
 
 export type ViewerEvent =

@@ -83,6 +83,11 @@ export class Viewer {
       event.preventDefault();
       if (!this.isGone) this.fail("The browser took the graphics device away. Reload the page.");
     });
+  }
+
+  /** Once it is in the page, and knows its size and colours. */
+  mount(parent: Node): void {
+    parent.appendChild(this.host);
     this.show();
   }
 
@@ -110,12 +115,23 @@ export class Viewer {
   /** After anything has changed: words, controls, data, pictures. */
   show(): void {
     const { scene } = this.state;
-    this.host.dataset.theme = scene.theme;
+    this.host.dataset.theme = scene.theme === "page" ? this.themeOfPage() : scene.theme;
     this.toolbar.bar.hidden = !scene.has_toolbar;
     this.toolbar.update();
     this.play();
     void this.fetchShown();
     this.redraw();
+  }
+
+  /** Streamlit tells a component its colours as CSS properties. */
+  private themeOfPage(): "dark" | "light" {
+    const probe = document.createElement("canvas").getContext("2d")!;
+    const ground = getComputedStyle(this.host).getPropertyValue("--st-background-color").trim();
+    if (!ground) return "dark";
+    probe.fillStyle = ground;
+    probe.fillRect(0, 0, 1, 1);
+    const [r, g, b] = probe.getImageData(0, 0, 1, 1).data;
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b > 128 ? "light" : "dark";
   }
 
   private wanted(): SceneVolume[] {
@@ -294,6 +310,8 @@ export class Viewer {
     this.host.dataset.busy = String(isLoading || this.asked !== 0);
     this.host.dataset.frames = String(this.frames);
     this.host.dataset.front = this.state.front;
+    const map = this.state.mapLook(this.state.front);
+    this.host.dataset.map = map && this.study.maps.done.has(map.url) ? map.finding : "";
   }
 
   private play(): void {

@@ -1,0 +1,199 @@
+"""The viewer inside Streamlit, in a headless Chromium with software WebGL: opening and changing.
+
+Where `build/peers/niivue` is a virtual environment with niivue-streamlit, the same volume is opened
+in it as well, in the same run.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+
+import numpy as np
+
+from benchmarks.record import Row, finish, options
+from benchmarks.viewer_peer import measure_peer
+from tests.browser.driver import CHROMIUM, ViewerPage, browser, served
+from tests.browser.stage import Stage, StageVolume, write_nifti
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+SMALL, LARGE, QUICK = (256, 256, 128), (512, 512, 300), (64, 64, 32)
+SEGMENTS = ("one", "two", "three", "four", "five", "six")
+OPEN_S = {SMALL: 4.0, LARGE: 10.0, QUICK: 60.0}
+CHANGE_S = {SMALL: 0.5, LARGE: 0.7, QUICK: 30.0}
+FINDING_BYTES = 50_000
+ROUNDS = 10
+LEAK_PERCENT = 5.0
+
+_WHEEL = (
+    "const c = root.querySelector('.overlay'); const b = c.getBoundingClientRect();"
+    "c.dispatchEvent(new WheelEvent('wheel', {deltaY: 120, clientX: b.left + 200,"
+    " clientY: b.top + 150, bubbles: true, cancelable: true}))"
+)
+_PRESS = "document.dispatchEvent(new KeyboardEvent('keydown', {key: '%s'}))"
+_PRESET = (
+    "const s = root.querySelector('select[title=Window]');"
+    "s.value = s.value === 'preset:0' ? 'preset:1' : 'preset:0';"
+    "s.dispatchEvent(new Event('change'))"
+)
+_SEGMENT = "root.querySelector('.row[data-label=\"2\"] input[type=checkbox]').click()"
+_OPACITY = (
+    "const r = root.querySelector('.row[data-label=\"2\"] input[type=range]');"
+    "r.value = r.value === '0.8' ? '0.4' : '0.8'; r.dispatchEvent(new Event('input'))"
+)
+CHANGES: dict[str, list[str]] = {
+    "slice": [_WHEEL] * 6,
+    "window": [_PRESET] * 4,
+    "opacity": [_OPACITY] * 4,
+    "segment": [_SEGMENT] * 4,
+    "layout": [_PRESS % key for key in "123454"],
+}
+
+
+def make_stage(folder: Path, shape: tuple[int, int, int]) -> None:
+    """A noisy ball of water with six segments, and two maps on the image's grid."""
+    grid = np.ogrid[tuple(slice(0, size) for size in shape)]
+    centre = [(size - 1) / 2 for size in shape]
+
+    def away(
+        middle: list[float], share: float
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        parts = [((grid[a] - middle[a]) / (shape[a] * share)) ** 2 for a in range(3)]
+        return np.asarray(sum(parts[1:], parts[0]))
+
+    rng = np.random.default_rng(0)
+    image = rng.integers(-30, 30, shape, dtype=np.int16)
+    image += np.where(away(centre, 0.4) < 1, 40, -1000).astype(np.int16)
+    labels = np.zeros(shape, dtype=np.uint8)
+    for n in range(len(SEGMENTS)):
+        shift = (0.2 * np.cos(n), 0.2 * np.sin(n), 0.05 * (n - 3))
+        place = [c + s * size for c, s, size in zip(centre, shift, shape, strict=True)]
+        is_here = away(place, 0.08) < 1
+        labels[is_here] = n + 1
+        image[is_here] += 60 + 20 * n
+    affine = np.diag([-360 / shape[0], -360 / shape[1], 320 / shape[2], 1.0])
+    write_nifti(folder / "image.nii.gz", image, affine)
+    write_nifti(folder / "labels.nii.gz", labels, affine)
+    maps = {}
+    for n, name in enumerate(("first", "second")):
+        place = [centre[0] * (0.7 + 0.6 * n), centre[1], centre[2]]
+        cam = np.exp(-away(place, 0.15)).astype(np.float32)
+        maps[name] = {"ct": write_nifti(folder / f"{name}.nii.gz", cam, affine)}
+    presets = (("Soft", -160.0, 240.0), ("Wide", -600.0, 600.0))
+    volume = StageVolume(
+        "ct", "image.nii.gz", "labels.nii.gz", "CT", (-160.0, 240.0), None, presets
+    )
+    Stage((volume,), SEGMENTS, maps).write(folder)
+
+
+def _opened(chromium: Browser, address: str) -> tuple[ViewerPage, float]:
+    began = time.perf_counter()
+    viewer: ViewerPage = ViewerPage.open(chromium, address)
+    return viewer, time.perf_counter() - began
+
+
+def _changes(viewer: ViewerPage) -> dict[str, list[float]]:
+    viewer.tool("Masks and map")
+    return {name: [viewer.timed(act) for act in acts] for name, acts in CHANGES.items()}
+
+
+def _findings(viewer: ViewerPage) -> tuple[list[float], float]:
+    """Seconds until another map is shown, through Python and back; bytes that it moved."""
+    session = viewer.page.context.new_cdp_session(viewer.page)
+    session.send("Network.enable")
+    moved: list[float] = []
+    session.on("Network.loadingFinished", lambda e: moved.append(e["encodedDataLength"]))
+    for name in ("Network.webSocketFrameReceived", "Network.webSocketFrameSent"):
+        session.on(name, lambda e: moved.append(len(e["response"]["payloadData"])))
+    seconds = []
+    for finding in ("first", "second"):
+        box = viewer.page.get_by_label("Finding", exact=True).first
+        box.click()
+        box.fill(finding)
+        moved.clear()
+        seconds.append(viewer.timed_until(partial(box.press, "Enter"), map_of=finding))
+    viewer.page.wait_for_timeout(500)
+    return seconds, sum(moved)
+
+
+def _leak(viewer: ViewerPage) -> float:
+    """Percent by which the heap grew over the rounds, with the viewer closed."""
+    session = viewer.page.context.new_cdp_session(viewer.page)
+    sizes = []
+    for _ in range(ROUNDS + 1):
+        for is_open in (False, True):
+            viewer.page.get_by_text("Open", exact=True).click()
+            viewer.page.wait_for_timeout(700)
+            if not is_open:
+                session.send("HeapProfiler.collectGarbage")
+                sizes.append(session.send("Runtime.getHeapUsage")["usedSize"])
+            else:
+                viewer.settle()
+    return float(100 * (sizes[-1] / sizes[1] - 1))
+
+
+def _measure(shape: tuple[int, int, int], chromium: Browser, folder: Path) -> list[Row]:
+    name = "x".join(str(size) for size in shape)
+    make_stage(folder, shape)
+    hosts: set[str] = set()
+    with served(folder) as address:
+        viewer, first_s = _opened(chromium, address)
+        viewer.page.close()
+        viewer, again_s = _opened(chromium, address)
+        viewer.page.on("request", lambda r: hosts.add(urlparse(r.url).hostname or "127.0.0.1"))
+        found = _changes(viewer)
+        found["finding"], moved = _findings(viewer)
+        leaked = _leak(viewer) if shape != LARGE else None
+        viewer.page.close()
+    limit, most = OPEN_S[shape], CHANGE_S[shape]
+    rows = [
+        Row(
+            f"{name}: opens, nothing prepared",
+            f"{first_s:.1f} s",
+            f"<= {limit:g} s",
+            first_s <= limit,
+        ),
+        Row(f"{name}: opens again", f"{again_s:.1f} s", f"<= {limit:g} s", again_s <= limit),
+    ]
+    for change, taken in found.items():
+        text = f"{statistics.median(taken):.2f} s, at most {max(taken):.2f} s"
+        rows.append(Row(f"{name}: {change}", text, f"<= {most:g} s", max(taken) <= most))
+    text = f"{moved / 1000:.0f} kB"
+    rows.append(Row(f"{name}: another finding moves", text, "< 50 kB", moved < FINDING_BYTES))
+    if leaked is not None:
+        rows.append(
+            Row(f"{name}: {ROUNDS} rounds leak", f"{leaked:.1f} %", "< 5 %", leaked < LEAK_PERCENT)
+        )
+    away = ", ".join(sorted(hosts - {"127.0.0.1"})) or "none"
+    rows.append(Row(f"{name}: other hosts asked", away, "none", away == "none"))
+    return rows
+
+
+def main() -> None:
+    """Both sizes, then the peer on the smaller one.
+
+    Raises:
+        SystemExit: If Chromium is missing or a target was missed.
+    """
+    arguments = options("The viewer in a browser.")
+    if CHROMIUM is None:
+        raise SystemExit("chromium is not installed: apt-get install chromium")
+    rows: list[Row] = []
+    shapes = (QUICK,) if arguments.quick else (SMALL, LARGE)
+    for shape in shapes:
+        with tempfile.TemporaryDirectory() as folder, browser() as chromium:
+            rows += _measure(shape, chromium, Path(folder))
+            if shape == shapes[0]:
+                rows += measure_peer(chromium, Path(folder))
+    finish("viewer", rows, arguments)
+
+
+if __name__ == "__main__":
+    main()
