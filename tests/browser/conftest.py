@@ -45,6 +45,15 @@ LESION = (15, 12, 27)
 ORGAN = (42, 35, 12)
 
 
+def to_lps(index: tuple[int, int, int]) -> tuple[float, float, float]:
+    """Millimetres of a voxel; the middle of the image is 0."""
+    x, y, z = ((c - (n - 1) / 2) * mm for c, n, mm in zip(index, SHAPE, SPACING_MM, strict=True))
+    return x, y, z
+
+
+LESION_LPS, ORGAN_LPS = to_lps(LESION), to_lps(ORGAN)
+
+
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Water with a lesion (label 1) on the right in front above, and an organ (label 2)."""

@@ -8,7 +8,7 @@ from urllib.parse import urlparse
 import numpy as np
 import pytest
 
-from tests.browser.conftest import LESION, ORGAN, SHAPE, SPACING_MM
+from tests.browser.conftest import LESION, LESION_LPS, ORGAN_LPS, SHAPE, SPACING_MM
 from tests.browser.driver import ViewerPage
 
 if TYPE_CHECKING:
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from playwright.sync_api import Browser
 
-LESION_LPS = tuple(
-    float((c - (n - 1) / 2) * mm) for c, n, mm in zip(LESION, SHAPE, SPACING_MM, strict=True)
-)
-ORGAN_LPS = tuple(
-    float((c - (n - 1) / 2) * mm) for c, n, mm in zip(ORGAN, SHAPE, SPACING_MM, strict=True)
-)
 ORANGE, BLUE = (230, 159, 0), (86, 180, 233)
 
 
@@ -51,7 +45,7 @@ def middle(mask: NDArray[np.bool_]) -> tuple[float, float]:
     return float(columns.mean() / mask.shape[1]), float(rows.mean() / mask.shape[0])
 
 
-def go_to(viewer: ViewerPage, point: tuple[float, ...]) -> None:
+def go_to(viewer: ViewerPage, point: tuple[float, float, float]) -> None:
     box = viewer.page.get_by_label("Go to", exact=True)
     box.fill(" ".join(map(str, point)))
     box.press("Enter")

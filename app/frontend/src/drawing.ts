@@ -32,6 +32,7 @@ export interface Box { low: Vec3; size: Vec3 }
 export interface Drawing {
   readonly canvas: HTMLCanvasElement;
   readonly is3d: boolean;
+  readonly isWaiting: boolean; // for pictures that were asked for
   /** Draws what has changed; false while a part is still to come (the caller asks again). */
   draw(panels: DrawnPanel[], ratio: number): boolean;
   /** Makes a coarse 3D picture sharp, a strip at a time; true while there is more to do. */

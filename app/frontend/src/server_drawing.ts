@@ -9,7 +9,14 @@ export class ServerDrawing implements Drawing {
   private readonly wanted = new Map<string, string>(); // by place in the canvas
   private readonly abort = new AbortController();
 
-  constructor(private readonly failed: (message: string) => void) {}
+  private waiting = 0;
+
+  /** `arrived` is called after each picture, also one that nobody wants any more. */
+  constructor(private readonly failed: (message: string) => void, private readonly arrived: () => void) {}
+
+  get isWaiting(): boolean {
+    return this.waiting > 0;
+  }
 
   resize(width: number, height: number): void {
     if (this.canvas.width === width && this.canvas.height === height) return;
@@ -67,6 +74,7 @@ export class ServerDrawing implements Drawing {
     };
     const url = new URL(panel.volume.slices_url!, document.baseURI);
     url.searchParams.set("q", JSON.stringify(query));
+    this.waiting++;
     try {
       const response = await fetch(url, { signal: this.abort.signal });
       if (!response.ok) throw new Error((await response.text()).slice(0, 300));
@@ -76,6 +84,9 @@ export class ServerDrawing implements Drawing {
       bitmap.close();
     } catch (error) {
       if (!this.abort.signal.aborted) this.failed((error as Error).message);
+    } finally {
+      this.waiting--;
+      this.arrived();
     }
   }
 

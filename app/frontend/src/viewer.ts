@@ -51,7 +51,7 @@ export class Viewer {
     this.state = new State(scene);
     const webgl = this.tryWebGl();
     this.study = webgl?.study ?? new Study(true);
-    this.drawing = webgl?.drawing ?? new ServerDrawing((message) => this.fail(message));
+    this.drawing = webgl?.drawing ?? new ServerDrawing((message) => this.fail(message), () => this.busy());
     this.painting = new Painting(this.study, (volume, box) => {
       this.drawing.labelsChanged(volume, box);
       this.redraw();
@@ -307,7 +307,7 @@ export class Viewer {
   /** For tests and measurements: whether anything is still to come. */
   private busy(): void {
     const isLoading = this.loads > 0;
-    this.host.dataset.busy = String(isLoading || this.asked !== 0);
+    this.host.dataset.busy = String(isLoading || this.asked !== 0 || this.drawing.isWaiting);
     this.host.dataset.frames = String(this.frames);
     this.host.dataset.front = this.state.front;
     const map = this.state.mapLook(this.state.front);

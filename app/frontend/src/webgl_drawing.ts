@@ -23,6 +23,7 @@ const MODES = { mip: 0, masks: 1, volume: 2 } as const;
 export class WebGlDrawing implements Drawing {
   readonly canvas = document.createElement("canvas");
   readonly is3d = true;
+  readonly isWaiting = false;
   private readonly gl: Gl;
   private readonly slices: Program;
   private readonly rays: Program;
