@@ -62,7 +62,8 @@ class RunOptions:
         validate_every: Epochs between validations; the last epoch always is.
         checkpoint_every_s: Seconds between checkpoints within an epoch.
         freeze_batch_norm: Whether batch statistics stay as they are.
-        log_every: Steps between lines of the log and numbers for the tracker.
+        log_every: Steps between numbers for the tracker, which also gets every step in which
+            the balancer measured the gradients.
         deliver: "best" or "last".
     """
 
@@ -227,7 +228,8 @@ class Trainer:
         return validate(net, own, self.objective, device=self.device, ranks=self.ranks)
 
     def _log_step(self, report: StepReport) -> None:
-        if not self.ranks.is_main or report.step % self.options.log_every:
+        is_due = report.step % self.options.log_every == 0 or bool(report.balance.gradient_norms)
+        if not self.ranks.is_main or not is_due:
             return
         metrics = {f"step/loss/{name}": value for name, value in report.losses.items()}
         metrics |= {f"step/weight/{name}": w for name, w in report.balance.weights.items()}

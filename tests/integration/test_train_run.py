@@ -77,6 +77,8 @@ def test_a_joint_run_ends_in_a_bundle_and_tells_the_tracker(tmp_path: Path) -> N
         "step/lr",
         "step/gradient_norm",
         "step/wait_share",
+        "step/norm/diagnosis",
+        "step/cosine/segmentation_and_diagnosis",
     ):
         assert name in notes.metrics, name
 
