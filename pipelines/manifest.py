@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from os.path import commonpath
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -146,7 +146,14 @@ def corrections(
         Path | None,
         typer.Option(metavar="FILE", help="Signed reviews as JSON lines, as the viewer exports."),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the manifest.")] = "corrections",
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A manifest of the same images (with --root as its data root): writes a new "
+            "version of it, with its other rows, splits and folds as they are.",
+        ),
+    ] = None,
     made_in: MadeInOption = None,
     quick: QuickOption = False,
     quiet: QuietOption = False,
@@ -157,8 +164,10 @@ def corrections(
     from medmtl.core.errors import ConfigError
     from medmtl.data.builders.copy import DataCopy
     from medmtl.data.builders.corrections import build_corrections
+    from medmtl.data.builders.new_version import as_new_version
     from medmtl.data.builders.table import check_built
     from medmtl.data.intake import open_input
+    from medmtl.data.manifest import read_manifest
     from medmtl.data.reviewed import read_reviews, reviewed_cases
 
     if not results.is_dir() or (masks is not None and not masks.is_dir()):
@@ -169,11 +178,19 @@ def corrections(
     if masks is None and reviews is None:
         raise ConfigError("Nothing was reviewed: give --masks, --reviews or both.")
     data = DataCopy.at(root, made_in)
+    former = read_manifest(base) if base is not None else None
     said = read_reviews(reviews) if reviews is not None else {}
     reviewed, problems = reviewed_cases(results, masks=masks, reviews=said)
-    manifest, more = build_corrections(reviewed, open_input(root), data, name=name)
-    layout = [*problems, *more]
-    _write(check_built(manifest, layout, data, with_voxels=not quick, track=_tracked), out)
+    manifest, more = build_corrections(reviewed, open_input(root), data)
+    problems += more
+    if former is not None:
+        manifest, more = as_new_version(former, manifest, data)
+        problems += more
+    folds: Literal["deal", "keep"] = "deal" if former is None else "keep"
+    checked = check_built(
+        manifest, problems, data, folds=folds, with_voxels=not quick, track=_tracked
+    )
+    _write(checked, out)
 
 
 @app.command()

@@ -12,10 +12,11 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
+from medmtl.core.labels import FindingSpec, LabelSchema, SegmentSpec
 from medmtl.core.review import FindingVerdict, MaskVerdict, Review
-from medmtl.data.cases import Case
+from medmtl.data.cases import Case, Manifest, VolumeRow
 from medmtl.data.intake import open_input
-from medmtl.data.manifest import read_manifest
+from medmtl.data.manifest import read_manifest, write_manifest
 from medmtl.data.volume_file import read_volume_file
 from medmtl.inference.write_case import write_case
 from pipelines.__main__ import main
@@ -240,6 +241,65 @@ def test_masks_of_nifti_input_point_at_the_images_as_they_lie(
     (case,) = _cases(tmp_path).values()
     assert case.volumes[0].image == "source/p1.nii.gz"
     assert case.patient_id == "p1"
+
+
+def test_a_new_version_changes_what_was_corrected_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four images; the manifest has other labels, a segment more and a segment less."""
+    root, affine = tmp_path / "in", np.diag([0.8, 1.1, 2.5, 1.0])
+    (root / "labels").mkdir(parents=True)
+    truth = np.zeros(SHAPE, dtype=np.uint8)
+    truth[2:9, 1:5, 0:3], truth[15:19, 0:4, 3:6] = 1, 2  # spleen, kidney
+    rows = []
+    for number in range(4):
+        values = np.random.default_rng(number).integers(0, 100, SHAPE).astype(np.int16)
+        nib.save(nib.Nifti1Image(values, affine), root / f"p{number}.nii.gz")
+        nib.save(nib.Nifti1Image(truth, affine), root / "labels" / f"p{number}_seg.nii.gz")
+        rows.append(
+            VolumeRow("image", f"p{number}.nii.gz", f"labels/p{number}_seg.nii.gz", None,
+                      ("spleen", "kidney"))
+        )  # fmt: skip
+    segments = (SegmentSpec(1, "spleen"), SegmentSpec(2, "kidney"), SegmentSpec(3, "lesion"))
+    schema = LabelSchema(segments, (FindingSpec("cyst"), FindingSpec("other")))
+    cases = tuple(
+        Case(f"case-{n}", f"pat-{n}", "test" if n == 3 else "train", None if n == 3 else 2 - n,
+             (row,), {"cyst": None if n else False, "other": True})
+        for n, row in enumerate(rows)
+    )  # fmt: skip
+    write_manifest(Manifest("set", "l", "c", "s", "CT", schema, cases), tmp_path / "base")
+
+    (tmp_path / "out").mkdir()
+    study = next(one for one in open_input(root).studies if one.case_id == "p1")
+    prediction = answer(study.volumes[0].read())
+    write_case(
+        tmp_path / "out" / "p1", study, prediction, formats=("nifti",), resume={}, read_s=0.0
+    )
+    corrected = np.zeros(SHAPE, dtype=np.uint8)  # liver 3, spleen 5, lesion 7
+    corrected[15:17, 0:4, 3:6], corrected[0, 0, 0], corrected[10, 10, 5] = 5, 3, 7
+    (tmp_path / "masks" / "p1").mkdir(parents=True)
+    nib.save(nib.Nifti1Image(corrected, affine), tmp_path / "masks" / "p1" / "image.nii.gz")
+    review = Review("p1", "r", WHEN, (FindingVerdict("cyst", "disagree"),), is_signed=True)
+    status = _run(
+        monkeypatch, tmp_path, "--masks", tmp_path / "masks", "--base", tmp_path / "base",
+        "--reviews", _write_reviews(tmp_path, review),
+    )  # fmt: skip
+    assert status == 1  # the liver is not in that manifest, which is said
+
+    new = _cases(tmp_path)
+    assert [(c.case_id, c.patient_id, c.split, c.fold) for c in new.values()] == [
+        (c.case_id, c.patient_id, c.split, c.fold) for c in cases
+    ]
+    assert new["case-1"].findings == {"cyst": True, "other": True}
+    assert new["case-1"].volumes[0].annotated_segments == ("spleen", "kidney", "lesion")
+    wanted = np.where(truth == 2, 2, 0)  # the former spleen goes, the kidney stays
+    wanted[15:17, 0:4, 3:6], wanted[10, 10, 5] = 1, 3
+    np.testing.assert_array_equal(_mask(tmp_path, new["case-1"]), wanted)
+    for number in (0, 2, 3):
+        case = new[f"case-{number}"]
+        assert case.findings == cases[number].findings
+        np.testing.assert_array_equal(_mask(tmp_path, case), truth)
+    assert nib.load(root / "labels" / "p1_seg.nii.gz").get_fdata().sum() == truth.sum()
 
 
 @pytest.mark.parametrize("more", [(), ("--masks", "nowhere"), ("--reviews", "nowhere")])

@@ -33,7 +33,7 @@ __all__ = ["build_corrections"]
 
 
 def build_corrections(
-    reviewed: Sequence[ReviewedCase], listing: Listing, data: DataCopy, *, name: str
+    reviewed: Sequence[ReviewedCase], listing: Listing, data: DataCopy
 ) -> tuple[Manifest, list[str]]:
     """The manifest of these cases. Images and masks that have to be made are written.
 
@@ -41,7 +41,6 @@ def build_corrections(
         reviewed: Of one model.
         listing: Of the input that `predict` was given, which is `data.source`.
         data: Where images lie, and where files go.
-        name: Of the manifest.
 
     Returns:
         The manifest with its paths relative to `data.folder`, and what was left out.
@@ -68,7 +67,7 @@ def build_corrections(
     model = reviewed[0].case.record["model"]
     modalities = {ref.modality for study in studies.values() for ref in study.volumes}
     manifest = Manifest(
-        name=name,
+        name="reviewed",
         licence="as the images",
         citation="as the images",
         source=f"reviewed answers of {model['name']} {model['version']}",

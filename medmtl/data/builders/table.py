@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from medmtl.core.errors import ConfigError
 from medmtl.data.builders.acdc import build_acdc_manifest
@@ -89,28 +89,32 @@ def check_built(
     layout: Sequence[str],
     data: DataCopy,
     *,
+    folds: Literal["deal", "keep"] = "deal",
     with_voxels: bool = True,
     track: Callable[[Sequence[Case]], Iterable[Case]] = iter,
 ) -> Checked:
-    """Check every file of a manifest that was built, take out what cannot be used, deal out folds.
+    """Check every file of a manifest that was built, and take out what cannot be used.
 
     Args:
         manifest: Its paths are relative to the folder of `data`.
         layout: What the builder found missing or strange.
         data: Where the files lie.
+        folds: Dealt out anew, or as they stand.
         with_voxels: Read every voxel; else only headers and checksums.
         track: Wraps the cases, to show progress.
 
     Raises:
         ConfigError: If no usable case is left.
     """
-    unfolded = tuple(replace(case, fold=None) for case in manifest.cases)
+    cases = manifest.cases
+    if folds == "deal":
+        cases = tuple(replace(case, fold=None) for case in cases)
     problems = check_cases(
-        unfolded, manifest.schema, data.folder,
+        cases, manifest.schema, data.folder,
         with_voxels=with_voxels, with_checksums=False, track=track,
     )  # fmt: skip
     disabled = {problem.case_id for problem in problems if problem.is_disabling}
-    kept = [case for case in unfolded if case.case_id not in disabled]
+    kept = [case for case in cases if case.case_id not in disabled]
     if not kept:
         shown = "; ".join(str(problem) for problem in problems[:3])
         raise ConfigError(f"{manifest.name}: no usable case is left. For example: {shown}")
@@ -120,8 +124,9 @@ def check_built(
         for problem in problems
         if problem.twin in patients and problem.case_id in patients
     ]
+    dealt = with_folds(kept, together=twins) if folds == "deal" else tuple(kept)
     return Checked(
-        manifest=replace(manifest, cases=with_folds(kept, together=twins)),
+        manifest=replace(manifest, cases=dealt),
         layout=tuple(layout),
         problems=tuple(problems),
         left_out=tuple(case.case_id for case in manifest.cases if case.case_id in disabled),
