@@ -1,5 +1,6 @@
 # Needs make, git and Python >= 3.11 with venv; everything else goes into .venv.
-#   make demo            the main job on generated studies, ending with a table of the results
+#   make demo            the main job on generated studies; ends with the viewer on the results
+#   make demo OPEN=0     the same without the viewer
 #   make test            linters, types, layer contracts, all tests
 #   make env TORCH=cuda  the virtual environment with the CUDA build of torch
 
@@ -9,6 +10,7 @@ SHELL := /bin/bash
 .PHONY: env lint format types imports validators pytest test docs demo bench bench-quick clean
 
 TORCH ?= cpu
+OPEN ?= 1
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
   "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
   && echo "$$python" && break; done)
@@ -52,11 +54,12 @@ types: $(DEV_STAMP)
 imports: $(DEV_STAMP)
 	$(BIN)/lint-imports
 
-# dciodvfy and DCMTK check the DICOM results, Orthanc is the archive of the PACS tests; where they
-# cannot be installed, their tests skip. Debian's Orthanc is also started as a service on 8042.
-VALIDATORS := dicom3tools dcmtk orthanc orthanc-dicomweb
+# dciodvfy and DCMTK check the DICOM results, Orthanc is the archive of the PACS tests, Chromium runs
+# the viewer; where they cannot be installed, their tests skip. Debian's Orthanc is also started as a
+# service on 8042.
+VALIDATORS := dicom3tools dcmtk orthanc orthanc-dicomweb chromium
 validators:
-	@if ! { command -v dciodvfy && command -v dsrdump \
+	@if ! { command -v dciodvfy && command -v dsrdump && command -v chromium \
 	    && test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so; } >/dev/null \
 	  && command -v apt-get >/dev/null; then \
 	  as_root=; test "$$(id -u)" = 0 || as_root="sudo -n"; \
@@ -85,6 +88,7 @@ demo: $(RUNTIME_STAMP)
 	$(BIN)/medmtl predict demo/torso-ct/studies --model torso-ct-phantom -o demo/results/torso-ct
 	$(BIN)/medmtl predict demo/cardiac-mr/studies --model cardiac-mr -o demo/results/cardiac-mr
 	@$(BIN)/python -m pipelines.summary demo
+	@if test "$(OPEN)" != 0; then exec $(BIN)/medmtl view demo; fi
 
 bench: $(DEV_STAMP)
 	$(BIN)/python -m benchmarks

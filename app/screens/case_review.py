@@ -12,8 +12,11 @@ from app.services.words import plain
 from medmtl.inference.write_review import write_reviewed_reports
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from app.open_case import OpenCase
     from app.services.review_log import Entry
+    from medmtl.core.review import Review
 
 __all__ = ["review_panel", "sign_button"]
 
@@ -30,7 +33,7 @@ def sign_button(case: OpenCase, following: str | None) -> None:
         st.html('<b class="m-signed">● signed</b>')
         return
     if st.button(
-        "Sign", icon=":material/signature:", shortcut="Ctrl+Enter", type="primary",
+        "Sign", icon=":material/signature:", shortcut="Shift+S", type="primary",
         disabled=case.is_hidden, help="You stand by your answers; then the next case opens.",
     ):  # fmt: skip
         _sign(case)
@@ -62,24 +65,46 @@ def review_panel(case: OpenCase) -> None:
         st.html('<p class="m-muted">Nobody has answered yet. Every answer is stored at once.</p>')
         return
     st.html(
-        '<table class="m-table"><tr><th>When, UTC</th><th>Who</th><th>Findings</th>'
-        "<th>Masks</th><th></th></tr>"
-        + "".join(_line(entry) for entry in reversed(entries[-30:]))
+        '<table class="m-table"><tr><th>When, UTC</th><th>Who</th><th>Said</th></tr>'
+        + "".join(_line(entry, before) for entry, before in reversed(_with_former(entries)[-30:]))
         + "</table>"
     )
+
+
+def _with_former(entries: Sequence[Entry]) -> list[tuple[Entry, Review | None]]:
+    """Every line with what the same reviewer had said until then."""
+    last: dict[str, Review] = {}
+    pairs: list[tuple[Entry, Review | None]] = []
+    for entry in entries:
+        pairs.append((entry, last.get(entry.review.reviewer)))
+        last[entry.review.reviewer] = entry.review
+    return pairs
 
 
 def _comment(case: OpenCase, place: str) -> None:
     case.save(with_comment(case.review, str(st.session_state[place])))
 
 
-def _line(entry: Entry) -> str:
-    review = entry.review
-    said = ", ".join(f"{plain(one.finding)}: {one.answer}" for one in review.findings)
-    masks = ", ".join(
-        f"{one.volume} {plain(one.segment or 'all')}: {plain(one.answer)}" for one in review.masks
-    )
-    marks = ("● signed" if review.is_signed else "") + (" blind" if entry.is_blind else "")
-    when = review.reviewed_at.strftime("%Y-%m-%d %H:%M:%S")
-    cells = (when, review.reviewer, said, masks, marks)
+def _line(entry: Entry, before: Review | None) -> str:
+    when = entry.review.reviewed_at.strftime("%Y-%m-%d %H:%M:%S")
+    mark = " (blind)" if entry.is_blind else ""
+    cells = (when, entry.review.reviewer + mark, "; ".join(_news(entry.review, before)))
     return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _news(review: Review, before: Review | None) -> Iterator[str]:
+    """What a line says that the one before it did not."""
+    known = (*before.findings, *before.masks) if before else ()
+    for verdict in review.findings:
+        if verdict not in known:
+            yield f"{plain(verdict.finding)}: {verdict.answer} {verdict.comment}".strip()
+    for mask in review.masks:
+        if mask not in known:
+            name = plain(mask.segment or "all masks")
+            yield f"{mask.volume} {name}: {plain(mask.answer)} {mask.comment}".strip()
+    if review.comment and (before is None or review.comment != before.comment):
+        yield f"comment: {review.comment}"
+    if review.is_signed:
+        yield "● signed"
+    elif before is not None and before.is_signed:
+        yield "signature taken back"

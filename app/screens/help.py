@@ -13,7 +13,7 @@ __all__ = ["help_page"]
 
 _KEYS = (
     ("Everywhere", (("O", "worklist: open the first case"), ("N, P", "next, previous case"),
-                    ("Ctrl Enter", "sign, and go on to the next case"))),
+                    ("Shift S", "sign, and go on to the next case"))),
     ("Answers", (("Y, X, U", "agree, disagree, unsure with the chosen finding; blind: present, "
                   "absent, unsure"), ("F, Shift F", "next, previous finding"),
                  ("G, Q", "accept the mask, or call for a correction"))),

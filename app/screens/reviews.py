@@ -46,6 +46,9 @@ def reviews_page(view: View) -> None:
         if (entry.review.is_signed or not only_signed) and (entry.is_blind or not only_blind)
     )
     _counts(entries)
+    if not entries:
+        st.info("No review fits these switches. Sign a case, or switch off 'Signed only'.")
+        return
     left, right = st.columns(2, gap="medium")
     with left:
         _findings(entries, snapshot)

@@ -73,18 +73,18 @@ def _controls(view: View, frame: pd.DataFrame) -> tuple[Filters, Order]:
     models = list(dict.fromkeys(frame["model"]))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
-            "Search", key="worklist_text", placeholder="case, finding, flag, model", width=260,
+            "Search", key="worklist_text", placeholder="case, finding, flag, model", width=220,
         )  # fmt: skip
         order = st.selectbox(
             "Order", list(ORDERS), key="worklist_order", format_func=lambda name: ORDERS[name],
-            width=210,
+            width=185,
         )  # fmt: skip
         finding = st.selectbox(
             "Finding present", finding_columns(frame), key="worklist_finding", index=None,
-            format_func=sentence, placeholder="any", width=230,
+            format_func=sentence, placeholder="any", width=190,
         )  # fmt: skip
         chosen = (
-            st.multiselect("Model", models, key="worklist_models", placeholder="any", width=260)
+            st.multiselect("Model", models, key="worklist_models", placeholder="any", width=190)
             if len(models) > 1
             else []
         )
@@ -92,7 +92,7 @@ def _controls(view: View, frame: pd.DataFrame) -> tuple[Filters, Order]:
             "Review", list(STATES), key="worklist_states", selection_mode="multi",
             format_func=lambda name: STATES[name],
         )  # fmt: skip
-        is_flagged = st.toggle("Flagged only", key="worklist_flagged")
+        is_flagged = st.toggle("Flagged", key="worklist_flagged", help="A warning or an error.")
         reader_menu(view)
     return Filters(text, tuple(states), finding, tuple(chosen), is_flagged), order
 
