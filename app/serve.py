@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from starlette.middleware import Middleware
 
+from app.serving.first_theme import DarkFirst
 from app.serving.gateway import gateway
 from app.serving.routes import viewer_routes
 
@@ -23,7 +25,12 @@ _MAIN = Path(__file__).with_name("main.py")
 def serve(settings: Settings) -> None:
     """Serve until the process is told to end."""
     routes = viewer_routes(gateway(), base_url_path=_BASE)
-    app = st.App(_MAIN.resolve(), secrets=_secrets(settings.auth), routes=routes)
+    app = st.App(
+        _MAIN.resolve(),
+        secrets=_secrets(settings.auth),
+        routes=routes,
+        middleware=[Middleware(DarkFirst)],
+    )
     app.run(config=_config(settings))
 
 

@@ -12,7 +12,7 @@ from benchmarks.record import RESULTS, ROOT, write_page
 
 NAMES = (
     "scan", "reading", "restore", "memory", "demo_time", "dicom_objects", "data_loading",
-    "balancers", "viewer",
+    "balancers", "viewer", "worklist",
 )  # fmt: skip
 
 

@@ -82,7 +82,9 @@ def test_review_of_a_case_is_there_after_a_reload(chromium: Browser, address: st
     assert page.locator(".m-line em").all_inner_texts() == ["✓", "✗"]
     page.goto(address)
     page.get_by_text("1 signed").wait_for()
-    assert [url for url in outside if address not in url and not url.startswith(("data:", "blob:"))] == []
+    assert [
+        url for url in outside if address not in url and not url.startswith(("data:", "blob:"))
+    ] == []
 
 
 def test_the_crosshair_is_where_the_lesion_is(chromium: Browser, address: str) -> None:
@@ -94,9 +96,7 @@ def test_the_crosshair_is_where_the_lesion_is(chromium: Browser, address: str) -
 
 
 @pytest.mark.parametrize("size", [(1440, 900), (1280, 720)])
-def test_a_case_fits_on_one_screen(
-    chromium: Browser, address: str, size: tuple[int, int]
-) -> None:
+def test_a_case_fits_on_one_screen(chromium: Browser, address: str, size: tuple[int, int]) -> None:
     width, height = size
     page = _opened(chromium, f"{address}/case?case=results/seen", width=width, height=height)
     ViewerPage(page).settle()
@@ -106,9 +106,7 @@ def test_a_case_fits_on_one_screen(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_blind_reader_is_shown_no_mask_before_the_answer(
-    chromium: Browser, address: str
-) -> None:
+def test_a_blind_reader_is_shown_no_mask_before_the_answer(chromium: Browser, address: str) -> None:
     page = _opened(chromium, address)
     page.locator("[data-testid=stDataFrame]").wait_for()
     page.locator("[data-testid=stPopoverButton]").click()
@@ -124,7 +122,9 @@ def test_a_blind_reader_is_shown_no_mask_before_the_answer(
     assert not [url for url in asked if "/medmtl/mask/" in url]
 
 
-def test_the_index_is_kept_for_the_next_start(folder: Path, address: str, chromium: Browser) -> None:
+def test_the_index_is_kept_for_the_next_start(
+    folder: Path, address: str, chromium: Browser
+) -> None:
     _opened(chromium, address).locator("[data-testid=stDataFrame]").wait_for()
     kept = json.loads((folder / "results" / ".medmtl" / "viewer.json").read_bytes())
     assert set(kept["cases"]) == {"seen", "other"}
