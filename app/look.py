@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -13,10 +14,19 @@ from medmtl.core.errors import MedmtlError
 from medmtl.data.volume_file import read_volume_file
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from app.open_case import OpenCase
     from app.services.points import Point
 
-__all__ = ["current_look", "look_at_finding", "look_at_segment", "move_to", "set_look"]
+__all__ = [
+    "current_look",
+    "largest_activation",
+    "look_at_finding",
+    "look_at_segment",
+    "move_to",
+    "set_look",
+]
 
 
 def current_look(case: OpenCase) -> Link:
@@ -91,18 +101,32 @@ def _lesion_of(case: OpenCase, name: str) -> tuple[str, int] | None:
     return None if best is None else (best.volume, best.label)
 
 
-def _peak(case: OpenCase, maps: Any) -> Point | None:
-    for name in maps.values():
-        stamp = (case.folder / name).stat().st_mtime_ns if (case.folder / name).exists() else 0
-        point = _map_peak(str(case.folder), name, stamp)
-        if point is not None:
-            return point
-    return None
+def _peak(case: OpenCase, maps: Mapping[str, str]) -> Point | None:
+    """The place of the largest value of a finding's maps."""
+    found = [_map_peak(case, name) for name in maps.values()]
+    return max(found, key=lambda one: one[1], default=(None, 0.0))[0]
 
 
-@st.cache_data(show_spinner=False, max_entries=200)
-def _map_peak(folder: str, name: str, stamp: int) -> Point | None:  # noqa: ARG001 - a new file
-    from pathlib import Path
+def largest_activation(case: OpenCase, maps: Mapping[str, str]) -> float:
+    """The largest value of a finding's maps, 0 for maps of zeros.
 
+    A map is 1 at its peak on the network's own coarse grid; on the grid of the image that peak lies
+    between voxels, and a map of few cells is nowhere near 1.
+    """
+    return max((_map_peak(case, name)[1] for name in maps.values()), default=0.0)
+
+
+def _map_peak(case: OpenCase, name: str) -> tuple[Point | None, float]:
+    path = case.folder / name
+    stamp = path.stat().st_mtime_ns if path.exists() else 0
+    return _read_peak(str(case.folder), name, stamp)
+
+
+@st.cache_data(show_spinner=False, max_entries=500)
+def _read_peak(
+    folder: str,
+    name: str,
+    stamp: int,  # noqa: ARG001 - the key of the cache
+) -> tuple[Point | None, float]:
     volume = read_volume_file(Path(folder), name)
-    return map_peak(volume.array, volume.geometry)
+    return map_peak(volume.array, volume.geometry), float(volume.array.max(initial=0.0))

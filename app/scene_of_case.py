@@ -15,7 +15,7 @@ from app.components.scene import (
     WindowPreset,
     colour_of,
 )
-from app.look import current_look
+from app.look import current_look, largest_activation
 from app.resources import case_index
 from app.services.drafts import with_mask
 from app.services.images import case_image, noted_inputs
@@ -41,6 +41,7 @@ __all__ = ["has_cine", "scene_of_case"]
 
 _THICK = 3.0  # slices so many pixels apart show little in another plane
 _PLANES: tuple[Layout, ...] = ("sagittal", "coronal", "axial")  # across x, y, z of the patient
+_SHOWN = 0.3  # of the largest activation; what lies below is not drawn
 _PRESETS: Mapping[str, tuple[WindowPreset, ...]] = {
     "CT": (
         WindowPreset("Soft tissue", -160, 240),
@@ -171,12 +172,18 @@ def _activation(case: OpenCase, name: str | None) -> ActivationMap | None:
         volume: gateway().register_map(_session(), NiftiSource(case.folder, file))
         for volume, file in finding.maps.items()
     }
-    return ActivationMap(sentence(finding.name), urls)
+    top = round(largest_activation(case, finding.maps), 2) or 1.0
+    return ActivationMap(sentence(finding.name), urls, threshold=round(_SHOWN * top, 2), high=top)
 
 
 def _segments(case: OpenCase) -> tuple[Segment, ...]:
     return tuple(
-        Segment(segment.label, plain(segment.name), colour_of(segment.label))
+        Segment(
+            segment.label,
+            plain(segment.name),
+            colour_of(segment.label),
+            is_outline=not segment.is_lesion,  # a filled organ would hide the map of a finding
+        )
         for segment in case.result.schema.segments
     )
 

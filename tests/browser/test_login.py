@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.app.results import write_seen_case
-from tests.browser.driver import CHROMIUM, browser, free_port
+from tests.browser.driver import CHROMIUM, free_port
 from tests.browser.login_service import CLIENT_ID, CLIENT_SECRET, LoginService, login_service
 from tests.browser.viewer_command import viewer
 
@@ -49,12 +49,6 @@ roles_claim = "realm_access.roles"
     )
     options = ("--port", str(port), "--auth", str(folder / "auth.toml"))
     with viewer(folder, *options) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as running:
         yield running
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.app.results import LESION_CENTRE, case_record, finding, write_case, write_seen_case
-from tests.browser.driver import CHROMIUM, ViewerPage, browser
+from tests.browser.driver import CHROMIUM, ViewerPage
 from tests.browser.viewer_command import viewer
 
 if TYPE_CHECKING:
@@ -33,12 +33,6 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def address(folder: Path) -> Iterator[str]:
     with viewer(folder) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as running:
         yield running
 
 
