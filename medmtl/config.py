@@ -283,7 +283,9 @@ class CompareConfig(_Section):
             raise ValueError(f"subject {self.subject!r} is none of the arms {names}")
         for arm in self.arms:
             if unknown := set(arm.label_fractions) - set(self.label_fractions):
-                raise ValueError(f"arm {arm.name}: label_fractions has none of {sorted(unknown)}")
+                raise ValueError(
+                    f"arm {arm.name}: label_fractions of the comparison lack {sorted(unknown)}"
+                )
             if arm.name == self.subject and arm.label_fractions:
                 raise ValueError(f"arm {arm.name}: the subject takes part in all label_fractions")
         return self

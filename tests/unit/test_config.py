@@ -29,13 +29,14 @@ def problems_of(file: Path, *overrides: str) -> list[str]:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_configuration_is_whole_and_opens_with_its_command(path: Path) -> None:
     config = load_config(path)
-    assert f"medmtl train {path.stem} " in path.read_text(encoding="utf-8").split("\n\n")[0]
+    program = "compare" if path.stem.endswith("_compare") else "train"
+    assert f"medmtl {program} {path.stem} " in path.read_text(encoding="utf-8").split("\n\n")[0]
     assert config.network_of_tasks() is not None
 
 
 def test_the_named_configurations_are_there() -> None:
-    wanted = {"acdc_joint", "acdc_segmentation", "acdc_diagnosis", "torso_phantom", "hippocampus"}
-    assert wanted <= {path.stem for path in SHIPPED}
+    wanted = {"acdc_joint", "acdc_segmentation", "acdc_diagnosis", "acdc_compare"}
+    assert wanted | {"torso_phantom", "hippocampus"} <= {path.stem for path in SHIPPED}
 
 
 def test_a_balancer_says_nothing_of_tasks_that_are_not_learned(tmp_path: Path) -> None:

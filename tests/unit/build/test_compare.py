@@ -51,9 +51,25 @@ def test_balancers_are_arms_like_any_other(tmp_path: Path) -> None:
     assert [run.config.balancer.name for run in runs] == ["sum", "upgrad"]
 
 
+def test_an_arm_may_take_part_in_some_shares_only(tmp_path: Path) -> None:
+    arms = [{"name": "joint"}, {"name": "pcgrad", "label_fractions": [1.0]}]
+    runs = plan_runs(write_file(tmp_path, arms=arms, label_fractions=[0.5, 1.0]))
+    assert [run.folder for run in runs] == [
+        "joint/labels-100", "pcgrad/labels-100", "joint/labels-50",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("compare", "said"),
     [
+        (
+            {"arms": [{"name": "joint", "label_fractions": [1.0]}, {"name": "b"}]},
+            "takes part in all",
+        ),
+        (
+            {"arms": [{"name": "joint"}, {"name": "b", "label_fractions": [0.3]}]},
+            r"b: label_fractions .*0\.3",
+        ),
         ({"subject": "both"}, "none of the arms"),
         ({"arms": [{"name": "a"}, {"name": "a"}]}, "different names"),
         ({"label_fractions": [0.0]}, "greater than 0"),
