@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmarks.record import RESULTS, ROOT, write_page
 
 NAMES = (
-    "scan", "reading", "restore", "memory", "demo_time", "dicom_objects", "data_loading",
-    "balancers", "viewer", "worklist",
+    "scan", "reading", "restore", "resume", "joint_pass", "memory", "demo_time", "dicom_objects",
+    "data_loading", "balancers", "viewer", "worklist",
 )  # fmt: skip
 
 
