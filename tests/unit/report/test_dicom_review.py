@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from medmtl.core.review import FindingVerdict, MaskVerdict, Review
 from medmtl.inference.write_case import write_case
 from medmtl.inference.write_review import report_versions, write_reviewed_reports
+from medmtl.pacs.push import result_files
 from medmtl.report.dicom_segments import tracking_id
 from tests.dicom_results import answer, read_source, write_source
 
@@ -29,7 +30,7 @@ def case(tmp_path: Path) -> Path:
     study, volume = read_source(tmp_path / "in")
     folder = tmp_path / "out" / study.case_id
     folder.parent.mkdir()
-    formats = ("nifti", "seg", "sr")
+    formats = ("nifti", "seg", "sr", "rtstruct")
     write_case(folder, study, answer(volume), formats=formats, resume={}, read_s=0.0)
     return folder
 
@@ -109,6 +110,15 @@ def test_the_model_report_stays_and_is_named_as_predecessor(case: Path) -> None:
     assert named == [report.SOPInstanceUID for report in reports[:2]]
     assert "cardiomegaly" not in _verdicts(reports[2])  # replaced, not added
     assert "PredecessorDocumentsSequence" not in reports[0]
+
+
+def test_every_version_is_pushed_after_what_it_cites(case: Path) -> None:
+    write_reviewed_reports(case, [_review(case)])
+    write_reviewed_reports(case, [_review(case, comment="")])
+    assert [path.name for path in result_files(case)] == [
+        "segmentation.seg.dcm", "segmentation.rtstruct.dcm", "findings.sr.dcm",
+        "findings.v2.sr.dcm", "findings.v3.sr.dcm",
+    ]  # fmt: skip
 
 
 def test_signed_means_verified_by_the_reviewer(case: Path) -> None:
