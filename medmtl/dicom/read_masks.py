@@ -14,9 +14,11 @@ from medmtl.dicom.sr_content import is_report
 from medmtl.dicom.worker_client import WorkerError, shared_worker
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from medmtl.core.geometry import Geometry
+    from medmtl.core.source import SourceFrame
 
 __all__ = ["MaskKind", "read_masks"]
 
@@ -31,6 +33,7 @@ def read_masks(
     *,
     frame_of_reference_uid: str = "",
     series_uid: str = "",
+    source_frames: Sequence[SourceFrame] = (),
     limits: ReadLimits = _DEFAULT,
 ) -> tuple[MaskKind, Segmentation]:
     """Read the masks of a file onto a grid.
@@ -40,6 +43,7 @@ def read_masks(
         geometry: The grid of the volume that they belong to.
         frame_of_reference_uid: Of that volume; "" does not check.
         series_uid: Of that volume, see `read_rtstruct`.
+        source_frames: Of that volume, see `read_report_masks`.
         limits: What reading may cost.
 
     Raises:
@@ -57,6 +61,7 @@ def read_masks(
     if is_report(sop_class):
         beside = sorted(one for one in path.parent.iterdir() if one.is_file() and one != path)
         return "sr", read_report_masks(
-            path, geometry, segmentations=beside, frame_of_reference_uid=frame, limits=limits
-        )
+            path, geometry, segmentations=beside, source_frames=source_frames,
+            frame_of_reference_uid=frame, limits=limits,
+        )  # fmt: skip
     return "seg", read_seg(path, geometry, frame_of_reference_uid=frame, limits=limits)

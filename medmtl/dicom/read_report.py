@@ -1,7 +1,7 @@
 """A measurement report (TID 1500), of medmtl or anybody: its groups, and their regions as masks.
 
-A group's region is a segment of a DICOM segmentation that it cites, or polygons in patient space.
-Regions drawn in the pixels of a single image, and ellipses, are not taken for masks.
+A group's region is a segment of a DICOM segmentation that it cites, polygons in patient space, or
+closed lines in the pixels of the volume's own source images. Others, such as ellipses, are none.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from medmtl.dicom.segmentation import Collector, Segmentation, refuse_segmentati
 from medmtl.dicom.worker_client import WorkerError, shared_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from medmtl.core.geometry import Geometry
+    from medmtl.core.source import SourceFrame
 
 __all__ = ["ReadGroup", "ReadReport", "read_report", "read_report_masks"]
 
@@ -47,6 +48,8 @@ class ReadGroup:
         segments: Instance UID of a segmentation, segment number (None for the frames' own), and
             frame numbers (from 1; none for all) of each segment that it cites.
         polygons: Frame of reference UID and points in mm, shape (N, 3), of each closed polygon.
+        outlines: Instance UID and frame number (None for a single-frame image) of an image, and
+            (column, row) of each closed line in it; (0.5, 0.5) is the centre of its first pixel.
         other_regions: How many regions are of a kind that is no mask.
     """
 
@@ -58,6 +61,7 @@ class ReadGroup:
     evaluations: tuple[tuple[Code, Code], ...]
     segments: tuple[tuple[str, int | None, tuple[int, ...]], ...]
     polygons: tuple[tuple[str, NDArray[np.float64]], ...]
+    outlines: tuple[tuple[str, int | None, NDArray[np.float64]], ...]
     other_regions: int
 
 
@@ -108,6 +112,7 @@ def read_report_masks(
     geometry: Geometry,
     *,
     segmentations: Iterable[Path],
+    source_frames: Sequence[SourceFrame] = (),
     frame_of_reference_uid: str = "",
     limits: ReadLimits = _DEFAULT,
 ) -> Segmentation:
@@ -117,6 +122,8 @@ def read_report_masks(
         path: A DICOM structured report with measurement groups.
         geometry: The grid of the volume that the regions belong to.
         segmentations: Files among which the segmentations are that the report cites.
+        source_frames: Of that volume, for lines that were drawn in their pixels; without them such
+            lines are left out, and that is flagged.
         frame_of_reference_uid: Of that volume; regions in another one are refused. "" does not
             check.
         limits: What reading may cost.
@@ -130,7 +137,8 @@ def read_report_masks(
             reference, or a segmentation that is cited is not among the files.
     """
     report = read_report(path, limits=limits)
-    with_region = [group for group in report.groups if group.segments or group.polygons]
+    placed = [_in_space(group, source_frames, frame_of_reference_uid) for group in report.groups]
+    with_region = [group for group in placed if group.segments or group.polygons]
     cited = {uid for group in with_region for uid, _, _ in group.segments}
     found = _cited(path, cited, segmentations, frame_of_reference_uid, limits)
     collector = Collector(geometry)
@@ -141,8 +149,8 @@ def read_report_masks(
         ]
         parts.append(_polygons(path, group, geometry, frame_of_reference_uid))
         collector.add(_described(number, group, found), together(parts, geometry))
-    left_out = sum(group.other_regions for group in report.groups)
-    message = f"{left_out} regions lie in an image's pixels or are no polygon; they were left out."
+    left_out = sum(group.other_regions + len(group.outlines) for group in placed)
+    message = f"{left_out} regions are no polygon, or of an image not given; they were left out."
     return collector.segmentation(
         frame_of_reference_uid=frame_of_reference_uid,
         series_uids=(),
@@ -171,8 +179,32 @@ def _group(item: Mapping[str, Any]) -> ReadGroup:
             (frame, np.reshape(points[: len(points) // 3 * 3], (-1, 3)))
             for frame, points in item["polygons"]
         ),
+        outlines=tuple(
+            (uid, frame, np.reshape(points[: len(points) // 2 * 2], (-1, 2)))
+            for uid, frame, points in item["outlines"]
+        ),
         other_regions=item["other_regions"],
     )
+
+
+def _in_space(
+    group: ReadGroup, source_frames: Sequence[SourceFrame], frame_of_reference_uid: str
+) -> ReadGroup:
+    """The group with every outline in an image that is given as a polygon in mm."""
+    known = {(frame.sop_instance_uid, frame.frame_number): frame for frame in source_frames}
+    polygons, left = list(group.polygons), []
+    for uid, number, points in group.outlines:
+        frame = known.get((uid, number))
+        if frame is None:
+            left.append((uid, number, points))
+            continue
+        row, column = np.reshape(frame.orientation, (2, 3))
+        row_mm, column_mm = frame.spacing_mm
+        # PS3.3 C.18.6.1.2: (0, 0) is the corner of the first pixel, half a pixel from its centre.
+        steps = np.stack([row * column_mm, column * row_mm])
+        in_mm = np.asarray(frame.position_lps) + (points - 0.5) @ steps
+        polygons.append((frame_of_reference_uid, in_mm))
+    return replace(group, polygons=tuple(polygons), outlines=tuple(left))
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,7 +44,8 @@ def read_report_content(path: Path, *, limit: int) -> dict[str, Any]:
         title, is_verified, predecessors (instance UIDs), comments, and groups: tracking_id,
         tracking_uid, category, type, measurements (name, value, unit), evaluations (name, value),
         segments (instance UID, segment number or None, frame numbers), polygons (frame of
-        reference, points), and how many regions are of another kind.
+        reference, points in mm), outlines (instance UID and frame number of an image, points in its
+        pixels), and how many regions are of another kind.
 
     Raises:
         NotDicomError: If the file is no DICOM file.
@@ -87,7 +88,8 @@ def _name(item: Dataset) -> str:
 def _group(group: Dataset) -> dict[str, Any]:
     found: dict[str, Any] = {
         "tracking_id": "", "tracking_uid": "", "category": [], "type": [], "measurements": [],
-        "evaluations": [], "segments": [], "polygons": [], "other_regions": 0,
+        "evaluations": [], "segments": [], "polygons": [], "outlines": [],
+        "other_regions": 0,
     }  # fmt: skip
     for item in group.get("ContentSequence") or ():
         name, kind = _name(item), str(item.get("ValueType", ""))
@@ -133,8 +135,24 @@ def _add_region(found: dict[str, Any], item: Dataset) -> None:
         points = [float(value) for value in item.GraphicData]
         frame = str(item.get("ReferencedFrameOfReferenceUID", ""))
         found["polygons"].append([frame, points])
+    elif kind == "SCOORD" and (outline := _outline(item)) is not None:
+        found["outlines"].append(outline)
     elif kind in {"SCOORD", "SCOORD3D"}:
         found["other_regions"] += 1
+
+
+def _outline(item: Dataset) -> list[Any] | None:
+    """A closed line in one frame of an image (PS3.3 C.18.6.1.2); None for anything else."""
+    points = [float(value) for value in item.get("GraphicData") or ()]
+    if str(item.get("GraphicType", "")) != "POLYLINE" or points[:2] != points[-2:]:
+        return None
+    for child in item.get("ContentSequence") or ():
+        if str(child.get("ValueType", "")) == "IMAGE":
+            (cited,) = child.ReferencedSOPSequence
+            frames = _whole_numbers(cited.get("ReferencedFrameNumber"))
+            if len(frames) < 2:
+                return [str(cited.ReferencedSOPInstanceUID), frames[0] if frames else None, points]
+    return None
 
 
 def _whole_numbers(value: Any) -> list[int]:

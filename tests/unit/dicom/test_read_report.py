@@ -11,6 +11,7 @@ import pydicom
 import pytest
 from highdicom.sr import (
     Comprehensive3DSR,
+    GraphicTypeValues,
     GraphicTypeValues3D,
     Measurement,
     MeasurementReport,
@@ -23,8 +24,10 @@ from highdicom.sr import (
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
 from highdicom.sr.content import (
+    ImageRegion,
     ImageRegion3D,
     ReferencedSegmentationFrame,
+    SourceImageForRegion,
     SourceImageForSegmentation,
     SourceSeriesForSegmentation,
 )
@@ -171,6 +174,35 @@ def test_polygons_in_space_of_another_vendor_are_masks(tmp_path: Path) -> None:
     assert [flag.code for flag in read.flags] == ["regions-left-out"]
     with pytest.raises(InputRefusedError, match="frame of reference"):
         read_report_masks(path, volume.geometry, segmentations=(), frame_of_reference_uid="1.2")
+
+
+@pytest.mark.parametrize("kind", ["oblique", "multi-frame-oblique"])
+def test_lines_in_the_pixels_of_source_images_are_masks(tmp_path: Path, kind: str) -> None:
+    """From the corner (2, 3) to the corner (8, 9) of the pixels: columns 2 to 7, rows 3 to 8."""
+    write_source(tmp_path / "in", kind)
+    _, volume = read_source(tmp_path / "in")
+    source = [pydicom.dcmread(file) for file in sorted((tmp_path / "in").iterdir())]
+    assert volume.source is not None
+    frame = volume.source.frames[4]
+    image = SourceImageForRegion(
+        frame.sop_class_uid, frame.sop_instance_uid,
+        [frame.frame_number] if frame.frame_number else None,
+    )  # fmt: skip
+    line = np.array([[2, 3], [8, 3], [8, 9], [2, 9], [2, 3]], dtype=float)
+    region = ImageRegion(GraphicTypeValues.POLYLINE, line, image)
+    group = PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=_tracking("box"), referenced_region=region
+    )
+    path = _their_report(tmp_path / "sr.dcm", source, [group])
+    read = read_report_masks(
+        path, volume.geometry, segmentations=(), source_frames=volume.source.frames
+    )
+    wanted = np.zeros(volume.geometry.shape, dtype=bool)
+    wanted[2:8, 3:9, 4] = True
+    np.testing.assert_array_equal(read.segments[0].mask(volume.geometry.shape), wanted)
+    assert read.flags == ()
+    blind = read_report_masks(path, volume.geometry, segmentations=())
+    assert (blind.segments, [flag.code for flag in blind.flags]) == ((), ["regions-left-out"])
 
 
 def test_a_single_frame_of_a_segmentation_of_others_is_one_slice(
