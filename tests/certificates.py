@@ -11,6 +11,8 @@ import pytest
 
 __all__ = ["Certificates", "make_certificates"]
 
+_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+
 
 @dataclass(frozen=True)
 class Certificates:
@@ -43,7 +45,7 @@ def make_certificates(folder: Path) -> Certificates:
 
 
 def _new(name: str) -> tuple[str, ...]:
-    return ("-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    return (*_KEY, "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.pem")
 
 
 def _openssl(folder: Path, *arguments: str) -> None:

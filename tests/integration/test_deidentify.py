@@ -311,6 +311,26 @@ def test_pixels_and_geometry_are_those_of_the_source(tmp_path: Path) -> None:
     assert hidden.id == other.id != plain.id
 
 
+@pytest.mark.slow
+def test_real_series_tell_nobody(shared_data: Path, tmp_path: Path, key: Path) -> None:
+    words: set[str] = set()
+    source = shared_data / "dicom" / "mr_oblique"
+    for path in source.rglob("*.dcm"):
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        for element in header.iterall():
+            is_uid = element.VR == "UI" and not str(element.value).startswith("1.2.840.10008.")
+            if is_uid or element.keyword in {"PatientName", "PatientID", "AccessionNumber"}:
+                words.add(str(element.value))
+    words = {word for word in words if len(word) > 6}  # shorter ones are in any file by chance
+    assert len(words) > 10
+    out = tmp_path / "out"
+    done = _run("convert", source, "-o", out, "--deidentify", key)
+    assert done.returncode < 2, done.stderr
+    assert list(out.glob("*.nii.gz"))
+    assert search(out, words) == []
+    _assert_nobody_in(done.stderr + done.stdout, words)
+
+
 def test_text_burnt_into_a_series_is_flagged(tmp_path: Path) -> None:
     def codes(folder: Path) -> set[str]:
         (study,) = deidentified(open_input(folder), Pseudonyms(SECRET)).studies

@@ -144,7 +144,7 @@ def test_certificate_files_are_checked_before_anybody_is_asked(tmp_path: Path) -
     made = make_certificates(tmp_path)
     locked = tmp_path / "locked.key"
     subprocess.run(
-        ["openssl", "rsa", "-aes256", "-passout", "pass:x", "-in", made.client_key,  # noqa: S607
+        ["openssl", "ec", "-aes256", "-passout", "pass:x", "-in", made.client_key,  # noqa: S607
          "-out", locked],
         capture_output=True, check=True,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmtl.core.errors import OutputError
@@ -16,6 +16,7 @@ NOTES = st.lists(
 )
 
 
+@settings(deadline=None)  # a slow disk is no fault
 @given(notes=NOTES, lost=st.integers(0, 400))
 def test_a_torn_end_loses_only_the_last_notes(
     tmp_path_factory: pytest.TempPathFactory, notes: list[tuple[str, str]], lost: int
