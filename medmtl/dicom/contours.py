@@ -24,10 +24,11 @@ __all__ = ["FlatContour", "fill", "place_contours"]
 
 _PARALLEL = 1e-3
 """Sine of the largest angle between planes that count as parallel."""
-_SAME_PLANE_MM = 0.01
+_SAME_PLANE_MM = 0.05
+"""Programs round the points of one plane differently; no slice is this thin."""
 _FLAT_MM = 0.5
 """How far a point may lie from its contour's plane."""
-_NOTHING_MM2 = 1e-9
+_NOTHING_MM2 = 1e-6
 _FARTHEST_MM = 1e5
 _MOST_PIXELS = 2**31
 
@@ -73,22 +74,26 @@ class FlatContour:
     centre_lps: NDArray[np.float64]
 
     @classmethod
-    def of(cls, points_lps: NDArray[np.float64]) -> FlatContour:
+    def of(cls, points_lps: NDArray[np.float64]) -> FlatContour | None:
         """Find the plane by Newell's method: right for polygons that are not convex, too.
 
+        Returns:
+            None for a point or a line, which planning systems write as contours as well.
+
         Raises:
-            ValueError: If the polygon is not flat, encloses nothing, or lies in no room.
+            ValueError: If the polygon is not flat, or lies in no room.
         """
-        if len(points_lps) < 3 or not np.abs(points_lps).max() <= _FARTHEST_MM:
-            message = f"a contour with less than 3 points or beyond {_FARTHEST_MM / 1000:g} m"
+        if not np.abs(points_lps).max(initial=0.0) <= _FARTHEST_MM:
+            message = f"a contour beyond {_FARTHEST_MM / 1000:g} m"
             raise ValueError(message)
+        if len(points_lps) < 3:
+            return None
         centre = points_lps.mean(axis=0)
         centred = points_lps - centre
         area = np.cross(centred, np.roll(centred, -1, axis=0)).sum(axis=0)
         size = float(np.linalg.norm(area))
         if size < _NOTHING_MM2:
-            message = "a contour without area"
-            raise ValueError(message)
+            return None
         off_mm = float(np.abs(centred @ area).max()) / size
         if off_mm > _FLAT_MM:
             message = f"a contour that leaves its plane by {off_mm:.2f} mm"

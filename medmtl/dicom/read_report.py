@@ -271,7 +271,8 @@ def _polygons(
             text = "a region in another frame of reference than the image's"
             raise refuse_segmentation(path, "other-frame-of-reference", text, "the image's own")
     try:
-        contours = [FlatContour.of(points) for _, points in group.polygons]
+        found = [FlatContour.of(points) for _, points in group.polygons]
+        contours = [contour for contour in found if contour is not None]
         return place_contours(contours, geometry, among=contours)
     except ValueError as error:
         text = f"a region with {error}"

@@ -66,7 +66,7 @@ def read_rtstruct(
         if frame_of_reference_uid and own != frame_of_reference_uid:
             found = f"region {item['number']} in another frame of reference than the image's"
             raise refuse_segmentation(path, "other-frame-of-reference", found, "the image's own")
-        lines += int(item["not_areas"])
+        lines += int(item["not_areas"]) + len(item["counts"]) - len(contours)
         placed = place_contours(contours, geometry, among=everything, is_own_series=is_own_series)
         collector.add(item, placed)
     message = f"{lines} contours are points or open lines and enclose nothing; they were left out."
@@ -87,10 +87,10 @@ def _regions(
     regions = []
     for item in answer["segments"]:
         try:
-            flat = [FlatContour.of(next(contours)) for _ in item["counts"]]
+            found = [FlatContour.of(next(contours)) for _ in item["counts"]]
         except ValueError as error:
             raise _bad_contours(path, item, error) from error
-        regions.append((item, flat))
+        regions.append((item, [contour for contour in found if contour is not None]))
     return sorted(regions, key=lambda region: int(region[0]["number"]))
 
 

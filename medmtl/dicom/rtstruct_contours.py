@@ -118,8 +118,8 @@ def _points(contour: Dataset) -> NDArray[np.float64]:
         numbers = np.array([float(part) for part in value.split(b"\\") if part.strip(b" \0")])
     else:
         numbers = np.array([float(part) for part in value or ()])
-    if numbers.size < 9 or numbers.size % 3 or not np.isfinite(numbers).all():
-        raise PixelError("contour-data", f"{numbers.size} numbers", "three for each of 3 points")
+    if numbers.size % 3 or not np.isfinite(numbers).all():
+        raise PixelError("contour-data", f"{numbers.size} numbers", "three for each point")
     return numbers.reshape(-1, 3)
 
 
