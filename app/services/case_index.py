@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from app.services.case_row import CaseRow, row_from_json, row_of_case
 from app.services.result_folders import find_places
 from app.services.study_date import study_date
-from medmtl.report.durable import replace_file
+from medmtl.core.durable import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from medmtl.core.durable import replace_file
 from medmtl.core.errors import OutputError
 from medmtl.report.case_json import as_json_bytes
-from medmtl.report.durable import replace_file
 from medmtl.report.nifti import write_label_map
 
 if TYPE_CHECKING:

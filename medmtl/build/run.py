@@ -13,9 +13,9 @@ import torch
 
 from medmtl.build.bundle import bundle_settings, training_text
 from medmtl.build.parts import RunParts, build
+from medmtl.core.durable import replace_file
 from medmtl.core.errors import ConfigError, InputRefusedError
 from medmtl.data.manifest import find_manifest, listed_problems, manifest_sha256
-from medmtl.report.durable import replace_file
 from medmtl.tracking.tracker import NoTracker
 from medmtl.training.deliver import deliver
 from medmtl.training.distributed import Ranks

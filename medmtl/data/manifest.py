@@ -6,11 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medmtl.core.durable import replace_file
 from medmtl.core.errors import ConfigError, OutputError
 from medmtl.data.case_table import read_cases, table_text
 from medmtl.data.cases import Case, Manifest, VolumeRow
 from medmtl.data.schema_file import Header, header_text, read_header
-from medmtl.report.durable import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

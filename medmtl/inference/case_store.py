@@ -23,10 +23,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from medmtl.core.durable import replace_file, sync_folder
 from medmtl.core.errors import OutputError
 from medmtl.inference.lock import FileLock
 from medmtl.report.case_json import as_json_bytes
-from medmtl.report.durable import replace_file, sync_folder
 from medmtl.report.table import Failure
 
 if TYPE_CHECKING:

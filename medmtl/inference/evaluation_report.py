@@ -7,6 +7,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
+from medmtl.core.durable import replace_file
 from medmtl.inference.case_store import output_errors
 from medmtl.inference.evaluation_html import report_page
 from medmtl.metrics.agreement import LIMIT_SDS
@@ -16,7 +17,6 @@ from medmtl.metrics.lesions import MIN_IOU
 from medmtl.metrics.scores import CaseScore
 from medmtl.metrics.subgroups import MIN_PATIENTS, summarise_subgroups
 from medmtl.metrics.summary import summarise
-from medmtl.report.durable import replace_file
 from medmtl.report.table import Failure
 
 if TYPE_CHECKING:

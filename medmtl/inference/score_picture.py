@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmtl.core.durable import replace_file
 from medmtl.inference.case_store import output_errors
 from medmtl.inference.score_case import answers_by_row
-from medmtl.report.durable import replace_file
 from medmtl.report.evaluation_picture import comparison_png
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from medmtl.core.durable import replace_file
 from medmtl.inference.case_store import output_errors
 from medmtl.metrics.lesions import LesionCounts
 from medmtl.metrics.scores import CaseScore, FindingScore, SegmentScore
-from medmtl.report.durable import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from medmtl.core.durable import replace_file
 from medmtl.inference.case_store import CASE_FILE, output_errors
 from medmtl.report.case_json import as_json_bytes
-from medmtl.report.durable import replace_file
 from medmtl.report.run_record import run_record
 from medmtl.report.table import case_row, cases_csv, failures_csv
 

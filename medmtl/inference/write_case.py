@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from medmtl.core.durable import durable_file
 from medmtl.inference.case_store import CASE_FILE
 from medmtl.inference.write_dicom import dicom_results
 from medmtl.report.case_json import as_json_bytes, case_record
-from medmtl.report.durable import durable_file
 from medmtl.report.nifti import write_activation_map, write_label_map
 from medmtl.report.snapshot import write_preview
 

@@ -16,11 +16,11 @@ from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
+from medmtl.core.durable import durable_file
 from medmtl.report.dicom_frames import binary_frames, labelmap_frames
 from medmtl.report.dicom_planes import planes_of, source_image_items
 from medmtl.report.dicom_segments import numbered
 from medmtl.report.dicom_source import RESEARCH_ONLY
-from medmtl.report.durable import durable_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,8 +16,8 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 
+from medmtl.core.durable import durable_file
 from medmtl.core.errors import MedmtlError
-from medmtl.report.durable import durable_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 
+from medmtl.core.durable import durable_file
 from medmtl.core.resample import interpolate_slabs
-from medmtl.report.durable import durable_file
 from medmtl.report.parallel_gzip import write_gzip
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from medmtl.report.durable import durable_file
+from medmtl.core.durable import durable_file
 from medmtl.report.panel import BACKGROUND, draw_panel, font, window_of
 from medmtl.report.planes import Plane, cut
 from medmtl.report.side_panel import SIDE_PX, draw_side

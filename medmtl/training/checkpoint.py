@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from medmtl.core.durable import durable_file, sync_folder
 from medmtl.core.errors import ConfigError
-from medmtl.report.durable import durable_file, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmtl.core.durable import replace_file
 from medmtl.core.labels import LabelSchema
 from medmtl.inference.bundle import write_bundle
 from medmtl.inference.evaluate import Evaluation
@@ -17,7 +18,6 @@ from medmtl.inference.predictor import load_predictor
 from medmtl.metrics.scores import CaseScore
 from medmtl.metrics.summary import summarise
 from medmtl.postprocess.decide import decide
-from medmtl.report.durable import replace_file
 from medmtl.training.answers import Answers
 from medmtl.training.calibrate_bundle import calibrate_bundle
 from medmtl.training.card import as_json, card_text
