@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.predict import formats_of
 from tests.threshold_batch import write_studies
 
 
@@ -41,13 +42,15 @@ def test_an_option_that_cannot_be_used_is_named(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["seg", "rtstruct"])
 def test_dicom_results_of_nifti_alone_are_refused_before_anything_is_written(
-    tmp_path: Path,
+    tmp_path: Path, name: str
 ) -> None:
     write_studies(tmp_path / "in", 1)
-    result = _predict(tmp_path / "in", "-o", tmp_path / "out", "--formats", "nifti,seg", "--quiet")
+    formats = f"nifti,{name}"
+    result = _predict(tmp_path / "in", "-o", tmp_path / "out", "--formats", formats, "--quiet")
     assert result.returncode == 2
-    assert "--formats: seg needs DICOM input" in result.stderr
+    assert f"--formats: {name} needs DICOM input" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
@@ -65,3 +68,16 @@ def test_an_input_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "INPUT does not exist" in result.stderr
     assert str(tmp_path) not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("all", "nifti json png seg sr pm"),  # what scripts rely on
+        ("all,rtstruct", "nifti json png seg sr pm rtstruct"),
+        ("rtstruct", "rtstruct"),
+        ("rtstruct,sr", "seg sr rtstruct"),  # a report cites a segmentation
+    ],
+)
+def test_structure_sets_are_written_where_they_are_named(text: str, chosen: str) -> None:
+    assert formats_of(text, seg_type="binary") == tuple(chosen.split())
