@@ -47,7 +47,7 @@ def read_reviews(path: Path) -> dict[str, tuple[Review, ...]]:
     """
     found: dict[str, dict[str, Review]] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a comment may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path.name} cannot be read. Give JSON lines, one per review."

@@ -75,7 +75,8 @@ def _mask(place: Path, case: Case) -> NDArray[np.generic]:
 
 def _write_reviews(place: Path, *reviews: Review) -> Path:
     path = place / "reviews.jsonl"
-    path.write_text("".join(json.dumps(review.as_json()) + "\n" for review in reviews))
+    lines = [json.dumps(review.as_json(), ensure_ascii=False) for review in reviews]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
 
 
@@ -279,7 +280,9 @@ def test_a_new_version_changes_what_was_corrected_and_nothing_else(
     corrected[15:17, 0:4, 3:6], corrected[0, 0, 0], corrected[10, 10, 5] = 5, 3, 7
     (tmp_path / "masks" / "p1").mkdir(parents=True)
     nib.save(nib.Nifti1Image(corrected, affine), tmp_path / "masks" / "p1" / "image.nii.gz")
-    review = Review("p1", "r", WHEN, (FindingVerdict("cyst", "disagree"),), is_signed=True)
+    review = Review(
+        "p1", "r", WHEN, (FindingVerdict("cyst", "disagree", "one\u2028two"),), is_signed=True
+    )
     status = _run(
         monkeypatch, tmp_path, "--masks", tmp_path / "masks", "--base", tmp_path / "base",
         "--reviews", _write_reviews(tmp_path, review),
