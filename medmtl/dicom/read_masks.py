@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from medmtl.dicom.limits import ReadLimits
-from medmtl.dicom.read_report import read_report_masks
+from medmtl.dicom.read_report_masks import read_report_masks
 from medmtl.dicom.read_rtstruct import read_rtstruct
 from medmtl.dicom.read_seg import read_seg
 from medmtl.dicom.rtstruct_contours import RT_STRUCTURE_SET

@@ -40,7 +40,8 @@ from pydicom.uid import generate_uid
 from medmtl.core.errors import InputRefusedError
 from medmtl.core.review import FindingVerdict, Review
 from medmtl.core.volume import Volume
-from medmtl.dicom.read_report import read_report, read_report_masks
+from medmtl.dicom.read_report import read_report
+from medmtl.dicom.read_report_masks import read_report_masks
 from medmtl.inference.write_case import write_case
 from medmtl.inference.write_review import write_reviewed_reports
 from tests.dicom_results import KINDS, LABELS, answer, blobs, read_source, write_source
