@@ -35,7 +35,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "acdc_2d": {"data": 502, "configuration": "2d", "folds": [0, 1]},
     "acdc_regions_no_mirroring": {
         "data": 503, "configuration": "3d_fullres", "folds": [0],
-        "trainer": "nnUNetTrainerNoMirroring",
+        "is_mirrored": False,
     },
 }  # fmt: skip
 
@@ -120,21 +120,16 @@ def _crop(source: Path, target: Path) -> None:
 
 
 def _checkpoint(work: Path, name: str, model: dict[str, Any], fold: int) -> None:
-    import nnunetv2
     import torch
-    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     random.seed(fold)
     torch.manual_seed(fold)
     dataset = next((work / "preprocessed").glob(f"Dataset{model['data']}_*"))
     plans = json.loads((dataset / f"{model.get('plans', 'nnUNetPlans')}.json").read_text())
     header = json.loads((dataset / "dataset.json").read_text())
-    place = str(Path(nnunetv2.__file__).parent / "training" / "nnUNetTrainer")
-    trainer_class: Any = recursive_find_python_class(
-        place, model.get("trainer", "nnUNetTrainer"), "nnunetv2.training.nnUNetTrainer"
-    )
     asked = {**plans, "continue_training": False}
-    trainer = trainer_class(asked, model["configuration"], fold, header, torch.device("cpu"))
+    trainer = nnUNetTrainer(asked, model["configuration"], fold, header, torch.device("cpu"))
     trainer.num_epochs, trainer.num_iterations_per_epoch = 1, model.get("iterations", 0)
     trainer.num_val_iterations_per_epoch = 1
     folder = work / "models" / name
@@ -144,6 +139,8 @@ def _checkpoint(work: Path, name: str, model: dict[str, Any], fold: int) -> None
         _train(trainer)
     else:
         trainer.initialize()
+    if not model.get("is_mirrored", True):
+        trainer.inference_allowed_mirroring_axes = None  # as nnUNetTrainerNoMirroring leaves it
     trainer.save_checkpoint(str(folder / f"fold_{fold}" / "checkpoint_final.pth"))
     (folder / "plans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(header))

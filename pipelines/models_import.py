@@ -80,6 +80,24 @@ def nnunet(
     _say(import_nnunet(folder, out, choices=choices), out)
 
 
+@app.command("monai")
+def monai(
+    folder: FolderArgument,
+    out: BundleOption,
+    config: Annotated[
+        str, typer.Option(metavar="FILE", help="In configs/, JSON, describes inference.")
+    ] = "inference.json",
+    weights: Annotated[str, typer.Option(metavar="FILE", help="In models/.")] = "model.pt",
+    modality: ModalityOption = None,
+    name: NameOption = None,
+) -> None:
+    """A MONAI bundle: SegResNet, SegResNetDS, DynUNet, UNet or SwinUNETR with literal settings."""
+    from medmtl.imports.monai import MonaiChoices, import_monai
+
+    choices = MonaiChoices(config, weights, modality.value if modality else None, name)
+    _say(import_monai(folder, out, choices=choices), out)
+
+
 def _say(settings: BundleSettings, out: Path) -> None:
     """What was imported, so that a mistake is seen before the first case."""
     typer.echo(f"{settings.name} ({settings.network.backbone.name}) -> {out}")

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from medmtl.core.errors import BundleError, OutputError
 from medmtl.imports.nnunet_folder import read_nnunet_folder
 from medmtl.imports.nnunet_labels import channel_modality, labels_of
 from medmtl.imports.nnunet_plans import (
@@ -20,15 +13,15 @@ from medmtl.imports.nnunet_plans import (
     preprocessing_of,
     window_of,
 )
-from medmtl.inference.bundle import BundleSettings, InputSettings, load_bundle, write_bundle
-from medmtl.networks.joint import JointNet, NetworkConfig
+from medmtl.imports.writing import check_free, fitting_weights, write_imported
+from medmtl.inference.bundle import BundleSettings, InputSettings
+from medmtl.networks.joint import NetworkConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
+    from pathlib import Path
 
-    from torch import Tensor
-
-    from medmtl.imports.nnunet_folder import Fold, NnunetFolder
+    from medmtl.imports.nnunet_folder import NnunetFolder
 
 __all__ = ["NnunetChoices", "import_nnunet"]
 
@@ -79,33 +72,21 @@ def import_nnunet(
         OutputError: If the bundle exists or cannot be written.
     """
     chosen = choices or NnunetChoices()
-    if out.exists():
-        raise OutputError(f"Bundle {out.name} exists already. Give another -o, or delete it.")
+    check_free(out)
     source = read_nnunet_folder(folder, folds=chosen.folds, checkpoint=chosen.checkpoint)
     settings = _settings(source, chosen)
-    weights = [_fitting(fold, settings) for fold in source.folds]
-    card = _card(source, settings)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as aside:
-            place = Path(aside) / "bundle"
-            complete = write_bundle(
-                place,
-                settings,
-                weights[0],
-                card=card,
-                metrics_json=json.dumps({"note": _NOTICE}),
-                folds={
-                    f"fold{fold.name}": values
-                    for fold, values in zip(source.folds[1:], weights[1:], strict=True)
-                },
-                is_half=False,
-            )
-            load_bundle(place)
-            shutil.move(place, out)
-    except OSError as error:
-        raise OutputError(f"Bundle {out.name}: cannot be written ({error.strerror}).") from error
-    return complete
+    weights = [
+        fitting_weights(fold.weights, settings, prefix="backbone.", where=f"Fold {fold.name}")
+        for fold in source.folds
+    ]
+    names = [f"fold{fold.name}" for fold in source.folds]
+    return write_imported(
+        out,
+        settings,
+        weights[0],
+        card=_card(source, settings),
+        folds=dict(zip(names[1:], weights[1:], strict=True)),
+    )
 
 
 def _settings(source: NnunetFolder, choices: NnunetChoices) -> BundleSettings:
@@ -134,31 +115,6 @@ def _settings(source: NnunetFolder, choices: NnunetChoices) -> BundleSettings:
         regions=labels.regions,
         sliding_window=window_of(configuration, axes),
     )
-
-
-def _fitting(fold: Fold, settings: BundleSettings) -> dict[str, Tensor]:
-    """Weights under the bundle's names.
-
-    Raises:
-        BundleError: Naming the first weight that the plans do not explain.
-    """
-    with torch.device("meta"):
-        expected = JointNet(settings.network).state_dict()
-    found = {f"backbone.{name}": value for name, value in fold.weights.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if _shape(found, name) != _shape(expected, name):
-            raise BundleError(
-                f"Fold {fold.name}: weight {name.removeprefix('backbone.')}: found "
-                f"{_shape(found, name)}, expected {_shape(expected, name)} from plans.json and "
-                "dataset.json. Copy all three from the same training."
-            )
-    if not all(bool(value.isfinite().all()) for value in found.values()):
-        raise BundleError(f"Fold {fold.name}: found weights that are no numbers. Train it again.")
-    return found
-
-
-def _shape(weights: Mapping[str, Tensor], name: str) -> str:
-    return " x ".join(map(str, weights[name].shape)) if name in weights else "none"
 
 
 def _card(source: NnunetFolder, settings: BundleSettings) -> str:

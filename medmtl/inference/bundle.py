@@ -36,6 +36,7 @@ from medmtl.networks.joint import JointNet, NetworkConfig
 from medmtl.postprocess.calibration import Calibration
 from medmtl.postprocess.components import ComponentRules
 from medmtl.postprocess.conformal import BinaryConformal, ClassConformal
+from medmtl.transforms.monai_plan import MonaiPreprocessing
 from medmtl.transforms.plans import PlansPreprocessing
 from medmtl.transforms.settings import PreprocessingConfig
 
@@ -75,7 +76,8 @@ def _kind(value: Any) -> str:
 
 AnyPreprocessing = Annotated[
     Annotated[PreprocessingConfig, Tag("medmtl")]
-    | Annotated[PlansPreprocessing, Tag("nnunet_plans")],
+    | Annotated[PlansPreprocessing, Tag("nnunet_plans")]
+    | Annotated[MonaiPreprocessing, Tag("monai")],
     Discriminator(_kind),
 ]
 
@@ -263,11 +265,12 @@ class BundleSettings(_Strict):
             "a network without segmentation has no segments",
             not network.has_segmentation and bool(segments),
         )
-        is_imported = isinstance(self.preprocessing, PlansPreprocessing)
+        is_nnunet = isinstance(self.preprocessing, PlansPreprocessing)
+        is_imported = not isinstance(self.preprocessing, PreprocessingConfig)
         yield (
             "sliding_window, folds and regions belong to preprocessing nnunet_plans",
-            is_imported != (self.sliding_window is not None)
-            or (not is_imported and bool(self.folds or self.regions)),
+            is_nnunet != (self.sliding_window is not None)
+            or (not is_nnunet and bool(self.folds or self.regions)),
         )
         yield (
             f"regions must paint the labels {labels}, and only they need no background",

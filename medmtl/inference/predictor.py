@@ -6,7 +6,7 @@ import hashlib
 import math
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -33,6 +33,7 @@ from medmtl.inference.backend import check_backend, give_engine
 from medmtl.inference.bundle import find_bundle, load_bundle, load_members, shipped_bundles
 from medmtl.inference.finding_answers import FindingAnswers, answer_findings
 from medmtl.inference.joint_pass import JointPass, joint_pass
+from medmtl.inference.monai_predictor import MonaiPredictor
 from medmtl.inference.phases import choose_phases
 from medmtl.inference.plans_predictor import PlansPredictor
 from medmtl.inference.select_input import other_series_flags, select_volumes
@@ -44,8 +45,8 @@ from medmtl.postprocess.components import clean_components
 from medmtl.postprocess.measure import measure_segments
 from medmtl.postprocess.restore import restore_labels
 from medmtl.postprocess.torso import torso_measurements
-from medmtl.transforms.plans import PlansPreprocessing
-from medmtl.transforms.preprocessing import NetworkInput, Preprocessing
+from medmtl.transforms.monai_plan import MonaiPreprocessing
+from medmtl.transforms.preprocessing import NetworkInput, Preprocessing, PreprocessingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,10 +93,9 @@ class Predictor:
         self.bundle = bundle
         self.device = device
         self.schema = bundle.settings.label_schema()
-        if isinstance(bundle.settings.preprocessing, PlansPreprocessing):
-            raise BundleError(
-                f"Bundle {bundle.folder.name}: imported; load it with PlansPredictor."
-            )
+        if not isinstance(bundle.settings.preprocessing, PreprocessingConfig):
+            message = f"Bundle {bundle.folder.name}: imported; load it with load_predictor."
+            raise BundleError(message)
         self.preprocessing = Preprocessing(bundle.settings.preprocessing)
         self.net = bundle.net.to(device)
         self.net.requires_grad_(requires_grad=False)
@@ -341,10 +341,13 @@ class Predictor:
         ]
 
 
+AnyPredictor: TypeAlias = Predictor | PlansPredictor | MonaiPredictor
+
+
 class AutoPredictor:
     """Gives each study to the first shipped bundle whose input it fits."""
 
-    def __init__(self, predictors: Sequence[Predictor | PlansPredictor]) -> None:
+    def __init__(self, predictors: Sequence[AnyPredictor]) -> None:
         self.predictors = tuple(predictors)
 
     @property
@@ -358,7 +361,7 @@ class AutoPredictor:
         """Those of every model."""
         return {p.identity.name: dict(p.settings) for p in self.predictors}
 
-    def _fitting(self, study: Study) -> tuple[Predictor | PlansPredictor, Sequence[VolumeRef]]:
+    def _fitting(self, study: Study) -> tuple[AnyPredictor, Sequence[VolumeRef]]:
         problems = []
         for predictor in self.predictors:
             try:
@@ -392,7 +395,7 @@ def load_predictor(
     cam: str = "all",
     uncertainty: str = "none",
     cache: Path | None = None,
-) -> Predictor | PlansPredictor | AutoPredictor:
+) -> AnyPredictor | AutoPredictor:
     """Load a model once.
 
     Args:
@@ -428,17 +431,16 @@ def load_predictor(
     return AutoPredictor([load(folder) for folder in shipped.values()])
 
 
-def _load_one(
-    folder: Path, *, cam: str, device: torch.device, **options: Any
-) -> Predictor | PlansPredictor:
+def _load_one(folder: Path, *, cam: str, device: torch.device, **options: Any) -> AnyPredictor:
     bundle = load_bundle(folder)
     wanted = _cam_findings(cam, bundle)
-    if isinstance(bundle.settings.preprocessing, PlansPreprocessing):
+    if not isinstance(bundle.settings.preprocessing, PreprocessingConfig):
         if options.get("uncertainty", "none") != "none":
             raise ConfigError("--uncertainty: an imported model has none. Leave it out.")
         if options.get("backend") not in (None, "auto", "torch"):
             raise ConfigError("--backend: an imported model runs on torch only. Leave it out.")
-        return PlansPredictor(bundle, device=device)
+        is_monai = isinstance(bundle.settings.preprocessing, MonaiPreprocessing)
+        return (MonaiPredictor if is_monai else PlansPredictor)(bundle, device=device)
     return Predictor(bundle, cam=wanted, device=device, **options)
 
 

@@ -21,6 +21,7 @@ from medmtl.networks.backbones import (
 from medmtl.networks.diagnosis_head import DiagnosisHead, HeadConfig
 from medmtl.networks.gate import largest_piece
 from medmtl.networks.measurements import MEASUREMENTS, MeasurementSet
+from medmtl.networks.monai_nets import MonaiNetConfig
 from medmtl.networks.nnunet import PlainConvUNetConfig, ResidualEncoderUNetConfig
 from medmtl.networks.planar import PlanarDynUNetConfig
 from medmtl.networks.pooling import PooledSums, Pooling
@@ -38,6 +39,7 @@ COVARIATES = ("age_years", "sex_male", "height_cm", "weight_kg")
 
 BackboneConfig = Annotated[
     DynUNetConfig
+    | MonaiNetConfig
     | PlainConvUNetConfig
     | PlanarDynUNetConfig
     | ResidualEncoderUNetConfig

@@ -11,6 +11,7 @@ import pytest
 from medmtl.inference.bundle import verify_bundle
 from pipelines.__main__ import main
 from tests.miniatures import write_image
+from tests.monai_folder import monai_config, write_monai
 from tests.nnunet_folder import dataset, plans, write_folder
 
 
@@ -53,3 +54,18 @@ def test_a_refused_folder_is_status_two_and_one_line(
     assert run(monkeypatch, "models", "import", "nnunet", folder, *arguments) == 2
     assert "found fold 0, expected 3" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_monai_bundle_or_its_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = monai_config()
+    folder = write_monai(tmp_path / "monai", content)
+    assert run(monkeypatch, "models", "import", "monai", folder, "-o", tmp_path / "bundle") == 0
+    assert "1  spleen  SCT 78961009" in capsys.readouterr().out
+    verify_bundle(tmp_path / "bundle")
+    content["pixdim"] = "$[1.0] * 3"
+    other = write_monai(tmp_path / "other", content)
+    assert run(monkeypatch, "models", "import", "monai", other, "-o", tmp_path / "none") == 2
+    assert "which would be evaluated" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "none").exists()

@@ -246,7 +246,10 @@ def _configure(**fields: Any) -> Any:
         (_edit("plans.json", image_reader_writer="Tiff3DIO"), "image_reader_writer = 'Tiff3DIO'"),
         (_edit("plans.json", transpose_forward=[0, 0, 1]), "must hold 0, 1 and 2"),
         (_edit("dataset.json", labels={"background": 0, "a": 1, "b": 3}), "without gap"),
-        (_edit("dataset.json", labels={"background": 0, "a": 1}), r"seg_layers.0.bias: found 3"),
+        (
+            _edit("dataset.json", labels={"background": 0, "a": 1}),
+            r"seg_layers.0.bias: found \(3",
+        ),
         (_edit("dataset.json", labels={"a": 1}), "background = 0"),
         (
             _edit("dataset.json", labels={"background": 0, "a": [1, 2], "b": 2}),

@@ -1,0 +1,102 @@
+"""The last steps of an import: weights under the bundle's names, the bundle whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medmtl.core.errors import BundleError, OutputError
+from medmtl.inference.bundle import load_bundle, write_bundle
+from medmtl.networks.joint import JointNet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from medmtl.inference.bundle import BundleSettings
+
+__all__ = ["check_free", "fitting_weights", "write_imported"]
+
+
+def check_free(out: Path) -> None:
+    """Refuse to write over anything.
+
+    Raises:
+        OutputError: If the place is taken.
+    """
+    if out.exists():
+        raise OutputError(f"Bundle {out.name} exists already. Give another -o, or delete it.")
+
+
+def fitting_weights(
+    weights: Mapping[str, Tensor], settings: BundleSettings, *, prefix: str, where: str
+) -> dict[str, Tensor]:
+    """Weights under the bundle's names.
+
+    Args:
+        weights: By the names of their module.
+        settings: Of the bundle.
+        prefix: Where that module is in the bundle's network.
+        where: Names the weights in errors.
+
+    Raises:
+        BundleError: Naming the first weight that the settings do not explain.
+    """
+    try:
+        expected = JointNet(settings.network).state_dict()
+    except (TypeError, ValueError, RuntimeError, AssertionError, LookupError) as error:
+        text = str(error).replace("\n", " ")[:200]
+        raise BundleError(f"{where}: the network cannot be built: {text}") from error
+    found = {f"{prefix}{name}": value for name, value in weights.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if _shape(found, name) != _shape(expected, name):
+            raise BundleError(
+                f"{where}: weight {name.removeprefix(prefix)}: found {_shape(found, name)}, "
+                f"expected {_shape(expected, name)} from what describes the network. Copy all "
+                "files from the same training."
+            )
+    if not all(bool(value.isfinite().all()) for value in found.values()):
+        raise BundleError(f"{where}: found weights that are no numbers. Train it again.")
+    return found
+
+
+def _shape(weights: Mapping[str, Tensor], name: str) -> str:
+    return f"({', '.join(map(str, weights[name].shape))})" if name in weights else "none"
+
+
+def write_imported(
+    out: Path,
+    settings: BundleSettings,
+    weights: Mapping[str, Tensor],
+    *,
+    card: str,
+    folds: Mapping[str, Mapping[str, Tensor]] | None = None,
+) -> BundleSettings:
+    """Write a bundle aside in full precision, load it once, and move it into place.
+
+    Raises:
+        BundleError: If what was written does not load.
+        OutputError: If it cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as aside:
+            place = Path(aside) / "bundle"
+            complete = write_bundle(
+                place,
+                settings,
+                weights,
+                card=card,
+                metrics_json=json.dumps({"note": settings.notice}),
+                folds=folds,
+                is_half=False,
+            )
+            load_bundle(place)
+            shutil.move(place, out)
+    except OSError as error:
+        raise OutputError(f"Bundle {out.name}: cannot be written ({error.strerror}).") from error
+    return complete

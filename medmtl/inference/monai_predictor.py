@@ -1,0 +1,144 @@
+"""A network imported from a MONAI bundle that answers for studies, by MONAI's own steps."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.inferers.utils import sliding_window_inference
+from monai.transforms.utils import convert_applied_interp_mode
+
+from medmtl.core.errors import BundleError, InputRefusedError
+from medmtl.core.prediction import Prediction, VolumePrediction
+from medmtl.evidence.masks import check_masks
+from medmtl.inference.select_input import other_series_flags, select_volumes
+from medmtl.inference.stage_clock import StageClock
+from medmtl.postprocess.components import clean_components
+from medmtl.postprocess.measure import measure_segments
+from medmtl.postprocess.restore import label_dtype
+from medmtl.transforms.monai_bridge import to_metatensor
+from medmtl.transforms.monai_plan import IMAGE, MonaiPreprocessing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from medmtl.core.prediction import ModelIdentity
+    from medmtl.core.study import Study, VolumeRef
+    from medmtl.core.volume import Volume
+    from medmtl.inference.bundle import Bundle
+
+__all__ = ["MonaiPredictor"]
+
+
+class MonaiPredictor:
+    """One imported bundle, loaded once, used for many studies; it gives masks and their volumes.
+
+    Args:
+        bundle: The loaded bundle; its network is moved to `device`.
+        device: Where the network runs.
+
+    Raises:
+        BundleError: If the bundle is not an imported one.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
+        if not isinstance(bundle.settings.preprocessing, MonaiPreprocessing):
+            raise BundleError(f"Bundle {bundle.folder.name}: not imported from MONAI.")
+        self.bundle = bundle
+        self.device = device
+        self.schema = bundle.settings.label_schema()
+        self.window = bundle.settings.preprocessing.window
+        self.inverse = bundle.settings.preprocessing.inverse
+        self.transforms = bundle.settings.preprocessing.build()
+        self.net = bundle.net.requires_grad_(requires_grad=False).to(device)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model answers."""
+        return self.bundle.identity
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What makes one result differ from another."""
+        return {"device": self.device.type, "backend": "torch", "cam": []}
+
+    def select(self, study: Study) -> Sequence[VolumeRef]:
+        """The volume to read, by the rule of `select_input`."""
+        return select_volumes(study, self.bundle.settings)
+
+    def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+        """Masks of the volume that `select` named."""
+        clock = StageClock()
+        settings = self.bundle.settings
+        volume = replace(volumes[0], id=settings.network.volumes[0])
+        if not np.isfinite(volume.array).all():
+            raise InputRefusedError(
+                f"volume {volume.id}",
+                stage="preprocess",
+                code="non-finite-values",
+                found="voxels that are NaN or infinite",
+                expected="finite intensities",
+                advice="Repair or re-export the image.",
+            )
+        prepared = self.transforms({IMAGE: to_metatensor(volume)})
+        clock.stop("preprocess")
+        probabilities = self._probabilities(prepared[IMAGE])
+        clock.stop("network")
+        labels = self._label_map(probabilities, prepared[IMAGE])
+        labels = clean_components(labels, volume.geometry, self.schema, rules=settings.components)
+        segments = measure_segments(volume, labels, self.schema)
+        flags = [
+            *volume.flags,
+            *other_series_flags(study, volumes),
+            *check_masks(self.schema, labels, segments=segments, rules=settings.mask_rules),
+        ]
+        clock.stop("postprocess")
+        return Prediction(
+            model=self.identity,
+            volumes=(VolumePrediction(volume, labels),),
+            segments=tuple(segments),
+            measurements=(),
+            findings=(),
+            flags=tuple(dict.fromkeys(flags)),
+            timings_s=clock.seconds,
+            notice=settings.notice,
+            schema=self.schema,
+        )
+
+    @torch.inference_mode()
+    def _probabilities(self, image: Any) -> torch.Tensor:
+        """Softmax (C, ...) on the network's grid."""
+        logits: Any = sliding_window_inference(
+            image.as_tensor()[None].to(self.device),
+            roi_size=self.window.roi_size,
+            sw_batch_size=1,
+            predictor=lambda patch: self.net.decode(self.net.encode(patch)),
+            overlap=self.window.overlap,
+            mode=self.window.mode,
+        )
+        probabilities: torch.Tensor = logits[0].float().softmax(dim=0).cpu()
+        return probabilities
+
+    def _label_map(self, probabilities: torch.Tensor, image: Any) -> NDArray[Any]:
+        """The largest class on the source grid, each class taken back by itself."""
+        values = [0, *(segment.label for segment in self.schema.segments)]
+        done = image.applied_operations
+        if self.inverse == "nearest":
+            done = convert_applied_interp_mode(done, mode="nearest", align_corners=None)
+        best: NDArray[np.float32] | None = None
+        labels = np.zeros(0)
+        for one, value in zip(probabilities, values, strict=True):
+            taken = MetaTensor(one[None], meta=image.meta, applied_operations=deepcopy(done))
+            candidate = self.transforms.inverse({IMAGE: taken})[IMAGE].as_tensor()[0].numpy()
+            if best is None:
+                best, labels = candidate, np.zeros(candidate.shape, dtype=label_dtype(max(values)))
+                continue
+            labels[candidate > best] = value
+            best = np.maximum(best, candidate)
+        return labels

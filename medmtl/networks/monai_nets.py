@@ -1,0 +1,95 @@
+"""Networks of MONAI bundles as they are: built from literal arguments, used whole.
+
+Tensors: B batch, C channel, K J I voxel axes in the order in which the bundle takes them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from monai.networks.nets import DynUNet, SegResNet, SegResNetDS, SwinUNETR, UNet
+from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["MONAI_NETWORKS", "MonaiNetConfig", "MonaiNetwork"]
+
+MonaiNetwork: TypeAlias = Literal["SegResNet", "SegResNetDS", "DynUNet", "UNet", "SwinUNETR"]
+
+_RES_NET = "init_filters act norm blocks_down blocks_up upsample_mode"
+_DYN_UNET = (
+    "kernel_size strides upsample_kernel_size filters dropout norm_name act_name deep_supervision "
+    "deep_supr_num res_block trans_bias"
+)
+_UNET = (
+    "channels strides kernel_size up_kernel_size num_res_units act norm dropout bias adn_ordering"
+)
+_SWIN = (
+    "patch_size depths num_heads window_size qkv_bias mlp_ratio feature_size norm_name drop_rate "
+    "attn_drop_rate dropout_path_rate normalize patch_norm use_checkpoint downsample use_v2"
+)
+
+
+def _known(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+MONAI_NETWORKS: Mapping[str, tuple[type[nn.Module], frozenset[str]]] = {
+    "SegResNet": (
+        SegResNet,
+        _known(f"{_RES_NET} dropout_prob norm_name num_groups use_conv_final"),
+    ),
+    "SegResNetDS": (SegResNetDS, _known(f"{_RES_NET} dsdepth resolution")),
+    "DynUNet": (DynUNet, _known(_DYN_UNET)),
+    "UNet": (UNet, _known(_UNET)),
+    "SwinUNETR": (SwinUNETR, _known(_SWIN)),
+}
+"""Class and the arguments that are numbers, texts or lists of them, besides sizes of the input."""
+
+
+class MonaiNetConfig(BaseModel):
+    """A network of MONAI by name, with the literal arguments of the bundle's config."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["monai"] = "monai"
+    network: MonaiNetwork
+    arguments: dict[str, JsonValue] = {}
+
+    @model_validator(mode="after")
+    def _knows_every_argument(self) -> MonaiNetConfig:
+        known = MONAI_NETWORKS[self.network][1]
+        if unknown := sorted(set(self.arguments) - known):
+            raise ValueError(f"{self.network} has no argument {', '.join(unknown)}")
+        return self
+
+    def build(self, *, in_channels: int, out_channels: int) -> nn.Module:
+        """The network with random weights."""
+        return _Whole(
+            MONAI_NETWORKS[self.network][0](
+                spatial_dims=3, in_channels=in_channels, out_channels=out_channels, **self.arguments
+            ),
+            in_channels,
+        )
+
+
+class _Whole(nn.Module):
+    """Not taken apart: its only feature map is the image, so it carries no diagnosis head."""
+
+    def __init__(self, net: nn.Module, in_channels: int) -> None:
+        super().__init__()
+        self.net = net
+        self.channels = (in_channels,)
+        self.divisor = (1, 1, 1)
+
+    def encode(self, image_bckji: Tensor) -> list[Tensor]:
+        """The image itself."""
+        return [image_bckji]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Segmentation logits; of a network with deep supervision the finest."""
+        logits: Any = self.net(features[0])
+        finest: Tensor = logits[0] if isinstance(logits, list | tuple) else logits
+        return finest
