@@ -11,7 +11,8 @@ from pathlib import Path
 from benchmarks.record import RESULTS, ROOT, write_page
 
 NAMES = (
-    "scan", "reading", "restore", "resume", "joint_pass", "memory", "demo_time", "dicom_objects",
+    "scan", "reading", "restore", "resume", "joint_pass", "end_to_end", "memory", "demo_time",
+    "dicom_objects",
     "data_loading", "balancers", "viewer", "worklist",
 )  # fmt: skip
 

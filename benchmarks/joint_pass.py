@@ -7,6 +7,7 @@ Two models are the segmentation pass and a diagnosis pass of an encoder and head
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from medmtl.inference.bundle import Bundle, find_bundle, load_bundle
 from medmtl.inference.joint_pass import joint_pass
 from medmtl.transforms.preprocessing import NetworkInput, Preprocessing
 
+if TYPE_CHECKING:
+    from medmtl.transforms.settings import PreprocessingConfig
+
 SHAPE, QUICK_SHAPE = (112, 96, 96), (32, 32, 32)
 ROUNDS, QUICK_ROUNDS = 5, 2
 OVER_SEGMENTATION, OVER_TWO = 1.1, 0.6
@@ -30,9 +34,10 @@ CPU = torch.device("cpu")
 def prepare(bundle: Bundle, shape: tuple[int, int, int]) -> NetworkInput:
     """A CT that preprocessing leaves at this size."""
     array = np.random.default_rng(0).uniform(-300, 300, shape).astype(np.int16)
-    spacing = [mm or 1.0 for mm in bundle.settings.preprocessing.spacing_mm]
+    settings = cast("PreprocessingConfig", bundle.settings.preprocessing)
+    spacing = [mm or 1.0 for mm in settings.spacing_mm]
     volume = Volume(array, Geometry.from_parts(shape=shape, spacing_mm=spacing), modality="CT")
-    return Preprocessing(bundle.settings.preprocessing).apply(volume)
+    return Preprocessing(settings).apply(volume)
 
 
 @torch.no_grad()

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from nnunetv2.inference.export_prediction import (  # type: ignore[import-not-found]
+from nnunetv2.inference.export_prediction import (
     convert_predicted_logits_to_segmentation_with_correct_shape as export,
 )
-from nnunetv2.utilities.plans_handling.plans_handler import (  # type: ignore[import-not-found]
+from nnunetv2.utilities.plans_handling.plans_handler import (
     PlansManager,
 )
 
