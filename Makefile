@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: env lint format types imports validators pytest test docs demo bench bench-quick clean
+.PHONY: env lint format types imports validators pytest test docs demo frontend bench bench-quick clean
 
 TORCH ?= cpu
 OPEN ?= 1
@@ -89,6 +89,10 @@ demo: $(RUNTIME_STAMP)
 	$(BIN)/medmtl predict demo/cardiac-mr/studies --model cardiac-mr -o demo/results/cardiac-mr
 	@$(BIN)/python -m pipelines.summary demo
 	@if test "$(OPEN)" != 0; then exec $(BIN)/medmtl view demo; fi
+
+# The viewer's browser code; its result is committed, so no user needs Node.
+frontend:
+	cd app/frontend && npm ci && npm run types && npm run build && rm -rf node_modules
 
 bench: $(DEV_STAMP)
 	$(BIN)/python -m benchmarks

@@ -109,6 +109,11 @@ export class Painting {
     return changed;
   }
 
+  /** Whether anything painted has not been saved. */
+  get isUnsaved(): boolean {
+    return [...this.original].some(([labels, before]) => [...before].some(([at, value]) => labels.voxels[at] !== value));
+  }
+
   forget(): void {
     this.strokes = [];
     this.stroke = null;

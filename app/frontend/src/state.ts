@@ -146,7 +146,10 @@ export class State {
 
   /** From Python: the crosshair goes there. */
   private goTo(point: Vec3): void {
-    for (const { id } of this.scene.volumes) this.crosshairs.set(id, point);
+    for (const { id } of this.scene.volumes) {
+      this.crosshairs.set(id, point);
+      if (this.zoom > 1 || this.focuses.size) this.focuses.set(id, point); // or it might be out of sight
+    }
   }
 
   segmentLooks(): SegmentLook[] {

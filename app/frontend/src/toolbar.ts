@@ -130,7 +130,7 @@ export class Toolbar {
     for (const [layout, made] of this.layouts) made.setAttribute("aria-pressed", String(state.layout === layout));
     this.layouts.get("side_by_side")!.hidden = state.scene.volumes.length < 2;
     this.layouts.get("3d")!.disabled = !drawing.is3d;
-    const canPaint = drawing.is3d && state.frontVolume.save_url !== null;
+    const canPaint = drawing.is3d && state.frontVolume.save_url !== null && state.segments.length > 0;
     for (const [tool, made] of this.tools) {
       made.setAttribute("aria-pressed", String(state.tool === tool));
       made.hidden = (tool === "brush" || tool === "eraser") && !canPaint;

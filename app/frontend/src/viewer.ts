@@ -38,6 +38,9 @@ export class Viewer {
   private readonly toolbar: Toolbar;
   private readonly pointer: Pointer;
   private readonly sizes: ResizeObserver;
+  private readonly onLeave = (event: BeforeUnloadEvent) => {
+    if (this.painting.isUnsaved) event.preventDefault();
+  };
   private readonly onKey = (event: KeyboardEvent) => handleKey(this, event);
   private asked = 0;
   private settle = 0;
@@ -79,6 +82,7 @@ export class Viewer {
     this.sizes = new ResizeObserver(() => this.redraw());
     this.sizes.observe(this.stage);
     document.addEventListener("keydown", this.onKey, true);
+    window.addEventListener("beforeunload", this.onLeave);
     this.drawing.canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault();
       if (!this.isGone) this.fail("The browser took the graphics device away. Reload the page.");
@@ -101,11 +105,15 @@ export class Viewer {
   }
 
   apply(scene: Scene): void {
+    const isUnsaved = this.painting.isUnsaved;
+    const masks = (of: Scene) => JSON.stringify(of.volumes.map((v) => v.labels_url));
+    const haveMasksChanged = masks(scene) !== masks(this.state.scene);
     const isNewCase = this.state.apply(scene);
+    if (isNewCase || haveMasksChanged) this.painting.forget();
     if (isNewCase) {
-      this.painting.forget();
       this.draft = this.brushAt = null;
       this.say("");
+      this.tell(isUnsaved ? "What was painted on the case before has not been saved." : "");
     }
     this.study.keepOnly(scene.volumes, Object.values(scene.activation?.urls ?? {}));
     if (this.drawing instanceof WebGlDrawing) this.drawing.prune();
@@ -483,6 +491,7 @@ export class Viewer {
     clearTimeout(this.refining);
     cancelAnimationFrame(this.asked);
     document.removeEventListener("keydown", this.onKey, true);
+    window.removeEventListener("beforeunload", this.onLeave);
     this.sizes.disconnect();
     this.pointer.release();
     this.study.stop();

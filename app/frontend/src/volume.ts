@@ -56,7 +56,9 @@ export class VolumeData implements ShownImage {
     this.sorted = new Float32Array(Math.ceil(nifti.voxels.length / step));
     let [low, high] = [Infinity, -Infinity];
     for (let i = 0, at = 0; at < nifti.voxels.length; i++, at += step) this.sorted[i] = nifti.voxels[at];
-    for (const value of nifti.voxels) {
+    const { voxels } = nifti;
+    for (let i = 0; i < voxels.length; i++) { // for-of takes four times as long
+      const value = voxels[i];
       if (value < low) low = value;
       if (value > high) high = value;
     }
