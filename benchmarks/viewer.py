@@ -125,18 +125,13 @@ def _findings(viewer: ViewerPage) -> tuple[list[float], float]:
 
 def _leak(viewer: ViewerPage) -> float:
     """Percent by which the heap grew over the rounds, with the viewer closed."""
-    session = viewer.page.context.new_cdp_session(viewer.page)
     sizes = []
     for _ in range(ROUNDS + 1):
-        for is_open in (False, True):
-            viewer.page.get_by_text("Open", exact=True).click()
-            viewer.page.wait_for_timeout(700)
-            if not is_open:
-                session.send("HeapProfiler.collectGarbage")
-                sizes.append(session.send("Runtime.getHeapUsage")["usedSize"])
-            else:
-                viewer.settle()
-    return float(100 * (sizes[-1] / sizes[1] - 1))
+        viewer.toggle()
+        sizes.append(viewer.heap_bytes())
+        viewer.toggle()
+        viewer.settle()
+    return 100 * (sizes[-1] / sizes[1] - 1)
 
 
 def _measure(shape: tuple[int, int, int], chromium: Browser, folder: Path) -> list[Row]:

@@ -205,6 +205,43 @@ class ViewerPage:
         assert box is not None
         return box["x"] + share_x * box["width"], box["y"] + share_y * box["height"]
 
+    def toggle(self) -> None:
+        """Closes the viewer, or opens it again."""
+        viewer = self.page.locator(".medmtl-viewer")
+        is_open = viewer.count() > 0
+        self.page.get_by_text("Open", exact=True).click()
+        viewer.wait_for(state="detached" if is_open else "attached")
+
+    def alive(self, kind: str) -> int:
+        """Objects of a class that the page still holds once rubbish is collected."""
+        session = self.page.context.new_cdp_session(self.page)
+        session.send("HeapProfiler.enable")
+        session.send("HeapProfiler.collectGarbage")
+        made = session.send("Runtime.evaluate", {"expression": f"{kind}.prototype"})
+        found = session.send(
+            "Runtime.queryObjects", {"prototypeObjectId": made["result"]["objectId"]}
+        )
+        counted = session.send(
+            "Runtime.callFunctionOn",
+            {
+                "objectId": found["objects"]["objectId"],
+                "functionDeclaration": "function () { return this.length; }",
+            },
+        )
+        for one in (found["objects"], made["result"]):  # or asking would keep them alive
+            session.send("Runtime.releaseObject", {"objectId": one["objectId"]})
+        session.detach()
+        return int(counted["result"]["value"])
+
+    def heap_bytes(self) -> int:
+        """Size of the page's heap once rubbish is collected."""
+        session = self.page.context.new_cdp_session(self.page)
+        for _ in range(2):
+            session.send("HeapProfiler.collectGarbage")
+        used = session.send("Runtime.getHeapUsage")["usedSize"]
+        session.detach()
+        return int(used)
+
     def drag(
         self, start: tuple[float, float], end: tuple[float, float], *, button: Any = "left"
     ) -> None:

@@ -332,6 +332,7 @@ export class Viewer {
       return;
     }
     this.cine = window.setInterval(() => {
+      if (this.asked) return; // a slow device plays slower and leaves no phase out
       const ready = this.state.phases.filter((v) => this.study.image(v));
       if (ready.length < 2) return;
       const at = ready.findIndex((v) => v.id === this.state.front);
