@@ -59,9 +59,15 @@ def test_programs_and_models_travel(wheel: Path) -> None:
         f"medmtl/_data_manifests/{path.relative_to(ROOT / 'data_manifests').as_posix()}"
         for path in (ROOT / "data_manifests").glob("*/*")
     }
+    viewer = {
+        f"medmtl/_viewer/app/{path.relative_to(ROOT / 'app').as_posix()}"
+        for path in (ROOT / "app").rglob("*")
+        if path.suffix in {".py", ".js", ".svg", ".toml"} and "frontend" not in path.parts
+    }
     assert bundles
     assert manifests
-    assert programs | bundles | manifests | {"medmtl/py.typed"} <= names
+    assert "medmtl/_viewer/app/components/assets/volume_viewer.js" in viewer
+    assert programs | bundles | manifests | viewer | {"medmtl/py.typed"} <= names
 
 
 def test_command_line_runs_from_any_folder(wheel: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ export class Pointer {
     return this.viewer.shown.find(({ panel: p }) => x >= p.x && y >= p.y && x < p.x + p.width && y < p.y + p.height) ?? null;
   }
 
-  private pointIn(shown: Shown, event: MouseEvent): Vec3 {
+  private pointAt(shown: Shown, event: MouseEvent): Vec3 {
     const { x, y } = this.place(event);
     return toPoint(shown.panel.picture, x - shown.panel.x - 0.5, y - shown.panel.y - 0.5);
   }
@@ -61,7 +61,7 @@ export class Pointer {
     viewer.overlay.canvas.setPointerCapture(event.pointerId);
     viewer.active = shown;
     const action = this.actionOf(event, shown);
-    const point = this.pointIn(shown, event);
+    const point = this.pointAt(shown, event);
     const { volume } = shown.panel;
     this.drag = { action, shown, ...this.place(event), window: viewer.windowOf(volume), last: point };
     if (action === "crosshair") viewer.moveCrosshair(point, volume);
@@ -98,7 +98,7 @@ export class Pointer {
     const { shown } = drag;
     const now = this.place(event);
     const [dx, dy] = [now.x - drag.x, now.y - drag.y];
-    const point = this.pointIn(shown, event);
+    const point = this.pointAt(shown, event);
     const { volume, picture } = shown.panel;
     switch (drag.action) {
       case "crosshair": viewer.moveCrosshair(point, volume); break;
@@ -181,7 +181,7 @@ export class Pointer {
     if (!shown) return;
     const isOther = viewer.active?.panel.x !== shown.panel.x || viewer.active.panel.y !== shown.panel.y;
     viewer.active = shown;
-    const point = this.pointIn(shown, event);
+    const point = this.pointAt(shown, event);
     const isPainting = viewer.state.tool === "brush" || viewer.state.tool === "eraser";
     viewer.brushAt = isPainting && !shown.panel.ray ? { at: point, shown } : null;
     viewer.overlay.canvas.style.cursor = shown.panel.ray ? "grab" : CURSORS[viewer.state.tool];
