@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -86,10 +87,11 @@ class Step:
         with torch.no_grad():
             return dict(self.objective(self.net, self.batch).by_task)
 
-    def seconds(self, balancer: Balancer) -> float:
+    def seconds(self, balancer: Balancer, *, at_encoder: bool = False) -> float:
+        objective = replace(self.objective, meets_at_encoder=at_encoder)
         self.net.zero_grad()
         start = time.process_time()
-        found = self.objective(self.net, self.batch)
+        found = objective(self.net, self.batch)
         balancer.backward(found.by_task, features=found.features)
         balancer.after_step(self._again)
         return time.process_time() - start
@@ -106,7 +108,8 @@ def _settings() -> dict[str, dict[str, Any]]:
         is_on = isinstance(parse.validate_python(plain), GradientSettings)
         place = "weights" if name == "excess_mtl" else "features"
         found[f"{name}, on {place}" if is_on else name] = plain
-    found["mgda, on weights"] = {"name": "mgda", "on": "weights", "report_every": 10**9}
+    for place in ("encoder", "weights"):
+        found[f"mgda, on {place}"] = {"name": "mgda", "on": place, "report_every": 10**9}
     return found
 
 
@@ -121,7 +124,10 @@ def measure(step: Step, names: Sequence[str], rounds: int) -> dict[str, list[flo
     for balancer in balancers.values():
         step.seconds(balancer)  # the first step reports and checks
     for _ in range(rounds):
-        seconds = {name: step.seconds(balancer) for name, balancer in balancers.items()}
+        seconds = {
+            name: step.seconds(balancer, at_encoder=name.endswith("on encoder"))
+            for name, balancer in balancers.items()
+        }
         # The sum at both ends of the round: what drifts during it falls out.
         plain = (seconds["sum"] + step.seconds(balancers["sum"])) / 2
         for name, own in seconds.items():
@@ -140,7 +146,8 @@ def _row(network: str, name: str, ratios: list[float]) -> Row:
 
 def _rows(is_quick: bool) -> list[Row]:
     """Every balancer on the small network; those with a limit on that of `cardiac-mr`, too."""
-    limited = ["sum", "famo", *(name for name in _settings() if name.endswith("on features"))]
+    limited = [name for name in _settings() if name.endswith(("on features", "on encoder"))]
+    limited = ["sum", "famo", *limited]
     small = Step(SMALL, grid=(8, 64, 64), spacing_mm=(3.0, 1.5, 1.5), precision="float32")
     plan = [("small network", small, list(_settings()), ROUNDS)]
     plan += [

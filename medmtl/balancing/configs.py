@@ -50,11 +50,18 @@ class GradientSettings(_Settings):
     """Of a balancer that works on the gradients of the tasks.
 
     Attributes:
-        on: "features" meets the tasks at the outputs of the encoder, with one backward pass through
-            it; "weights" in its parameters, with one pass per task.
+        on: "features" meets the tasks where they part, with one backward pass through all that is
+            shared; "encoder" at the outputs of the encoder, with a second pass through a decoder
+            whose masks the diagnosis reads; "weights" in the encoder's parameters, with one pass
+            per task.
     """
 
-    on: Literal["features", "weights"] = "features"
+    on: Literal["features", "encoder", "weights"] = "features"
+
+    @property
+    def place(self) -> Literal["features", "weights"]:
+        """What the balancer is given: feature maps, or parameters."""
+        return "weights" if self.on == "weights" else "features"
 
 
 class SumConfig(LossSettings):

@@ -31,7 +31,7 @@ def _loss_balancer(config: Any, tasks: tuple[str, ...]) -> Balancer:
 def _gradient_balancer(config: Any, tasks: tuple[str, ...]) -> Balancer:
     method = METHODS[config.name](config)
     return GradientBalancer(
-        config.name, tasks, method, on=config.on, report_every=config.report_every
+        config.name, tasks, method, on=config.place, report_every=config.report_every
     )
 
 
@@ -41,7 +41,7 @@ def _gradnorm(config: Any, tasks: tuple[str, ...]) -> Balancer:
         alpha=config.alpha,
         lr=config.lr,
         initial_batches=config.initial_batches,
-        on=config.on,
+        on=config.place,
         report_every=config.report_every,
     )
 

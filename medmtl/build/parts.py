@@ -285,4 +285,5 @@ def _objective(config: TrainConfig, sources: Sequence[DataSource]) -> JointObjec
         covariate_dropout=wanted.covariate_dropout,
         channels_last=wanted.channels_last,
         sharing_weight=wanted.sharing_weight,
+        meets_at_encoder=getattr(config.balancer, "on", None) == "encoder",
     )

@@ -94,10 +94,11 @@ class JointOutput:
         finding_logits: (B, F), or None where diagnosis is off.
         measurements: (B, M) inputs of the diagnosis, NaN where unknown; M may be 0.
         is_empty: (B, V, S), which predicted organs were empty for mask-guided pooling.
-        features: Where the tasks part: what they read of the encoder, all levels of all volumes;
-            or the logits, if the diagnosis reads nothing but the masks. Each is a node of its own
-            in the graph: a gradient with respect to one holds nothing of the others, so that
-            going on from all of them into what is shared counts nothing twice.
+        features: Where the tasks part, the last that they share: the logits and what the diagnosis
+            pools of the encoder, if it reads the masks; else the encoder's levels. Each is a node
+            of its own in the graph: a gradient with respect to one holds nothing of the others, so
+            that going on from all of them into what is shared counts nothing twice.
+        encoded: The encoder's levels of all volumes, nodes of their own in the same way.
         deep_logits: For each volume the logits of the decoder's coarser levels, while training
             with deep supervision.
     """
@@ -107,6 +108,7 @@ class JointOutput:
     measurements: Tensor
     is_empty: Tensor
     features: list[Tensor] = field(default_factory=list)
+    encoded: list[Tensor] = field(default_factory=list)
     deep_logits: list[list[Tensor]] = field(default_factory=list)
 
 
@@ -321,11 +323,12 @@ class JointNet(nn.Module):
             sizes: For each volume the grids (K, J, I) of the B studies before they were padded at
                 the end of each axis: the diagnosis neither pools nor measures what was added.
         """
-        logits, probabilities, pooled, read, deep = [], [], [], [], []
+        logits, probabilities, pooled, encoded, deep = [], [], [], [], []
+        apart: list[Tensor] = []
         for number, image in enumerate(volumes):
             inside = None if sizes is None else _inside(image, sizes[number])
             features = [level.view_as(level) for level in self.encode(image)]
-            read += features
+            encoded += features
             if self.config.has_segmentation:
                 volume_logits, deep_logits = self.decode_deep(features)
                 volume_logits = volume_logits.view_as(volume_logits)
@@ -337,20 +340,30 @@ class JointNet(nn.Module):
                 probabilities.append(image.new_zeros(shape))
             if inside is not None:
                 probabilities[-1] = probabilities[-1] * inside
-            pooled.append(self.pool(features, probabilities[-1], inside))
+            own = [level.view_as(level) for level in features]
+            apart += [self.diagnosis_features(own)[level] for level in self._pooled_levels]
+            pooled.append(self.pool(own, probabilities[-1], inside))
         finding_logits, measurements, is_empty = self.diagnose(
             pooled, probabilities, spacing_mm=spacing_mm, covariates=covariates
         )
+        parting = encoded
         if self._diagnoses_masks:
-            read = [*logits, *(level for levels in deep for level in levels)]
-        return JointOutput(logits, finding_logits, measurements, is_empty, read, deep)
+            parting = [*logits, *(level for levels in deep for level in levels), *apart]
+        return JointOutput(logits, finding_logits, measurements, is_empty, parting, encoded, deep)
+
+    @property
+    def _pooled_levels(self) -> tuple[int, ...]:
+        head = self.config.head
+        return head.levels if head is not None and self.poolings else ()
 
     @property
     def _diagnoses_masks(self) -> bool:
-        """Whether the diagnosis learns from the masks alone: the decoder is shared, too."""
-        is_measured = self.measure is not None and self.config.has_segmentation
-        is_detached = self.config.head is None or self.config.head.detach_measurements
-        return is_measured and not is_detached and not self.poolings
+        """Whether the diagnosis learns through the masks, so that the decoder is shared, too."""
+        head = self.config.head
+        if head is None or not self.config.has_segmentation:
+            return False
+        is_measured = self.measure is not None and not head.detach_measurements
+        return is_measured or ("mask" in head.pooling and len(self.poolings) > 0)
 
 
 def _inside(image: Tensor, sizes: Sequence[Sequence[int]]) -> Tensor | None:

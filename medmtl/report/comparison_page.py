@@ -27,9 +27,9 @@ __all__ = ["comparison_page", "verdict_lines"]
 FEW_CASES = 50
 _METRICS = {
     "dice": "Dice",
-    "hd95_mm": "HD95, mm",
+    "hd95_mm": "HD95, mm (less is better)",
     "auroc": "AUROC",
-    "brier": "Brier score",
+    "brier": "Brier score (less is better)",
     "accuracy": "accuracy",
 }
 _CURVES = (("mean_dice", "mean Dice"), ("macro_auroc", "mean AUROC"), ("accuracy", "accuracy"))

@@ -43,6 +43,7 @@ class JointObjective:
             diagnosis also works without.
         channels_last: Whether images lie channels last in memory.
         sharing_weight: Of the distance of two tied encoders.
+        meets_at_encoder: Whether balancers get the encoder's levels, not where the tasks part.
     """
 
     precision: str = "float32"
@@ -51,13 +52,15 @@ class JointObjective:
     covariate_dropout: float = 0.0
     channels_last: bool = False
     sharing_weight: float = 0.0
+    meets_at_encoder: bool = False
 
     def __call__(self, model: nn.Module, batch: Batch) -> TaskLosses:
         """Losses of the tasks of which the batch knows anything."""
         output = self.forward(model, batch)
         distance = cast("JointNet", model).sharing_penalty() if self.sharing_weight else None
         penalty = None if distance is None else self.sharing_weight * distance
-        return TaskLosses(self.losses(output, batch), output.features, penalty)
+        features = output.encoded if self.meets_at_encoder else output.features
+        return TaskLosses(self.losses(output, batch), features, penalty)
 
     def losses(self, output: JointOutput, batch: Batch) -> dict[str, Tensor]:
         """Loss of each task of which the batch knows anything."""

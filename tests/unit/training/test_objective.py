@@ -74,13 +74,14 @@ def test_decoding_is_classifying_the_finest_level(name: str) -> None:
     assert [level.shape[1:] for level in levels] == [f.shape[1:] for f in features[:-1]]
 
 
+@pytest.mark.parametrize("at_encoder", [True, False])
 @pytest.mark.parametrize("embedding", [4, 0])
-def test_features_are_nodes_of_their_own(embedding: int) -> None:
+def test_features_are_nodes_of_their_own(embedding: int, at_encoder: bool) -> None:
     """Going on from all features into the encoder must count every path once."""
     model = head_net(embedding).eval()
     model.add_deep_supervision(1)
     model.train()
-    result = JointObjective()(model, batch())
+    result = JointObjective(meets_at_encoder=at_encoder)(model, batch())
     total = torch.stack(list(result.by_task.values())).sum()
     shared = list(model.backbone.net.input_block.parameters())  # type: ignore[union-attr]
     direct = torch.autograd.grad(total, shared, retain_graph=True)
@@ -103,11 +104,17 @@ def head_net(embedding: int) -> JointNet:
     return JointNet(NETWORK.model_copy(update=measured)).train()
 
 
-def test_tasks_part_at_the_masks_if_the_diagnosis_reads_nothing_else() -> None:
+def test_tasks_part_at_the_masks_and_at_what_else_the_diagnosis_reads() -> None:
     pooled, measured = (JointObjective().forward(head_net(n), batch()) for n in (4, 0))
     assert [f.shape for f in measured.features] == [f.shape for f in measured.segmentation_logits]
-    assert len(pooled.features) > len(pooled.segmentation_logits)
-    assert pooled.features[0].shape[1] != pooled.segmentation_logits[0].shape[1]
+    assert len(pooled.features) == 1 + 2  # two pooled levels
+    assert [f.shape for f in pooled.features[1:]] == [f.shape for f in pooled.encoded[-2:]]
+    assert len(pooled.encoded) == len(measured.encoded) == 3
+    assert NETWORK.head is not None
+    head = NETWORK.head.model_copy(update={"pooling": ("global",)})  # reads no masks at all
+    model = JointNet(NETWORK.model_copy(update={"head": head})).train()
+    apart = JointObjective().forward(model, batch())
+    assert apart.features is apart.encoded
 
 
 def test_the_diagnosis_does_not_see_the_padding_of_a_batch() -> None:
