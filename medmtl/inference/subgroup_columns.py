@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import ConfigError
-from medmtl.metrics.subgroups import Column
+from medmtl.metrics.subgroups import Column, group_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,7 +63,7 @@ def choose_columns(known: Mapping[str, Column], wanted: Sequence[str] | None) ->
         return [
             column
             for name, column in known.items()
-            if name not in _ONLY_ON_REQUEST and len(set(column.values.values())) > 1
+            if name not in _ONLY_ON_REQUEST and len(set(group_labels(column).values())) > 1
         ]
     return [_parse(known, text) for text in dict.fromkeys(wanted)]
 

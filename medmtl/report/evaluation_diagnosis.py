@@ -24,9 +24,8 @@ _COLUMNS = (
     ("sensitivity", "sensitivity"),
     ("specificity", "specificity"),
     ("balanced accuracy", "balanced_accuracy"),
-    ("Brier", "brier"),
-    ("ECE", "ece"),
 )
+_CALIBRATION = (("Brier", "brier"), ("ECE", "ece"))
 _EVIDENCE = (
     ("pointing game", "pointing_game"),
     ("energy in true masks", "energy_in_true_segments"),
@@ -122,13 +121,18 @@ def _confusion(part: Mapping[str, Any]) -> Html:
 
 
 def _calibration(per_finding: Mapping[str, Any]) -> Html:
+    rows = [
+        (name.replace("_", " "), *(interval_cell(numbers[key]) for _, key in _CALIBRATION))
+        for name, numbers in per_finding.items()
+    ]
+    numbers_table = table(["finding", *(head for head, _ in _CALIBRATION)], rows)
     curves = {
         name: {"model": numbers["reliability"]}
         for name, numbers in per_finding.items()
         if numbers["reliability"]
     }
     if not curves:
-        return join([])
+        return join([tag("h3", "Calibration"), numbers_table])
     figure = inline_figure(
         reliability_figure(curves),
         name="reliability",
@@ -136,7 +140,7 @@ def _calibration(per_finding: Mapping[str, Any]) -> Html:
         caption="How often the finding is present where the model gives that probability, in bins "
         "of equal width; bars are Wilson intervals.",
     )
-    return join([tag("h3", "Calibration"), figure])
+    return join([tag("h3", "Calibration"), numbers_table, figure])
 
 
 def evidence_section(record: Mapping[str, Any]) -> Section | None:

@@ -16,7 +16,7 @@ def cases() -> list[Case]:
         Case(
             f"c{n}", f"p{n}", "test", None,
             (VolumeRow("ct", "a.nii", attributes={"vendor": "AB"[n % 2], "site": "one"}),),
-            covariates=Covariates(age_years=40.0 + n, sex="F" if n else None, weight_kg=60.0 + n),
+            covariates=Covariates(age_years=38.0 + n, sex="F" if n else None, weight_kg=60.0 + n),
         )
         for n in range(4)
     ]  # fmt: skip
@@ -52,3 +52,9 @@ def test_edges_that_are_no_ascending_numbers_are_refused(wish: str) -> None:
 def test_an_unknown_column_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="age_years, sex, site"):
         choose_columns(known_columns(cases(), ()), ["scanner"])
+
+
+def test_a_number_whose_cases_lie_in_one_band_does_not_split_them() -> None:
+    thick = [CaseScore(f"c{n}", f"p{n}", slice_mm=6.0 + n) for n in range(4)]
+    chosen = choose_columns(known_columns(cases(), thick), None)
+    assert [column.name for column in chosen] == ["vendor", "age_years"]
