@@ -103,9 +103,10 @@ def _is_same(run: ArmRun, folder: Path) -> bool:
     for settings in (known, wanted):
         settings["data"].pop("cache_dir")
         del settings["tracking"], settings["compare"]
-    if known != wanted:
+    noted = folder / "manifests.json"
+    if known != wanted or not noted.exists():
         return False
-    manifests = json.loads((folder / "manifests.json").read_text(encoding="utf-8"))
+    manifests = json.loads(noted.read_text(encoding="utf-8"))
     return all(manifest_sha256(find_manifest(one)) == digest for one, digest in manifests.items())
 
 
