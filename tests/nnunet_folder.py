@@ -93,7 +93,7 @@ def write_folder(
     (folder / "dataset.json").write_text(json.dumps(dataset))
     for seed, fold in enumerate(folds):
         torch.manual_seed(seed)
-        net = network_of(configuration).build(in_channels=1, out_channels=outputs)
+        net: Any = network_of(configuration).build(in_channels=1, out_channels=outputs)
         axes = (
             tuple(range(len(configuration["patch_size"]))) if mirror_axes is None else mirror_axes
         )

@@ -13,12 +13,9 @@ from monai.inferers.utils import sliding_window_inference
 from monai.transforms.utils import convert_applied_interp_mode
 
 from medmtl.core.errors import BundleError, InputRefusedError
-from medmtl.core.prediction import Prediction, VolumePrediction
-from medmtl.evidence.masks import check_masks
-from medmtl.inference.select_input import other_series_flags, select_volumes
+from medmtl.inference.masks_answer import masks_answer
+from medmtl.inference.select_input import select_volumes
 from medmtl.inference.stage_clock import StageClock
-from medmtl.postprocess.components import clean_components
-from medmtl.postprocess.measure import measure_segments
 from medmtl.postprocess.restore import label_dtype
 from medmtl.transforms.monai_bridge import to_metatensor
 from medmtl.transforms.monai_plan import IMAGE, MonaiPreprocessing
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from medmtl.core.prediction import ModelIdentity
+    from medmtl.core.prediction import ModelIdentity, Prediction
     from medmtl.core.study import Study, VolumeRef
     from medmtl.core.volume import Volume
     from medmtl.inference.bundle import Bundle
@@ -52,7 +49,6 @@ class MonaiPredictor:
             raise BundleError(f"Bundle {bundle.folder.name}: not imported from MONAI.")
         self.bundle = bundle
         self.device = device
-        self.schema = bundle.settings.label_schema()
         self.window = bundle.settings.preprocessing.window
         self.inverse = bundle.settings.preprocessing.inverse
         self.transforms = bundle.settings.preprocessing.build()
@@ -91,25 +87,7 @@ class MonaiPredictor:
         probabilities = self._probabilities(prepared[IMAGE])
         clock.stop("network")
         labels = self._label_map(probabilities, prepared[IMAGE])
-        labels = clean_components(labels, volume.geometry, self.schema, rules=settings.components)
-        segments = measure_segments(volume, labels, self.schema)
-        flags = [
-            *volume.flags,
-            *other_series_flags(study, volumes),
-            *check_masks(self.schema, labels, segments=segments, rules=settings.mask_rules),
-        ]
-        clock.stop("postprocess")
-        return Prediction(
-            model=self.identity,
-            volumes=(VolumePrediction(volume, labels),),
-            segments=tuple(segments),
-            measurements=(),
-            findings=(),
-            flags=tuple(dict.fromkeys(flags)),
-            timings_s=clock.seconds,
-            notice=settings.notice,
-            schema=self.schema,
-        )
+        return masks_answer(self.bundle, study, volume, labels, clock=clock)
 
     @torch.inference_mode()
     def _probabilities(self, image: Any) -> torch.Tensor:
@@ -127,7 +105,7 @@ class MonaiPredictor:
 
     def _label_map(self, probabilities: torch.Tensor, image: Any) -> NDArray[Any]:
         """The largest class on the source grid, each class taken back by itself."""
-        values = [0, *(segment.label for segment in self.schema.segments)]
+        values = [0, *(segment.label for segment in self.bundle.settings.segments)]
         done = image.applied_operations
         if self.inverse == "nearest":
             done = convert_applied_interp_mode(done, mode="nearest", align_corners=None)

@@ -10,14 +10,12 @@ import torch
 
 from medmtl.core.errors import BundleError
 from medmtl.core.flags import Flag
-from medmtl.core.prediction import Measurement, Prediction, VolumePrediction
-from medmtl.evidence.masks import check_masks
+from medmtl.core.prediction import Measurement
 from medmtl.inference.bundle import load_folds
+from medmtl.inference.masks_answer import masks_answer
 from medmtl.inference.plans_window import window_logits
-from medmtl.inference.select_input import other_series_flags, select_volumes
+from medmtl.inference.select_input import select_volumes
 from medmtl.inference.stage_clock import StageClock
-from medmtl.postprocess.components import clean_components
-from medmtl.postprocess.measure import measure_segments
 from medmtl.postprocess.restore import label_dtype
 from medmtl.transforms.plans import PlansPreprocessing
 
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from medmtl.core.prediction import ModelIdentity
+    from medmtl.core.prediction import ModelIdentity, Prediction
     from medmtl.core.study import Study, VolumeRef
     from medmtl.core.volume import Volume
     from medmtl.inference.bundle import Bundle, BundleSettings
@@ -52,7 +50,6 @@ class PlansPredictor:
             raise BundleError(f"Bundle {bundle.folder.name}: not imported from nnU-Net.")
         self.bundle = bundle
         self.device = device
-        self.schema = bundle.settings.label_schema()
         self.preprocessing = preprocessing
         self.window = window
         nets = [net.requires_grad_(requires_grad=False) for net in load_folds(bundle)]
@@ -88,26 +85,14 @@ class PlansPredictor:
         )
         clock.stop("network")
         labels = prepared.whole_labels(_labels(logits.numpy(), prepared, settings))
-        labels = clean_components(labels, volume.geometry, self.schema, rules=settings.components)
-        mask = VolumePrediction(volume, labels)
-        segments = measure_segments(volume, labels, self.schema)
-        flags = [
-            *volume.flags,
-            *other_series_flags(study, volumes),
-            *self._orientation_flags(study),
-            *check_masks(self.schema, labels, segments=segments, rules=settings.mask_rules),
-        ]
-        clock.stop("postprocess")
-        return Prediction(
-            model=self.identity,
-            volumes=(mask,),
-            segments=tuple(segments),
-            measurements=tuple(_region_volumes(labels, volume, settings)),
-            findings=(),
-            flags=tuple(dict.fromkeys(flags)),
-            timings_s=clock.seconds,
-            notice=settings.notice,
-            schema=self.schema,
+        return masks_answer(
+            self.bundle,
+            study,
+            volume,
+            labels,
+            flags=self._orientation_flags(study),
+            measurements=_region_volumes(labels, volume, settings),
+            clock=clock,
         )
 
     def _orientation_flags(self, study: Study) -> list[Flag]:

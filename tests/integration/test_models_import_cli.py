@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from medmtl.inference.bundle import verify_bundle
 from pipelines.__main__ import main
-from tests.miniatures import write_image
+from tests.dicom_factory import make_series
+from tests.miniatures import image_values, write_image
 from tests.monai_folder import monai_config, write_monai
 from tests.nnunet_folder import dataset, plans, write_folder
 
@@ -69,3 +71,19 @@ def test_a_monai_bundle_or_its_refusal(
     assert run(monkeypatch, "models", "import", "monai", other, "-o", tmp_path / "none") == 2
     assert "which would be evaluated" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "none").exists()
+
+
+def test_dicom_results_name_the_organs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_folder(tmp_path / "model", plans=plans(), dataset=dataset())
+    bundle = tmp_path / "bundle"
+    arguments = ("--orientation", "RAS", "-o", bundle)
+    assert run(monkeypatch, "models", "import", "nnunet", folder, *arguments) == 0
+    make_series(tmp_path / "dicom", array=image_values(3, (16, 15, 12)))
+    more = ("--device", "cpu", "--quiet", "--formats", "json,seg,sr", "-o", tmp_path / "out")
+    assert run(monkeypatch, "predict", tmp_path / "dicom", "--model", bundle, *more) == 0
+    (path,) = (tmp_path / "out").rglob("segmentation.seg.dcm")
+    organs = pydicom.dcmread(path).SegmentSequence
+    assert organs[0].SegmentedPropertyTypeCodeSequence[0].CodeValue == "10200004"
+    assert len(list((tmp_path / "out").rglob("findings.sr.dcm"))) == 1
+    case = json.loads(next((tmp_path / "out").rglob("case.json")).read_text())
+    assert "orientation-not-stated" not in {flag["code"] for flag in case["quality"]["flags"]}

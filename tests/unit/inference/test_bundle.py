@@ -26,6 +26,7 @@ from medmtl.inference.bundle import (
     write_bundle,
 )
 from medmtl.networks.joint import COVARIATES
+from medmtl.transforms.settings import PreprocessingConfig
 from tests.tiny_bundle import random_net, torso_settings, write_tiny
 
 if TYPE_CHECKING:
@@ -216,6 +217,7 @@ def test_every_shipped_bundle_is_whole_licensed_and_small() -> None:
 @pytest.mark.parametrize("name", sorted(shipped_bundles()))
 def test_every_shipped_bundle_loads(name: str) -> None:
     bundle = load_bundle(find_bundle(name))
-    divisor = bundle.settings.preprocessing.divisor
-    for network, grid in zip(bundle.net.divisor, reversed(divisor), strict=True):
+    preprocessing = bundle.settings.preprocessing
+    assert isinstance(preprocessing, PreprocessingConfig), "no shipped bundle is an imported one"
+    for network, grid in zip(bundle.net.divisor, reversed(preprocessing.divisor), strict=True):
         assert grid % network == 0, "preprocessing must pad to what the network needs"

@@ -19,7 +19,7 @@ from medmtl.inference.predictor import Predictor, load_predictor
 from medmtl.inference.uncertainty import Member, member_of, view_members
 from medmtl.inference.uncertainty_report import finding_uncertainty, segment_uncertainty
 from medmtl.inference.uncertainty_views import VIEWS, View, apply_view, undo_view
-from medmtl.transforms.preprocessing import NetworkInput, Preprocessing
+from medmtl.transforms.preprocessing import NetworkInput, Preprocessing, PreprocessingConfig
 from tests.tiny_bundle import (
     heart_settings,
     image,
@@ -124,7 +124,9 @@ def positional(_: JointNet | None, inputs: Sequence[NetworkInput]) -> JointPass:
 
 def disc_input() -> NetworkInput:
     blob = disc().repeat(4, 1, 1)
-    prepared = Preprocessing(torso_settings().preprocessing).apply(image())
+    config = torso_settings().preprocessing
+    assert isinstance(config, PreprocessingConfig)
+    prepared = Preprocessing(config).apply(image())
     grid = Geometry.from_parts(shape=(48, 48, 4), spacing_mm=(1.0, 1.0, 5.0))
     return replace(prepared, array_kji=blob.numpy(), geometry=grid, content_geometry=grid)
 
