@@ -207,6 +207,7 @@ def watch_received(watcher: Watcher, folder: Path, *, settle_s: float) -> Callab
 
     A study to which images are added later is analysed again, as in an archive.
     """
+    from medmtl.core.errors import MedmtlError
     from medmtl.data.intake import open_input
     from medmtl.pacs.drop_folder import look_at
     from medmtl.pacs.errors import PacsError
@@ -218,7 +219,11 @@ def watch_received(watcher: Watcher, folder: Path, *, settle_s: float) -> Callab
             key = f"received:{watcher.name(name)}:{digest}"
             if watcher.journal.state(key) is not None:
                 continue
-            refused = watcher.analyse(open_input(folder / name), folder / name)
+            try:
+                listing = open_input(folder / name)
+            except MedmtlError:  # removed since the look
+                continue
+            refused = watcher.analyse(listing, folder / name)
             watcher.journal.note(key, "failed" if refused else "done", time_s=time.time())
             failed += refused
             with suppress(PacsError):  # what is not sent now is sent, or said, at the end
