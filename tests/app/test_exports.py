@@ -50,7 +50,7 @@ def test_a_corrected_and_signed_case_becomes_a_case_of_a_manifest(tmp_path: Path
     assert problems == []
     images = tmp_path / "images"
     manifest, left_out = build_corrections(
-        found, open_input(images), DataCopy.at(images, tmp_path / "made"), name="reviewed"
+        found, open_input(images), DataCopy.at(images, tmp_path / "made")
     )
     assert left_out == []
     (case,) = manifest.cases
