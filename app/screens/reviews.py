@@ -12,10 +12,13 @@ from app.resources import case_index, job_book, models, review_log, reviews_fold
 from app.services.agreement import finding_agreement, mask_agreement, reader_pairs
 from app.services.corrections import CorrectionStore
 from app.services.exports import manifest_command, reviews_csv, reviews_jsonl
-from app.services.images import noted_inputs
+from app.services.images import image_root, noted_inputs
 from app.services.words import sentence
+from medmtl.data.result_case import read_result_case
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from app.services.case_index import Snapshot
     from app.services.corrections import KeptCorrection
     from app.services.review_log import Entry
@@ -105,7 +108,7 @@ def _pairs(entries: tuple[Entry, ...], snapshot: Snapshot) -> None:
 def _masks(view: View, entries: tuple[Entry, ...], snapshot: Snapshot) -> None:
     known = models(view.settings, snapshot)
     segments = {
-        key: tuple(known[row.model_sha256].expected_ml)
+        key: known[row.model_sha256].segments
         for key, row in snapshot.rows.items()
         if row.model_sha256 in known
     }
@@ -162,20 +165,31 @@ def _exports(view: View, entries: tuple[Entry, ...], snapshot: Snapshot) -> None
     )
 
 
+def _images(view: View, snapshot: Snapshot, entries: list[Entry]) -> Path | None:
+    """The input of the run, by the first case that is still there."""
+    for entry in entries:
+        if entry.case.key in snapshot.rows:
+            record = read_result_case(snapshot.folder(entry.case.key)).record
+            noted = noted_inputs(snapshot.folders[entry.case.run])
+            roots = (*noted, *view.settings.images, view.settings.folder)
+            return image_root(record["source"]["volumes"][0]["path"], roots)
+    return None
+
+
 def _write_manifest(view: View, entries: tuple[Entry, ...], snapshot: Snapshot, run: str) -> None:
-    roots = (*noted_inputs(snapshot.folders[run]), *view.settings.images)
-    if not roots:
+    mine = [entry for entry in entries if entry.case.run == run]
+    images = _images(view, snapshot, mine)
+    if images is None:
         st.warning("Where are the images? Start the viewer with `--images FOLDER`.")
         return
     folder = reviews_folder(view.settings)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     out = folder / "manifests" / f"{run.replace('/', '-') or 'results'}-{stamp}"
     out.mkdir(parents=True)
-    mine = [entry for entry in entries if entry.case.run == run]
     (out / "reviews.jsonl").write_bytes(reviews_jsonl(mine))
     arguments = manifest_command(
         snapshot.folders[run],
-        images=roots[0],
+        images=images,
         masks=folder / "reviews" / run,
         reviews=out / "reviews.jsonl",
         out=out,

@@ -55,6 +55,7 @@ class ModelFacts:
         notice: Stands on every page.
         card: Markdown.
         is_exclusive: Whether at most one finding can be present.
+        segments: Names in label order.
         expected_ml: Volumes of the training cases by segment, (1st, 99th percentile).
         lesions: Segments of which none is normal.
         finding_segments: Where the evidence of a finding is expected.
@@ -71,6 +72,7 @@ class ModelFacts:
     notice: str = ""
     card: str = ""
     is_exclusive: bool = False
+    segments: tuple[str, ...] = ()
     expected_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     lesions: frozenset[str] = frozenset()
     finding_segments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -113,6 +115,7 @@ def _read(folder: Path) -> ModelFacts:
         notice=settings["notice"],
         card=record.card,
         is_exclusive=bool(settings.get("findings_exclusive", False)),
+        segments=record.segments,
         expected_ml={
             one["name"]: (float(one["expected_ml"][0]), float(one["expected_ml"][1]))
             for one in segments
