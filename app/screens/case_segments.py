@@ -144,7 +144,11 @@ def _verdict(case: OpenCase, volume: str, chosen: SegmentView | None) -> None:
 
 
 def _say(case: OpenCase, volume: str, segment: str | None, answer: MaskAnswer) -> None:
-    case.save(with_mask(case.review, volume, segment=segment, answer=answer))
+    """Of the chosen structure; of every mask of the case where none is chosen."""
+    review = case.review
+    for one in (volume,) if segment else case.answer.volumes:
+        review = with_mask(review, one, segment=segment, answer=answer)
+    case.save(review)
 
 
 def _comment(case: OpenCase, volume: str, segment: str | None, place: str) -> None:

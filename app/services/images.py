@@ -10,12 +10,13 @@ import functools
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from medmtl.core.errors import MedmtlError
 from medmtl.data.intake import open_input
+from medmtl.data.source_volume import source_volume
 from medmtl.data.volume_file import read_volume_file
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class CaseImage:
         volume_id: In case.json.
         series_uid: "" for NIfTI.
         geometry: Grid of the result's masks, which is that of the image.
+        record: The content of case.json.
     """
 
     root: Path
@@ -52,6 +54,7 @@ class CaseImage:
     volume_id: str
     series_uid: str
     geometry: Geometry
+    record: Mapping[str, Any] = field(repr=False)
 
     @property
     def key(self) -> str:
@@ -94,21 +97,15 @@ class CaseImage:
         return [ref for study in listing.studies for ref in study.volumes]
 
     def _ref(self) -> VolumeRef:
-        name = self.path if self.root.is_file() else PurePosixPath(self.path).name
-        found = [
-            ref
-            for ref in self._refs()
-            if ref.series_uid == self.series_uid
-            and name in ref.source_files
-            and ref.geometry.is_close(self.geometry)
-        ]
-        if not found:
+        name = None if self.root.is_file() else PurePosixPath(self.path).name
+        ref = source_volume(self.record, self.volume_id, self._refs(), path=name)
+        if not ref.geometry.is_close(self.geometry):
             message = (
-                f"Volume {self.volume_id}: its images lie where they were, but are others now. "
+                f"Volume {self.volume_id}: its images lie on another grid than its masks now. "
                 "Analyse the study again."
             )
             raise MedmtlError(message)
-        return found[0]
+        return ref
 
 
 @functools.lru_cache(maxsize=_LISTINGS)
@@ -139,7 +136,8 @@ def case_image(
             "analysis."
         )
         raise ImageMissingError(message)
-    return CaseImage(root, volume["path"], volume_id, volume.get("series_uid", ""), geometry)
+    series_uid = volume.get("series_uid", "")
+    return CaseImage(root, volume["path"], volume_id, series_uid, geometry, record)
 
 
 def image_root(path: str, roots: Iterable[Path]) -> Path | None:

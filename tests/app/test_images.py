@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,9 +19,13 @@ from app.services.images import (
 )
 from medmtl.core.errors import MedmtlError
 from medmtl.data.intake import open_input
+from medmtl.data.source_volume import source_volume
 from medmtl.data.volume_file import read_grid
 from medmtl.phantom import generate_cine, write_cine_study
-from tests.app.results import write_seen_case
+from tests.app.results import case_record, write_seen_case
+
+if TYPE_CHECKING:
+    from medmtl.core.study import VolumeRef
 
 
 def _image(folder: Path, *roots: Path) -> CaseImage:
@@ -60,6 +66,13 @@ def test_a_run_notes_where_its_images_lie(tmp_path: Path) -> None:
     assert noted_inputs(tmp_path / "out") == (there,)
 
 
+def _record(ref: VolumeRef, volume_id: str) -> dict[str, Any]:
+    """The case.json of a phase that was called `volume_id`."""
+    place = {"id": volume_id, "series_uid": ref.series_uid, "path": ref.source_files[0]}
+    phase = {"name": f"{volume_id}_phase", "value": ref.phase, "from": "cine of 8 phases"}
+    return case_record("a", source={"volumes": [place]}, measurements=[phase])
+
+
 @pytest.fixture(scope="module")
 def cine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One study with a cine of the heart."""
@@ -73,13 +86,24 @@ def test_a_phase_of_a_cine_is_told_from_the_others(cine: Path) -> None:
     refs = [ref for ref in study.volumes if ref.phase is not None]
     for ref in (refs[2], refs[5]):
         first = ref.source_files[0]
-        image = CaseImage(cine, first, "es", ref.series_uid, ref.geometry)
+        image = CaseImage(cine, first, "es", ref.series_uid, ref.geometry, _record(ref, "es"))
         assert np.array_equal(image.read().array, ref.read().array)
         assert [phase.phase for phase in image.phases()] == list(range(len(refs)))
 
 
 def test_another_image_in_the_place_of_the_old_one_is_not_shown(cine: Path) -> None:
     ref = open_input(cine).studies[0].volumes[0]
-    image = CaseImage(cine, ref.source_files[0], "ed", "2.25.999", ref.geometry)
-    with pytest.raises(MedmtlError, match="others now"):
+    record = _record(replace(ref, series_uid="2.25.999"), "ed")
+    image = CaseImage(cine, ref.source_files[0], "ed", "2.25.999", ref.geometry, record)
+    with pytest.raises(MedmtlError, match="found 0 times"):
         image.read()
+
+
+def test_phases_in_one_file_are_told_apart_by_their_place_in_the_cine(cine: Path) -> None:
+    refs = [ref for ref in open_input(cine).studies[0].volumes if ref.phase is not None]
+    one_file = [replace(ref, source_files=("cine.dcm",)) for ref in refs]
+    found = source_volume(_record(one_file[3], "es"), "es", one_file)
+    assert found.phase == 3
+    record = _record(one_file[3], "es") | {"measurements": []}
+    with pytest.raises(MedmtlError, match="expected once"):
+        source_volume(record, "es", one_file)

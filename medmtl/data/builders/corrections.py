@@ -15,6 +15,7 @@ from medmtl.core.errors import ConfigError, MedmtlError
 from medmtl.data.cases import Case, Manifest, VolumeRow
 from medmtl.data.correction import read_result_correction
 from medmtl.data.manifest import file_sha256
+from medmtl.data.source_volume import source_volume
 from medmtl.nifti.names import is_nifti_name
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _case(
     rows, patient_id = [], one.case_id
     for volume_id in one.case.volume_ids:
         try:
-            row, volume = _row(one, _ref(study, volume_id), schema, data)
+            row, volume = _row(one, volume_id, study, schema, data)
         except MedmtlError as error:
             problems.append(f"{one.case_id}: {error}; left out")
             return None
@@ -131,13 +132,6 @@ def _case(
     )
 
 
-def _ref(study: Study, volume_id: str) -> VolumeRef:
-    for ref in study.volumes:
-        if ref.id == volume_id:
-            return ref
-    raise MedmtlError(f"Volume {volume_id} is not among the images of --root.")
-
-
 def _findings(
     one: ReviewedCase, schema: LabelSchema, problems: list[str]
 ) -> dict[str, bool | None]:
@@ -154,18 +148,19 @@ def _findings(
 
 
 def _row(
-    one: ReviewedCase, ref: VolumeRef, schema: LabelSchema, data: DataCopy
+    one: ReviewedCase, volume_id: str, study: Study, schema: LabelSchema, data: DataCopy
 ) -> tuple[VolumeRow, Volume]:
+    ref = source_volume(one.case.record, volume_id, study.volumes)
     volume = ref.read()
-    label_map, names = _truth(one, ref.id, schema)
-    image = _image(one.case_id, ref, volume, data)
+    label_map, names = _truth(one, volume_id, schema)
+    image = _image(f"{one.case_id}_{volume_id}_image", ref, volume, data)
     segmentation = (
-        data.write_labels(f"{one.case_id}_{ref.id}_labels", label_map, volume.geometry)
+        data.write_labels(f"{one.case_id}_{volume_id}_labels", label_map, volume.geometry)
         if label_map is not None
         else None
     )
     row = VolumeRow(
-        volume_id=ref.id,
+        volume_id=volume_id,
         image=image,
         segmentation=segmentation,
         sha256=file_sha256(data.folder / image),
@@ -174,12 +169,12 @@ def _row(
     return row, volume
 
 
-def _image(case_id: str, ref: VolumeRef, volume: Volume, data: DataCopy) -> str:
+def _image(made: str, ref: VolumeRef, volume: Volume, data: DataCopy) -> str:
     """A NIfTI image as it lies; anything else (DICOM, one of several) as a file of its own."""
     name = ref.source_files[0] if len(ref.source_files) == 1 else ""
     if is_nifti_name(name) and ref.phase is None and (data.source / name).is_file():
         return data.name_of(data.source / name)
-    return data.write_image(f"{case_id}_{ref.id}_image", volume)
+    return data.write_image(made, volume)
 
 
 def _truth(
