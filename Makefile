@@ -54,12 +54,12 @@ types: $(DEV_STAMP)
 imports: $(DEV_STAMP)
 	$(BIN)/lint-imports
 
-# dciodvfy and DCMTK check the DICOM results, Orthanc is the archive of the PACS tests, Chromium runs
-# the viewer; where they cannot be installed, their tests skip. Debian's Orthanc is also started as a
+# dciodvfy, DCMTK and plastimatch check the DICOM results, Orthanc is the archive of the PACS tests,
+# Chromium runs the viewer; where they cannot be installed, their tests skip. Debian's Orthanc is also started as a
 # service on 8042.
-VALIDATORS := dicom3tools dcmtk orthanc orthanc-dicomweb chromium
+VALIDATORS := dicom3tools dcmtk plastimatch orthanc orthanc-dicomweb chromium
 validators:
-	@if ! { command -v dciodvfy && command -v dsrdump && command -v chromium \
+	@if ! { command -v dciodvfy && command -v dsrdump && command -v plastimatch && command -v chromium \
 	    && test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so; } >/dev/null \
 	  && command -v apt-get >/dev/null; then \
 	  as_root=; test "$$(id -u)" = 0 || as_root="sudo -n"; \
