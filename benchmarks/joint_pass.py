@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from medmtl.transforms.settings import PreprocessingConfig
 
 SHAPE, QUICK_SHAPE = (112, 96, 96), (32, 32, 32)
-ROUNDS, QUICK_ROUNDS = 5, 2
+ROUNDS, QUICK_ROUNDS = 3, 2
 OVER_SEGMENTATION, OVER_TWO = 1.1, 0.6
 CPU = torch.device("cpu")
 
