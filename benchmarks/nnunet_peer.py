@@ -1,6 +1,6 @@
 """Runs in the environment of nnU-Net, never in that of medmtl: real model folders and answers.
 
-    python nnunet_peer.py plan WORK HIPPOCAMPUS ACDC     data sets, plans, preprocessed images
+    python nnunet_peer.py plan WORK HIPPOCAMPUS ACDC CT  data sets, plans, preprocessed images
     python nnunet_peer.py train WORK                     checkpoints
     python nnunet_peer.py predict WORK                   nnUNetPredictor's label maps
 
@@ -37,6 +37,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "data": 503, "configuration": "3d_fullres", "folds": [0],
         "is_mirrored": False,
     },
+    "body_ct_transposed_ras": {"data": 504, "configuration": "3d_fullres", "folds": [0]},
 }  # fmt: skip
 
 
@@ -53,17 +54,18 @@ def main() -> None:
         _predict(Path(work))
 
 
-def _plan(work: Path, hippocampus: Path, acdc: Path) -> None:
+def _plan(work: Path, hippocampus: Path, acdc: Path, ct: Path) -> None:
     _hippocampus(work / "raw" / "Dataset501_Hippocampus", hippocampus)
     _acdc(work / "raw" / "Dataset502_Acdc", acdc, regions=False)
     _acdc(work / "raw" / "Dataset503_AcdcRegions", acdc, regions=True)
+    _ct(work / "raw" / "Dataset504_BodyCt", ct)
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprints,
         plan_experiments,
         preprocess,
     )
 
-    ids = [501, 502, 503]
+    ids = [501, 502, 503, 504]
     extract_fingerprints(ids, num_processes=1, check_dataset_integrity=False)
     plan_experiments(ids)
     plan_experiments([501], experiment_planner_class_name="nnUNetPlannerResEncM")
@@ -91,6 +93,27 @@ def _acdc(folder: Path, source: Path, *, regions: bool) -> None:
         labels = {"background": 0, "heart": [1, 2, 3], "left": [2, 3], "lv": [3]}
         more = {"regions_class_order": [1, 2, 3]}
     _write_dataset(folder, pairs, labels, **more)
+
+
+def _ct(folder: Path, source: Path) -> None:
+    """A coarse first axis makes the planner transpose; the reader turns everything to RAS."""
+    import SimpleITK as sitk
+
+    made = folder / "made"
+    made.mkdir(parents=True, exist_ok=True)
+    image = sitk.ReadImage(str(source / "example_ct_sm.nii.gz"))
+    mask = sitk.ReadImage(str(source / "example_seg_fast.nii.gz"))
+    mask = sitk.Cast(mask > 0, sitk.sitkUInt8)
+    pairs = []
+    for number in range(CASES):
+        pair = (made / f"image{number}.nii.gz", made / f"mask{number}.nii.gz")
+        for whole, path in zip((image, mask), pair, strict=True):
+            sitk.WriteImage(whole[number::5, :, :], str(path))
+        pairs.append(pair)
+    _write_dataset(
+        folder, pairs, {"background": 0, "organ": 1}, channel_names={"0": "CT"},
+        overwrite_image_reader_writer="NibabelIOWithReorient",
+    )  # fmt: skip
 
 
 def _write_dataset(
@@ -178,7 +201,7 @@ def _predict(work: Path) -> None:
         images = sorted((raw / "imagesTs").glob("*.nii.gz"))
         predictor.predict_from_files_sequential(
             [[str(image)] for image in images],
-            [str(out / image.name.replace("_0000", "")) for image in images],
+            [str(out / image.name.removesuffix("_0000.nii.gz")) for image in images],
         )
 
 

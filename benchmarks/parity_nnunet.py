@@ -3,8 +3,8 @@
     python -m benchmarks.parity_nnunet --python /path/to/nnunet/venv/bin/python --work DIR
 
 The environment of nnU-Net is its own (`pip install nnunetv2`), never that of medmtl. Its planner
-and trainer make six models out of the images beside the checkout, see `nnunet_peer.py`; every voxel
-of `nnUNetPredictor` is compared with that of `medmtl predict`.
+and trainer make seven models out of the images beside the checkout, see `nnunet_peer.py`; every
+voxel of `nnUNetPredictor` is compared with that of `medmtl predict`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
 
 def _peer(python: Path, work: Path, data: Path) -> None:
     """nnU-Net's three steps; a step that is done is not done again."""
-    sources = [str(data / "msd_hippocampus"), str(data / "acdc" / "training")]
+    sources = [str(data / "msd_hippocampus"), str(data / "acdc" / "training"), str(data / "nifti")]
     for step, done, more in (
         ("plan", work / "raw", sources), ("train", work / "models", []),
         ("predict", work / "expected", []),
@@ -102,7 +102,8 @@ def _compare(work: Path, folder: Path) -> list[Row]:
 
 def _image(work: Path, model: str, name: str) -> Path:
     """The image of an answer, in the data set of the model."""
-    dataset = {"h": "501", "a": "502"}[model[0]] if "regions" not in model else "503"
+    datasets = {"hippocampus": "501", "acdc_regions": "503", "acdc": "502", "body_ct": "504"}
+    dataset = next(number for start, number in datasets.items() if model.startswith(start))
     stem = name.removesuffix(".nii.gz")
     return next((work / "raw").glob(f"Dataset{dataset}_*/imagesTs/{stem}_0000.nii.gz"))
 
