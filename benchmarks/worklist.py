@@ -27,6 +27,7 @@ ROUNDS, QUICK_ROUNDS = 5, 1
 FINDINGS = ("lung_nodule", "pleural_effusion", "liver_lesion", "renal_cyst", "cardiomegaly",
             "splenomegaly")  # fmt: skip
 PAINT_S, FILTER_S = 2.0, 0.5
+PATIENCE_MS = 120_000
 _SHOWN = """(count) => document.querySelector('[data-testid=stDataFrame] canvas') !== null
   && [...document.querySelectorAll('.m-muted')].some((one) => one.textContent.includes(count))"""
 
@@ -54,6 +55,7 @@ def _case(dice: random.Random) -> dict[str, Any]:
 def first_paint(chromium: Browser, address: str, *, cases: int) -> tuple[float, Page]:
     """Seconds until the table is there, with an empty browser cache."""
     page = chromium.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    page.set_default_timeout(PATIENCE_MS)
     start = time.perf_counter()
     page.goto(address, wait_until="commit")
     page.wait_for_function(_SHOWN, arg=f"{cases:,} of {cases:,} cases", polling=10)

@@ -194,5 +194,5 @@ def _write_manifest(view: View, entries: tuple[Entry, ...], snapshot: Snapshot, 
         reviews=out / "reviews.jsonl",
         out=out,
     )
-    job_book().start(f"Manifest {out.name}", arguments)
+    job_book().start(f"Manifest manifests/{out.name}, beside the reviews", arguments)
     view.go("studies")

@@ -124,7 +124,7 @@ def _running(view: View, job: Job) -> None:
         case_index(view.settings).snapshot(fresh=True)
         st.rerun()
     share = job.done / job.total if job.total else 0.0
-    counted = f"{job.done} of {job.total} cases" if job.total else "loading the model"
+    counted = f"{job.done} of {job.total} cases" if job.total else "at work"
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(share, text=f"{job.title}: {counted}", width="stretch")
         if view.reader.may("admin") and st.button("Cancel", icon=":material/stop:"):
