@@ -12,6 +12,7 @@ import numpy as np
 
 from app.serving.coarse_map import coarse_map
 from app.serving.file_cache import FileCache
+from app.serving.maps_ahead import MapsAhead
 from app.serving.regular import as_regular
 from app.serving.tokens import TokenBook
 from medmtl.report.nifti import write_image
@@ -83,6 +84,7 @@ class Gateway:
         self._cache = cache
         self._grids: dict[str, Geometry] = {}
         self._drawn = functools.lru_cache(maxsize=DRAWN_VOLUMES)(self._load)
+        self._ahead = MapsAhead(lambda source: self.file(ServedFile(source, "map")))
         self.files: TokenBook[ServedFile] = TokenBook(is_active)
         self.masks: TokenBook[MaskTarget] = TokenBook(is_active)
         self.slices: TokenBook[SliceStack] = TokenBook(is_active)
@@ -134,8 +136,12 @@ class Gateway:
         labels: VolumeSource | None = None,
         maps: Mapping[str, VolumeSource] | None = None,
     ) -> str:
-        """The relative address of slices drawn here; `maps` by the name of their finding."""
+        """The relative address of slices drawn here; `maps` by the name of their finding.
+
+        All these maps are prepared beside, once the image is: another finding shows at once.
+        """
         stack = SliceStack(image, labels, maps or {})
+        self._ahead.note(image.key, stack.maps.values())
         token = self.slices.issue(session_id, key=f"slices:{image.key}", resource=stack)
         return f"medmtl/slice/{token}"
 
@@ -149,7 +155,10 @@ class Gateway:
         def make(path: Path) -> None:
             write_image(path, _prepare(self._read(served.source), served.role))
 
-        return self._cache.get(f"{served.source.key}.{served.role}.nii.gz", make)
+        path = self._cache.get(f"{served.source.key}.{served.role}.nii.gz", make)
+        if served.role == "image":
+            self._ahead.start(served.source.key)
+        return path
 
     def geometry(self, source: VolumeSource) -> Geometry:
         """The grid of a volume as its source has it; known without reading once it was served.

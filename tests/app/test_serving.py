@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -355,6 +356,23 @@ def test_slice_query_out_of_range_is_refused(
     answer = served.client.get(f"/base/{stack}", params={"q": json.dumps(axial(**change))})
     assert answer.status_code == 400
     assert next(iter(change)) in answer.text
+
+
+def test_maps_are_prepared_once_the_image_is(served: Served, rng: np.random.Generator) -> None:
+    image = write(served, "a.nii.gz", voxels(rng))
+    cam = write(served, "m.nii.gz", voxels(rng, np.float32) / 200)
+    bad = NiftiSource(served.folder, "bad.nii.gz")
+    (served.folder / "bad.nii.gz").write_bytes(b"damaged")
+    served.gateway.register_slices(ME, image, maps={"bad": bad, "x": cam})
+    cache = served.folder.parent / "cache"
+    assert not list(cache.iterdir())
+    served.get(served.gateway.register_volume(ME, image))
+    made = cache / f"{cam.key}.map.nii.gz"
+    for _ in range(200):
+        if made.is_file():
+            break
+        time.sleep(0.05)
+    assert made.is_file()
 
 
 def test_least_recently_used_files_make_room(tmp_path: Path) -> None:
