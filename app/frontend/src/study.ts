@@ -78,10 +78,11 @@ export class Study {
     return (!volume.labels_url || this.labels.done.has(volume.labels_url)) && (!mapUrl || this.maps.done.has(mapUrl));
   }
 
-  keepOnly(volumes: SceneVolume[], mapUrls: string[]): void {
+  /** Maps are small: those of a case stay until another case begins (null keeps them). */
+  keepOnly(volumes: SceneVolume[], mapUrls: string[] | null): void {
     this.images.drop(new Set(volumes.map((v) => this.imageUrl(v))));
     this.labels.drop(new Set(volumes.flatMap((v) => [v.labels_url ?? "", `new:${v.image_url}`])));
-    this.maps.drop(new Set(mapUrls));
+    if (mapUrls) this.maps.drop(new Set(mapUrls));
   }
 
   image(volume: SceneVolume): ShownImage | undefined {

@@ -1,6 +1,6 @@
 // One viewer on the page: takes scenes, draws them, gives events back.
 import { cells, MOST_SIDE_BY_SIDE, sideBySide, type Cell } from "./layout";
-import type { DrawnPanel, Drawing } from "./drawing";
+import type { DrawnPanel, Drawing, MapLook } from "./drawing";
 import { help } from "./help";
 import { handleKey } from "./keys";
 import { add, cross, dot, scale, sub } from "./math";
@@ -49,6 +49,7 @@ export class Viewer {
   private loads = 0;
   private isGone = false;
   private frames = 0;
+  private readonly lastMaps = new Map<string, MapLook>();
 
   constructor(scene: Scene, readonly send: (event: ViewerEvent) => void) {
     this.state = new State(scene);
@@ -115,7 +116,8 @@ export class Viewer {
       this.say("");
       this.tell(isUnsaved ? "What was painted on the case before has not been saved." : "");
     }
-    this.study.keepOnly(scene.volumes, Object.values(scene.activation?.urls ?? {}));
+    if (isNewCase) this.lastMaps.clear();
+    this.study.keepOnly(scene.volumes, isNewCase ? Object.values(scene.activation?.urls ?? {}) : null);
     if (this.drawing instanceof WebGlDrawing) this.drawing.prune();
     this.show();
   }
@@ -227,7 +229,7 @@ export class Viewer {
     const image = this.study.image(volume);
     const look = {
       window: this.windowOf(volume), isInverted: state.isInverted, isSmooth: state.isSmooth,
-      segments: state.segmentLooks(), map: cell.plane === "3d" ? null : state.mapLook(volume.id),
+      segments: state.segmentLooks(), map: cell.plane === "3d" ? null : this.mapOf(volume.id),
     };
     const basis = !image ? null : cell.plane === "3d" ? this.turned(image) : this.basis(volume, cell.plane);
     if (!image || !basis) return null;
@@ -242,6 +244,14 @@ export class Viewer {
       ...cell, volume, picture, look, key, ray: isRay ? { mode: state.rayMode, forward: basis.normal } : null,
     };
     return { panel, plane: cell.plane, grid: image.grid, normal: basis.normal, slice: this.sliceOf(image, basis, this.crosshairOf(volume)) };
+  }
+
+  /** The map of the finding before stays until the new one is there: one drawing instead of two. */
+  private mapOf(volume: string): MapLook | null {
+    const wanted = this.state.mapLook(volume);
+    const isHere = wanted !== null && (!this.drawing.is3d || this.study.maps.done.has(wanted.url));
+    if (isHere) this.lastMaps.set(volume, wanted);
+    return wanted === null || isHere ? wanted : this.lastMaps.get(volume) ?? null;
   }
 
   private sliceOf(image: ShownImage, basis: Basis, crosshair: Vec3): Shown["slice"] {
