@@ -18,7 +18,8 @@ import { centre, type ShownImage } from "./volume";
 import { WebGlDrawing } from "./webgl_drawing";
 
 const SETTLED_MS = 500; // a wheel has no pointer-up
-const REFINE_AFTER_MS = 250;
+const REFINE_AFTER_MS = 400;
+const BETWEEN_STRIPS_MS = 25; // for everything else on the page
 
 export class Viewer {
   readonly host = document.createElement("div");
@@ -318,7 +319,7 @@ export class Viewer {
   /** One strip a frame, so that the reader is never made to wait; any change begins anew. */
   private refine(): void {
     if (this.isGone || this.asked) return;
-    if (this.drawing.refine()) this.refining = window.setTimeout(() => this.refine(), 0);
+    if (this.drawing.refine()) this.refining = window.setTimeout(() => this.refine(), BETWEEN_STRIPS_MS);
     else this.host.dataset.sharp = String(this.frames);
   }
 

@@ -14,7 +14,7 @@ import { VolumeData } from "./volume";
 
 const LOOK_WIDTH = 4096; // labels that can have a colour
 const RAY_BUDGET_MS = 120;
-const STRIP_BUDGET_MS = 60;
+const STRIP_BUDGET_MS = 40;
 const RAY_STEPS = 192;
 const SMALLEST_RAY_PX = 96;
 const SHARP_PX = 560; // of the longer side, where the device is too slow for every pixel
@@ -82,10 +82,10 @@ export class WebGlDrawing implements Drawing {
 
   draw(panels: DrawnPanel[], ratio: number): boolean {
     const { gl } = this;
-    this.coarse = null;
     const places = panels.map((p) => `${p.x},${p.y},${p.width},${p.height}`);
     if ([...this.drawn.keys()].some((place) => !places.includes(place))) {
       this.drawn.clear();
+      this.coarse = null;
       gl.bindFramebuffer(gl.FRAMEBUFFER, null);
       gl.disable(gl.SCISSOR_TEST);
       gl.clearColor(0, 0, 0, 1);
@@ -97,6 +97,7 @@ export class WebGlDrawing implements Drawing {
     for (const panel of flat) this.drawSlice(panel, ratio);
     // Planes first: the 3D picture is drawn in a frame of its own.
     const solid = changed.filter((panel) => panel.ray);
+    if (solid.length) this.coarse = null;
     if (flat.length === 0) for (const panel of solid) this.drawRays(panel);
     for (const panel of flat.length === 0 ? changed : flat)
       this.drawn.set(`${panel.x},${panel.y},${panel.width},${panel.height}`, panel.key);
