@@ -113,15 +113,16 @@ def _findings(viewer: ViewerPage) -> tuple[list[float], float]:
     session.on("Network.loadingFinished", lambda e: moved.append(e["encodedDataLength"]))
     for name in ("Network.webSocketFrameReceived", "Network.webSocketFrameSent"):
         session.on(name, lambda e: moved.append(len(e["response"]["payloadData"])))
-    seconds = []
+    seconds, totals = [], []
     for finding in ("first", "second", "first", "second"):
         box = viewer.page.get_by_label("Finding", exact=True).first
         box.click()
         box.fill(finding)
         moved.clear()
         seconds.append(viewer.timed_until(partial(box.press, "Enter"), map_of=finding))
-    viewer.page.wait_for_timeout(500)
-    return seconds, sum(moved)
+        viewer.page.wait_for_timeout(500)
+        totals.append(sum(moved))
+    return seconds, max(totals)
 
 
 def _leak(viewer: ViewerPage) -> float:

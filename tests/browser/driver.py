@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium")
@@ -118,12 +118,29 @@ def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise TimeoutError(f"The server does not answer: {log.read_text()}")
 
 
+_RUNNING: list[Playwright] = []
+
+
+@contextmanager
+def _playwright() -> Iterator[Playwright]:
+    """One of it in a process: a second one refuses to start."""
+    from playwright.sync_api import sync_playwright
+
+    if _RUNNING:
+        yield _RUNNING[0]
+        return
+    with sync_playwright() as started:
+        _RUNNING.append(started)
+        try:
+            yield started
+        finally:
+            _RUNNING.clear()
+
+
 @contextmanager
 def browser(*flags: str) -> Iterator[Browser]:
     """A Chromium of the system; nothing is downloaded."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
+    with _playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=CHROMIUM, headless=True, args=[*BASE_FLAGS, *(flags or SOFTWARE_GL)]
         )

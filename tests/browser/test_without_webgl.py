@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.conftest import LESION_LPS
-from tests.browser.driver import CHROMIUM, NO_GL, ViewerPage, browser
+from tests.browser.driver import NO_GL, ViewerPage, browser
 from tests.browser.test_viewer import ORANGE, go_to, middle, share_of, tinted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from playwright.sync_api import Browser
+
 
 @pytest.fixture(scope="module")
-def viewer(address: str) -> Iterator[ViewerPage]:
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed (apt-get install chromium)")
-    with browser(*NO_GL) as chromium:
-        yield ViewerPage.open(chromium, address)
+def viewer(chromium: Browser, address: str) -> Iterator[ViewerPage]:
+    assert chromium.is_connected()  # the one of the other tests; this one is a second
+    with browser(*NO_GL) as without_webgl:
+        yield ViewerPage.open(without_webgl, address)
 
 
 def test_the_server_draws(viewer: ViewerPage) -> None:
