@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
+PATIENCE_MS = 90_000  # a busy machine draws a page slowly
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)"),
@@ -38,6 +39,7 @@ def address(folder: Path) -> Iterator[str]:
 
 def _opened(chromium: Browser, address: str, *, width: int = 1440, height: int = 900) -> Page:
     page = chromium.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(PATIENCE_MS)
     page.goto(address)
     return page
 
@@ -51,7 +53,8 @@ def test_review_of_a_case_is_there_after_a_reload(chromium: Browser, address: st
     page = _opened(chromium, address)
     outside: list[str] = []
     page.on("request", lambda asked: outside.append(asked.url))
-    page.locator("[data-testid=stDataFrame]").wait_for()
+    page.get_by_role("button", name="Open the first case").wait_for()
+    page.wait_for_timeout(500)  # its key is listened for a moment after it is drawn
     page.keyboard.press("o")
     page.locator(".m-line").first.wait_for()
     assert "case=results%2Fseen" in page.url
@@ -107,6 +110,7 @@ def test_a_blind_reader_is_shown_no_mask_before_the_answer(chromium: Browser, ad
     page.get_by_text("Blind reading").click()
     page.keyboard.press("Escape")
     page.get_by_text("2 of 2 cases").wait_for()
+    page.wait_for_timeout(500)
     asked: list[str] = []
     page.on("request", lambda one: asked.append(one.url))
     for _ in range(2):  # by case: "other" has no image
