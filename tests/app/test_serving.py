@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
@@ -17,7 +19,7 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from app.serving.assets import asset_url
+from app.serving.assets import asset_path, asset_url
 from app.serving.coarse_map import LARGEST_SIDE, coarse_map
 from app.serving.file_cache import FileCache
 from app.serving.gateway import Gateway
@@ -28,10 +30,9 @@ from medmtl.core.geometry import Geometry, points_to_space
 from medmtl.core.volume import Volume
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
+ROOT = Path(__file__).resolve().parents[2]
 ME, OTHER = "session-a", "session-b"
 
 
@@ -188,6 +189,14 @@ def test_built_viewer_may_be_kept_for_ever(served: Served) -> None:
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/javascript")
     assert "immutable" in answer.headers["cache-control"]
+
+
+def test_built_viewer_is_that_of_the_sources() -> None:
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "app" / "frontend" / "src").iterdir()):
+        digest.update(path.read_bytes())
+    banner = asset_path("volume_viewer.js").read_text(encoding="utf-8").splitlines()[0]
+    assert digest.hexdigest()[:16] in banner, "run `make frontend`"
 
 
 def test_damaged_volume_is_said_in_words(served: Served) -> None:
