@@ -152,7 +152,8 @@ def watch_archive(
 
     def look() -> int:
         failed = 0
-        for arrival in arrivals.settled(now_s=time.time()):
+        failures: list[PacsError] = []
+        for arrival in arrivals.settled(now_s=time.time(), failures=failures):
             try:
                 failed += _analyse_arrival(
                     watcher, archive, arrival, root=root, forget_images=forget_images
@@ -164,7 +165,9 @@ def watch_archive(
                 failed += 1
             with suppress(PacsError):  # what is not sent now is sent, or said, at the end
                 watcher.send()
-        return failed + watcher.send()
+        for failure in failures:
+            logger.warning("%s", failure)
+        return failed + len(failures) + watcher.send()
 
     return look
 

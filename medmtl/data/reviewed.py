@@ -76,8 +76,9 @@ def find_masks(folder: Path, case: ResultCase) -> dict[str, Path]:
     """Corrected masks of a case, by volume id.
 
     They lie in a folder named like the case, as `<volume>.nii.gz` (or another suffix),
-    `<volume>-<anything>.nii.gz`, or alone in a folder `<volume>`. Of several, the one that a note
-    (`*.json` with `volume`, `file` and `saved_at`, as the viewer writes) dates last counts.
+    `<volume>-<anything>.nii.gz`, or alone in a folder `<volume>`. `image-2.nii.gz` is of `image-2`
+    where there is such a volume beside `image`. Of several, the one that a note (`*.json` with
+    `volume`, `file` and `saved_at`, as the viewer writes) dates last counts.
 
     Raises:
         MedmtlError: If there are several and no note says which one counts.
@@ -85,7 +86,8 @@ def find_masks(folder: Path, case: ResultCase) -> dict[str, Path]:
     places = [one for one in _folders(folder, case.folder.name) if one != case.folder]
     found = {}
     for volume_id in case.volume_ids:
-        files = [path for place in places for path in _masks_of(place, volume_id)]
+        others = [one for one in case.volume_ids if one.startswith(f"{volume_id}-")]
+        files = [path for place in places for path in _masks_of(place, volume_id, others)]
         if len(files) > 1:
             files = _latest(files, volume_id)
         if len(files) > 1:
@@ -103,14 +105,19 @@ def _folders(root: Path, name: str) -> list[Path]:
     return [root / name] if (root / name).is_dir() else sorted(root.rglob(name))
 
 
-def _masks_of(place: Path, volume_id: str) -> Iterator[Path]:
+def _masks_of(place: Path, volume_id: str, others: Sequence[str]) -> Iterator[Path]:
     inner = place / volume_id
     for path in sorted(inner.iterdir() if inner.is_dir() else place.iterdir()):
         if not path.is_file() or path.name.startswith(".") or path.suffix == ".json":
             continue
         stem = path.name.partition(".")[0]
-        if inner.is_dir() or stem == volume_id or stem.startswith(f"{volume_id}-"):
+        is_of_other = any(_is_named(stem, other) for other in others)
+        if inner.is_dir() or (_is_named(stem, volume_id) and not is_of_other):
             yield path
+
+
+def _is_named(stem: str, volume_id: str) -> bool:
+    return stem == volume_id or stem.startswith(f"{volume_id}-")
 
 
 def _latest(files: Sequence[Path], volume_id: str) -> list[Path]:

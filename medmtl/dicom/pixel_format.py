@@ -90,15 +90,25 @@ def check_format(form: PixelFormat) -> None:
         raise PixelError("bit-depth", found, "8, 16 or 32 bits allocated that hold the stored bits")
 
 
-def native_values(data: bytes, form: PixelFormat, *, order: str, index: int) -> NDArray[Any]:
+def native_values(
+    data: bytes, form: PixelFormat, *, order: str, is_words: bool, index: int
+) -> NDArray[Any]:
     """The cells of one frame of uncompressed pixel data, shape (rows, columns), unsigned.
+
+    Args:
+        data: All frames.
+        form: What the header says of them.
+        order: "<" or ">".
+        is_words: Whether the value representation is OW, not OB.
+        index: Frame number, from 0.
 
     Raises:
         PixelError: If the data are not as long as the header says.
     """
     form.check_length(len(data))
-    if order == ">" and form.allocated == 8:
-        # PS3.5 A.3: big endian OW words hold two 8-bit pixels, swapped.
+    if order == ">" and form.allocated == 8 and is_words:
+        # PS3.5 A.3: big endian OW words hold two 8-bit pixels, swapped; OB has no order.
+        data += b"\0" * (len(data) % 2)
         data = np.frombuffer(data, ">u2").astype("<u2").tobytes()
     dtype = np.dtype(f"{order}u{form.allocated // 8}")
     count = form.rows * form.columns

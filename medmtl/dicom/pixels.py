@@ -110,7 +110,8 @@ def stored_values(dataset: FileDataset, *, index: int) -> NDArray[Any]:
         if dataset["PixelData"].is_undefined_length:
             raise PixelError("transfer-syntax", "compressed data", "uncompressed data")
         order = "<" if dataset.original_encoding[1] else ">"
-        values = native_values(dataset.PixelData, form, order=order, index=index)
+        is_words = dataset["PixelData"].VR == "OW"
+        values = native_values(dataset.PixelData, form, order=order, is_words=is_words, index=index)
         return without_garbage(values, form)
     if syntax not in ENCAPSULATED:
         raise PixelError("transfer-syntax", "a transfer syntax without decoder", "a known one")

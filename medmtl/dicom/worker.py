@@ -76,7 +76,8 @@ def _through_lut(values: NDArray[Any], dataset: FileDataset) -> NDArray[Any]:
         first -= 65536
     data = item.LUTData
     if isinstance(data, bytes):
-        table = np.frombuffer(data, "<u2" if len(data) == 2 * count else "u1")
+        order = "<" if dataset.original_encoding[1] else ">"
+        table = np.frombuffer(data, f"{order}u2" if len(data) == 2 * count else "u1")
     else:
         table = np.asarray(data, dtype=np.int64)
     if len(table) < count or bits not in range(8, 17):

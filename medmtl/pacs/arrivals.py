@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from medmtl.pacs.errors import PacsError, PacsUnreachableError
 from medmtl.pacs.image_files import short_hash
 
 if TYPE_CHECKING:
@@ -52,8 +53,13 @@ class Arrivals:
         default_factory=dict, repr=False
     )
 
-    def settled(self, *, now_s: float) -> Iterator[Arrival]:
+    def settled(self, *, now_s: float, failures: list[PacsError]) -> Iterator[Arrival]:
         """The studies to analyse now; note "done" or "failed" for each in the journal.
+
+        Args:
+            now_s: Seconds since 1970.
+            failures: Gets what the archive answers for a study that it cannot describe; the others
+                go on, and that one is asked for again.
 
         Raises:
             PacsError: If the archive cannot be asked.
@@ -62,7 +68,13 @@ class Arrivals:
         for study in set(self._known) - set(studies):
             del self._known[study]
         for study in studies:
-            key, images = self._images(study)
+            try:
+                key, images = self._images(study)
+            except PacsUnreachableError:
+                raise
+            except PacsError as error:
+                failures.append(error)
+                continue
             if not images:
                 continue
             entry = self.journal.state(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -17,6 +18,11 @@ __all__ = ["PushOutcome", "Target", "push_files", "result_files"]
 
 _RESULTS = ("*.seg.dcm", "*.rtstruct.dcm", "*.sr.dcm", "*.pm.dcm")
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+_DAMAGED = (
+    AttributeError, EOFError, LookupError, NotImplementedError, OSError, TypeError, ValueError,
+    pydicom.errors.InvalidDicomError, struct.error,
+)  # fmt: skip
+"""What pydicom raises over damaged files."""
 
 
 class Target(Protocol):
@@ -83,7 +89,7 @@ def push_files(
             raise
         except PacsError as error:
             yield PushOutcome(name, "failed", str(error))
-        except (OSError, pydicom.errors.InvalidDicomError, AttributeError):
+        except _DAMAGED:
             yield PushOutcome(name, "failed", "the file cannot be read as DICOM")
 
 

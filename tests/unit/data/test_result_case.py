@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from medmtl.core.errors import MedmtlError
 from medmtl.core.labels import LabelSchema
 from medmtl.data.correction import read_result_correction
 from medmtl.data.result_case import read_result_case
+from medmtl.data.reviewed import find_masks
 from medmtl.inference.write_case import write_case
 from tests.dicom_results import SCHEMA, answer, blobs, read_source, write_source
 
@@ -71,3 +73,16 @@ def test_a_damaged_record_is_said(case: Path, content: str) -> None:
     (case / "case.json").write_text(content)
     with pytest.raises(MedmtlError, match="missing or damaged"):
         read_result_case(case)
+
+
+def test_a_mask_belongs_to_the_volume_with_the_longer_name(case: Path, tmp_path: Path) -> None:
+    """`image-2` is a volume of its own and no correction of `image`, though both fit its grid."""
+    two = replace(read_result_case(case), volume_ids=("image", "image-2"))
+    place = tmp_path / "masks" / case.name
+    place.mkdir(parents=True)
+    second = place / "image-2.nii.gz"
+    second.touch()
+    assert find_masks(tmp_path / "masks", two) == {"image-2": second}
+    first = place / "image-by-hand.nii.gz"
+    first.touch()
+    assert find_masks(tmp_path / "masks", two) == {"image": first, "image-2": second}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
-from pydicom.uid import JPEG2000Lossless
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless
 
 from medmtl.core.volume import Volume
 from medmtl.data.intake import open_input
@@ -87,3 +89,42 @@ def test_a_bomb_is_seen_in_the_codestream_before_decoding() -> None:
         check_frame(jpeg_2000(60000, 60000), syntax=syntax, rows=4, columns=5, allocated=16)
     with pytest.raises(CodestreamError, match="cut off"):
         check_frame(jpeg_2000(4, 5)[:-2], syntax=syntax, rows=4, columns=5, allocated=16)
+
+
+def write_big_endian(file: Path, header: pydicom.FileDataset, *, vr: str, data: bytes) -> None:
+    decoded = Dataset()
+    for element in header:
+        decoded.add(element)
+    decoded.add_new(0x7FE00010, vr, data)
+    decoded.file_meta = header.file_meta
+    decoded.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    decoded.save_as(file, implicit_vr=False, little_endian=False, enforce_file_format=True)
+
+
+@pytest.mark.parametrize("columns", [4, 3])
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+def test_bytes_are_swapped_in_big_endian_words_alone(tmp_path: Path, vr: str, columns: int) -> None:
+    """PS3.5 A.3: single bytes (OB) have no order; words (OW) hold the second pixel first."""
+    stored = np.arange(5 * columns * 3, dtype=np.uint8).reshape(columns, 5, 3)
+    make_series(tmp_path, array=stored, BitsAllocated=8, BitsStored=8, HighBit=7)
+    for file in list(tmp_path.iterdir()):
+        header = pydicom.dcmread(file)
+        plane = header.PixelData
+        swapped = np.frombuffer(plane, "<u2").astype(">u2").tobytes()
+        write_big_endian(file, header, vr=vr, data=plane if vr == "OB" else swapped)
+    assert np.array_equal(read(tmp_path).array, stored)
+
+
+def test_a_modality_table_is_read_in_the_order_of_its_file(tmp_path: Path) -> None:
+    table = (np.arange(60) * 300).astype(np.uint16)
+    make_series(tmp_path, array=STORED, RescaleSlope=None, RescaleIntercept=None)
+    for file in list(tmp_path.iterdir()):
+        header = pydicom.dcmread(file)
+        item = Dataset()
+        item.add_new("LUTDescriptor", "US", [60, 0, 16])
+        item.ModalityLUTType = "HU"
+        item.add_new("LUTData", "OW", table.astype(">u2").tobytes())
+        header.ModalityLUTSequence = [item]
+        plane = np.frombuffer(header.PixelData, "<u2").astype(">u2").tobytes()
+        write_big_endian(file, header, vr="OW", data=plane)
+    assert np.array_equal(read(tmp_path).array, table[STORED])
