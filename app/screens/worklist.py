@@ -120,7 +120,7 @@ def _summary(shown: pd.DataFrame, frame: pd.DataFrame, snapshot: Snapshot) -> No
 def _table(view: View, shown: pd.DataFrame, wanted: Filters) -> None:
     columns = _columns(shown, wanted)
     event = st.dataframe(
-        shown[list(columns)],
+        shown[list(columns)].reset_index(drop=True),  # the browser needs no keys
         key="worklist_table",
         hide_index=True,
         height=min(_MOST_PX, _ROW_PX * (len(shown) + 1) + 3),

@@ -78,17 +78,17 @@ def worklist_frame(
         "modality": [case.modality or known.get(case.model, "") for case in cases],
         "model": [case.model for case in cases],
         "present": [_present(case.findings) for case in cases],
-        "spread": np.array([_spread(case.findings) for case in cases], dtype=float),
+        "spread": np.array([_spread(case.findings) for case in cases], dtype=np.float32),
         "flags": [_flags(case.flags) for case in cases],
         "rank": [max((_RANK[severity] for _, severity in case.flags), default=0) for case in cases],
-        "highest": np.array([_highest(case.findings) for case in cases], dtype=float),
+        "highest": np.array([_highest(case.findings) for case in cases], dtype=np.float32),
         "urgency": np.array([case.urgency for case in cases], dtype=float),
         "model_sha256": [case.model_sha256 for case in cases],
     }
     for name in names:
         found = [findings.get(name) for findings in by_name]
         columns[f"p:{name}"] = np.array(
-            [np.nan if one is None else one.probability for one in found], dtype=float
+            [np.nan if one is None else one.probability for one in found], dtype=np.float32
         )
         columns[f"is:{name}"] = [one is not None and one.is_present for one in found]
     frame = pd.DataFrame(columns, index=[case.key for case in cases])
