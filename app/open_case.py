@@ -16,6 +16,7 @@ from app.state import is_blind
 from medmtl.data.result_case import read_result_case
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from app.services.case_index import Snapshot
@@ -82,9 +83,23 @@ class OpenCase:
         """Where corrected masks go."""
         return CorrectionStore(reviews_folder(self.view.settings) / "reviews")
 
-    def save(self, review: Review) -> None:
-        """Store what the reader said; it is on the disk when this returns."""
-        self.log.append(review, self.ref, is_blind=self.is_blind)
+    def save(self, change: Callable[[Review], Review]) -> Review:
+        """Store what the reader said; it is on the disk when this returns.
+
+        The change is made to what the log holds now: a page may be older than another tab's
+        answers, and one click can bring two answers of the same page.
+        """
+        before = self.latest_review()
+        review = change(before)
+        if review is not before:
+            is_blind = self.is_blind and (self.is_hidden or _answers(review) == _answers(before))
+            self.log.append(review, self.ref, is_blind=is_blind)
+        return review
+
+    def latest_review(self) -> Review:
+        """What this reader has said until now, by the log."""
+        last = self.log.latest(self.ref, self.view.reader.name)
+        return last.review if last else empty_review(self.ref, self.view.reader.name)
 
     def masks(self, volume: str) -> ResultVolume:
         """The masks of one volume; kept in memory for a while.
@@ -95,6 +110,10 @@ class OpenCase:
         path = self.folder / volume / "segmentation.nii.gz"
         stamp = path.stat().st_mtime_ns if path.exists() else 0
         return _masks(str(path), stamp, self.result, volume)
+
+
+def _answers(review: Review) -> dict[str, str]:
+    return {verdict.finding: verdict.answer for verdict in review.findings}
 
 
 @st.cache_resource(show_spinner=False, max_entries=6)
@@ -134,5 +153,5 @@ def _opened(view: View, snapshot: Snapshot, row: CaseRow) -> OpenCase:
         answer=view_of_case(result.record, model),
         ref=ref,
         review=last.review if last else empty_review(ref, view.reader.name),
-        is_blind=was_blind or (is_blind() and (last is None or not last.review.findings)),
+        is_blind=was_blind or (is_blind() and last is None),
     )

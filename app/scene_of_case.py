@@ -17,7 +17,7 @@ from app.components.scene import (
 )
 from app.look import current_look, largest_activation
 from app.resources import case_index
-from app.services.drafts import with_mask
+from app.services.drafts import with_correction
 from app.services.images import case_image, noted_inputs
 from app.services.words import plain, sentence
 from app.serving.gateway import gateway
@@ -218,7 +218,7 @@ def _save_url(case: OpenCase, volume: str, image: CaseImage) -> str | None:
         """Runs in a thread of the server: nothing of Streamlit may be touched."""
         _keep_painted(case, volume, label_map, geometry)
 
-    return gateway().register_mask_writer(_session(), image, save=save, name=f"mask-{volume}")
+    return gateway().register_mask_writer(_session(), image, save=save, name=f"{case.key}-{volume}")
 
 
 def _keep_painted(case: OpenCase, volume: str, label_map: NDArray[Any], geometry: Geometry) -> None:
@@ -232,6 +232,4 @@ def _keep_painted(case: OpenCase, volume: str, label_map: NDArray[Any], geometry
         reviewer=case.view.reader.name,
         source="painted",
     )
-    last = case.log.latest(case.ref, case.view.reader.name)
-    review = last.review if last else case.review
-    case.save(with_mask(review, volume, answer="corrected"))
+    case.save(lambda said: with_correction(said, volume))

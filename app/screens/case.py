@@ -94,7 +94,8 @@ def _title(case: OpenCase, place: int, total: int) -> str:
 
 def _panels(case: OpenCase) -> None:
     answer = case.answer
-    warnings = sum(flag.severity != "info" for flag in answer.flags)
+    seen = () if case.is_hidden else answer.flags  # their number already tells something
+    warnings = sum(flag.severity != "info" for flag in seen)
     names = ["Findings", "Structures", f"Quality {warnings or ''}".strip(), "Review"]
     findings, segments, quality, review = st.tabs(names, key="case_tabs")
     with findings:

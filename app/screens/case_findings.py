@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from app.open_case import OpenCase
     from app.services.case_view import FindingView
     from app.services.drafts import Reading
-    from medmtl.core.review import FindingAnswer
+    from medmtl.core.review import FindingAnswer, Review
 
 __all__ = ["findings_panel"]
 
@@ -68,8 +68,13 @@ def _line(case: OpenCase, finding: FindingView, *, is_chosen: bool) -> None:
             on_click=look_at_finding,
             args=(case, finding.name),
         )
-        mark = _MARKS[verdict.answer] if verdict else ""
+        mark = _mark(verdict.answer, is_hidden=case.is_hidden) if verdict else ""
         st.html(_numbers(finding, mark, is_hidden=case.is_hidden))
+
+
+def _mark(answer: FindingAnswer, *, is_hidden: bool) -> str:
+    """Agreement, or only that there is an answer: agreement would tell what the model said."""
+    return "●" if is_hidden else _MARKS[answer]
 
 
 def _numbers(finding: FindingView, mark: str, *, is_hidden: bool) -> str:
@@ -134,18 +139,22 @@ def _button(
 
 def _give(case: OpenCase, name: str, answer: FindingAnswer) -> None:
     """Store the answer, and go on to the next finding that has none."""
-    review = with_finding(case.review, name, answer=answer)
-    case.save(review)
+    review = case.save(lambda said: with_finding(said, name, answer=answer))
     following = next_open(review, (one.name for one in case.answer.findings), after=name)
     if following is not None:
         look_at_finding(case, following)
 
 
 def _comment(case: OpenCase, name: str, place: str) -> None:
-    verdict = case.review.finding(name)
-    if verdict is not None:
-        words = str(st.session_state[place])
-        case.save(with_finding(case.review, name, answer=verdict.answer, comment=words))
+    words = str(st.session_state[place])
+
+    def commented(said: Review) -> Review:
+        verdict = said.finding(name)
+        if verdict is None:
+            return said
+        return with_finding(said, name, answer=verdict.answer, comment=words)
+
+    case.save(commented)
 
 
 def _evidence(case: OpenCase, finding: FindingView) -> str:

@@ -43,8 +43,7 @@ def sign_button(case: OpenCase, following: str | None) -> None:
 
 
 def _sign(case: OpenCase) -> None:
-    review = signed(case.review)
-    case.save(review)
+    case.save(signed)
     held = [entry.review for entry in case.log.of_case(case.ref) if entry.review.is_signed]
     reports = write_reviewed_reports(case.folder, held)
     words = f" {len(reports)} DICOM report(s) carry the verdict." if reports else ""
@@ -82,7 +81,8 @@ def _with_former(entries: Sequence[Entry]) -> list[tuple[Entry, Review | None]]:
 
 
 def _comment(case: OpenCase, place: str) -> None:
-    case.save(with_comment(case.review, str(st.session_state[place])))
+    words = str(st.session_state[place])
+    case.save(lambda said: with_comment(said, words))
 
 
 def _line(entry: Entry, before: Review | None) -> str:

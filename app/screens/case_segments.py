@@ -12,7 +12,7 @@ import streamlit as st
 
 from app.look import current_look, look_at_segment
 from app.services.case_view import measurement_label
-from app.services.drafts import with_mask
+from app.services.drafts import with_correction, with_mask
 from app.services.words import plain, sentence
 from medmtl.core.errors import MedmtlError
 from medmtl.data.correction import read_result_correction
@@ -20,7 +20,7 @@ from medmtl.data.correction import read_result_correction
 if TYPE_CHECKING:
     from app.open_case import OpenCase
     from app.services.case_view import SegmentView
-    from medmtl.core.review import MaskAnswer
+    from medmtl.core.review import MaskAnswer, Review
 
 __all__ = ["segments_panel"]
 
@@ -145,18 +145,25 @@ def _verdict(case: OpenCase, volume: str, chosen: SegmentView | None) -> None:
 
 def _say(case: OpenCase, volume: str, segment: str | None, answer: MaskAnswer) -> None:
     """Of the chosen structure; of every mask of the case where none is chosen."""
-    review = case.review
-    for one in (volume,) if segment else case.answer.volumes:
-        review = with_mask(review, one, segment=segment, answer=answer)
-    case.save(review)
+
+    def judged(said: Review) -> Review:
+        for one in (volume,) if segment else case.answer.volumes:
+            said = with_mask(said, one, segment=segment, answer=answer)
+        return said
+
+    case.save(judged)
 
 
 def _comment(case: OpenCase, volume: str, segment: str | None, place: str) -> None:
-    verdict = case.review.mask(volume, segment or "")
-    if verdict is not None:
-        words = str(st.session_state[place])
-        answer = verdict.answer
-        case.save(with_mask(case.review, volume, segment=segment, answer=answer, comment=words))
+    words = str(st.session_state[place])
+
+    def commented(said: Review) -> Review:
+        verdict = said.mask(volume, segment or "")
+        if verdict is None:
+            return said
+        return with_mask(said, volume, segment=segment, answer=verdict.answer, comment=words)
+
+    case.save(commented)
 
 
 def _correct(case: OpenCase, volume: str) -> None:
@@ -203,7 +210,7 @@ def _keep(case: OpenCase, volume: str, name: str, content: bytes) -> None:
         reviewer=case.view.reader.name,
         source=read.kind,
     )
-    case.save(with_mask(case.review, volume, answer="corrected"))
+    case.save(lambda said: with_correction(said, volume))
     for flag in read.flags:
         st.toast(flag.message)
     st.rerun()

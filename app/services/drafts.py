@@ -22,6 +22,7 @@ __all__ = [
     "next_open",
     "signed",
     "with_comment",
+    "with_correction",
     "with_finding",
     "with_mask",
 ]
@@ -63,6 +64,17 @@ def with_mask(
         words = comment if comment is not None else (before.comment if before else "")
         kept = (*kept, MaskVerdict(volume, answer, segment, words))
     return replace(review, masks=kept, is_signed=False, reviewed_at=_now())
+
+
+def with_correction(review: Review, volume: str) -> Review:
+    """Another mask stands in the place of the model's: what called for it is corrected, too."""
+    masks = tuple(
+        replace(one, answer="corrected")
+        if one.volume == volume and one.answer == "needs_correction"
+        else one
+        for one in review.masks
+    )
+    return with_mask(replace(review, masks=masks), volume, answer="corrected")
 
 
 def with_comment(review: Review, comment: str) -> Review:

@@ -70,9 +70,11 @@ class CaseImage:
         Raises:
             MedmtlError: If it is not there any more, or is another image now.
         """
-        if not self.series_uid and self.root.is_dir():
-            return read_volume_file(self.root, self.path)
-        return self._ref().read()
+        if self.series_uid or self.root.is_file():
+            return self._ref().read()
+        volume = read_volume_file(self.root, self.path)
+        self._check(volume.geometry)
+        return volume
 
     def phases(self) -> tuple[VolumeRef, ...]:
         """All phases of the cine that the volume belongs to, in time order; empty for none.
@@ -99,13 +101,16 @@ class CaseImage:
     def _ref(self) -> VolumeRef:
         name = None if self.root.is_file() else PurePosixPath(self.path).name
         ref = source_volume(self.record, self.volume_id, self._refs(), path=name)
-        if not ref.geometry.is_close(self.geometry):
+        self._check(ref.geometry)
+        return ref
+
+    def _check(self, found: Geometry) -> None:
+        if not found.is_close(self.geometry):
             message = (
                 f"Volume {self.volume_id}: its images lie on another grid than its masks now. "
                 "Analyse the study again."
             )
             raise MedmtlError(message)
-        return ref
 
 
 @functools.lru_cache(maxsize=_LISTINGS)

@@ -131,6 +131,51 @@ def test_a_blind_reader_sees_nothing_of_the_answer_before_giving_one(settings: S
     assert "0.90" in _text(app)
 
 
+def test_a_blind_reader_is_not_told_whether_the_model_agrees(settings: Settings) -> None:
+    app = _press(_open(is_blind=True), "Present")
+    shown = _text(app)
+    assert "●" in shown
+    assert not any(mark in shown for mark in ("✓", "✗"))
+    assert [tab.label for tab in app.tabs][2] == "Quality"
+
+
+def test_an_answer_changed_after_the_model_was_seen_is_not_blind(settings: Settings) -> None:
+    app = _press(_press(_open(is_blind=True), "Present"), "Present")
+    _press(app, "Accept")
+    case, log = CaseRef("results", "seen", SHA256), open_review_log(settings.reviews or "")
+    assert [entry.is_blind for entry in log.history(case)] == [True, True, True]
+    _press(app, "Agree")
+    assert not log.history(case)[-1].is_blind
+
+
+def test_who_judged_a_mask_has_seen_the_answer(settings: Settings) -> None:
+    _press(_open(), "Accept")
+    assert _scene(_open(is_blind=True))["segments"]
+
+
+def test_a_comment_and_an_answer_of_one_moment_are_both_kept(settings: Settings) -> None:
+    app = _open()
+    app.text_area[0].input("small")  # leaving the field and the click arrive together
+    review = _said_after(_press(app, "Agree"), settings)
+    assert (review.comment, len(review.findings)) == ("small", 1)
+
+
+def test_answers_of_two_tabs_of_one_reader_are_both_kept(settings: Settings) -> None:
+    first, second = _open(), _open(finding="effusion")
+    _press(first, "Agree")
+    review = _said_after(_press(second, "Disagree"), settings)
+    assert {one.finding: one.answer for one in review.findings} == {
+        "nodule": "agree",
+        "effusion": "disagree",
+    }
+
+
+def _said_after(_: AppTest, settings: Settings) -> Review:
+    review = _said(settings)
+    assert review is not None
+    return review
+
+
 def test_a_link_reopens_the_case_at_its_point(settings: Settings) -> None:
     app = _open(finding="effusion", at="1.0,2.0,3.0", layout="axial")
     scene = _scene(app)

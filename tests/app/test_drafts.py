@@ -12,6 +12,7 @@ from app.services.drafts import (
     next_open,
     signed,
     with_comment,
+    with_correction,
     with_finding,
     with_mask,
 )
@@ -46,6 +47,18 @@ def test_the_word_on_one_segment_comes_before_that_on_all() -> None:
     assert lung is not None
     assert heart is not None
     assert (lung.answer, heart.answer) == ("needs_correction", "accepted")
+
+
+def test_a_corrected_mask_answers_what_called_for_it() -> None:
+    review = with_mask(
+        empty_review(CASE, "one"), "ct", segment="lung", answer="needs_correction", comment="leaks"
+    )
+    review = with_mask(review, "ct", segment="heart", answer="accepted")
+    review = with_correction(review, "ct")
+    said = {one.segment: (one.answer, one.comment) for one in review.masks}
+    assert said == {
+        "lung": ("corrected", "leaks"), "heart": ("accepted", ""), None: ("corrected", ""),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

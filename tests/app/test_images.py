@@ -18,10 +18,12 @@ from app.services.images import (
     noted_inputs,
 )
 from medmtl.core.errors import MedmtlError
+from medmtl.core.geometry import Geometry
 from medmtl.data.intake import open_input
 from medmtl.data.source_volume import source_volume
 from medmtl.data.volume_file import read_grid
 from medmtl.phantom import generate_cine, write_cine_study
+from medmtl.report.nifti import write_image
 from tests.app.results import case_record, write_seen_case
 
 if TYPE_CHECKING:
@@ -39,6 +41,20 @@ def test_a_nifti_image_is_found_below_a_root(tmp_path: Path) -> None:
     volume = _image(tmp_path, tmp_path).read()
     assert volume.array.shape == (32, 32, 32)
     assert float(volume.array.max()) == 0.0
+
+
+def test_a_nifti_image_on_another_grid_is_not_shown_under_the_masks(tmp_path: Path) -> None:
+    write_seen_case(tmp_path)
+    image = _image(tmp_path, tmp_path)
+    volume = image.read()
+    moved = volume.geometry.affine_lps.copy()
+    moved[0, 3] += 5.0  # as many voxels, five millimetres to the side
+    write_image(
+        tmp_path / "images" / "seen.nii.gz",
+        replace(volume, geometry=Geometry(shape=volume.geometry.shape, affine_lps=moved)),
+    )
+    with pytest.raises(MedmtlError, match="another grid"):
+        image.read()
 
 
 def test_a_moved_image_says_how_to_name_its_folder(tmp_path: Path) -> None:
