@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import ConfigError, InputRefusedError
@@ -107,7 +108,8 @@ def build_diagnoses_manifest(
     )
     rows = readable_rows(sheet, columns, words, problems)
     matched = _match(rows, found, problems)
-    cases = _cases(matched, columns, data, choices, problems)
+    masks = _masks(choices.masks, found, problems)
+    cases = _cases(matched, columns, data, choices, masks, problems)
     if not cases:
         shown = "; ".join(problems[:3])
         raise ConfigError(
@@ -179,10 +181,9 @@ def _one(row: TableRow, fitting: Sequence[FolderImage], problems: list[str]) -> 
 
 def _cases(
     matched: Sequence[_Matched], columns: Columns, data: DataCopy, choices: Choices,
-    problems: list[str],
+    masks: Mapping[str, Path], problems: list[str],
 ) -> list[Case]:  # fmt: skip
     _warn_of_patients(matched, columns, problems)
-    masks = {stem_of(path.name): path for path in _mask_files(choices.masks)}
     names = tuple(choices.segments.values())
     cases = []
     for one in matched:
@@ -247,6 +248,28 @@ def _distinct(cases: Sequence[Case]) -> list[Case]:
         seen[safe] += 1
         unique.append(replace(case, case_id=safe if seen[safe] == 1 else f"{safe}-{seen[safe]}"))
     return unique
+
+
+def _masks(
+    folder: Path | None, images: Sequence[FolderImage], problems: list[str]
+) -> dict[str, Path]:
+    """The mask of each case; a name that several images or masks have is nobody's."""
+    masks: dict[str, list[Path]] = defaultdict(list)
+    for path in _mask_files(folder):
+        masks[stem_of(path.name)].append(path)
+    folders: dict[str, set[PurePosixPath]] = defaultdict(set)
+    for image in images:
+        folders[image.case_id].add(PurePosixPath(image.study).parent)
+    clear = {}
+    for name, files in masks.items():
+        if len(files) == 1 and len(folders[name]) <= 1:
+            clear[name] = files[0]
+            continue
+        problems.append(
+            f"{len(files)} masks and images in {len(folders[name])} folders are called {name}; not "
+            "used. Give images and masks names of their own"
+        )
+    return clear
 
 
 def _mask_files(folder: Path | None) -> list[Path]:

@@ -107,6 +107,17 @@ def test_own_words_have_one_meaning(tmp_path: Path) -> None:
     assert not Words({}).knows("possible")
 
 
+def test_a_mask_whose_name_several_images_have_is_nobodys(tmp_path: Path) -> None:
+    folder = images(tmp_path / "images", "p1/ct", "p2/ct", "b")
+    for name in ("ct", "b"):
+        write_mask(tmp_path / "images" / "masks" / f"{name}.nii.gz", 1)
+    text = "file,finding\np1/ct,1\np2/ct,0\nb,0\n"
+    result = built(folder, text, masks=folder / "masks", segments={1: "liver"})
+    masks = [case.volumes[0].segmentation for case in result.manifest.cases]
+    assert masks == [None, None, "masks/b.nii.gz"]
+    assert any("images in 2 folders are called ct" in text for text in result.problems)
+
+
 def test_masks_are_optional_for_each_case(tmp_path: Path) -> None:
     folder = images(tmp_path / "images", "a", "b")
     write_mask(folder / "masks" / "a.nii.gz", 1)
