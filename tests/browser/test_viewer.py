@@ -315,7 +315,8 @@ def test_ten_rounds_of_opening_and_closing_leak_no_context(viewer: ViewerPage) -
     warnings: list[str] = []
     viewer.page.on("console", lambda message: warnings.append(message.text))
     contexts, heaps = [], []
-    for _ in range(11):  # the first one makes what is kept for good
+    warm = 8  # compiled code and Streamlit's own caches are full by then
+    for _ in range(warm + 10):
         viewer.toggle()
         contexts.append(viewer.alive("WebGL2RenderingContext"))
         heaps.append(viewer.heap_bytes())
@@ -323,8 +324,8 @@ def test_ten_rounds_of_opening_and_closing_leak_no_context(viewer: ViewerPage) -
         viewer.settle()
     assert viewer.picture().max() > 0
     assert not [text for text in warnings if "WebGL" in text]
-    assert max(contexts[1:]) <= contexts[1]
-    assert heaps[-1] <= 1.05 * heaps[1]
+    assert max(contexts) == 0
+    assert heaps[-1] <= 1.05 * heaps[warm - 1]
 
 
 def test_window_of_a_reader_survives_a_run_of_the_page(viewer: ViewerPage) -> None:
