@@ -112,6 +112,7 @@ def place_contours(
 
     Args:
         contours: Those in one plane exclude each other where they overlap: an inner one is a hole.
+            The same one again changes nothing.
         geometry: The grid.
         among: All contours of the file: how far their planes are apart is how thick each is.
         is_own_series: Whether they were drawn on the slices of the grid, which are as thick as
@@ -121,7 +122,7 @@ def place_contours(
         ValueError: If the planes lie so close together that they fill the memory.
     """
     directions: list[list[FlatContour]] = []
-    for contour in contours:
+    for contour in {one.points_lps.tobytes(): one for one in contours}.values():
         for members in directions:
             if np.linalg.norm(np.cross(members[0].normal, contour.normal)) <= _PARALLEL:
                 members.append(contour)

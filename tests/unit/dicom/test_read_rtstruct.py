@@ -115,6 +115,12 @@ def test_an_inner_contour_is_a_hole(tmp_path: Path, kind: str) -> None:
     assert (segment.number, segment.label, segment.type) == (11, "Leber", None)
 
 
+def test_a_contour_that_is_written_twice_is_no_hole_in_itself(tmp_path: Path) -> None:
+    path = _theirs(tmp_path / "rt.dcm", {"Leber": [_at(SQUARE, 4), _at(SQUARE, 4)]})
+    (segment,) = read_rtstruct(path, GRID).segments
+    np.testing.assert_array_equal(segment.mask(GRID.shape), _square(4))
+
+
 def test_regions_keep_their_own_contours_and_may_overlap(tmp_path: Path) -> None:
     regions = {"a": [_at(SQUARE, 1), _at(SQUARE, 2)], "b": [_at(INNER, 2)]}
     read = read_rtstruct(_theirs(tmp_path / "rt.dcm", regions), GRID, frame_of_reference_uid=FRAME)
