@@ -32,6 +32,11 @@ _CASE = "case.json"
 _NOTES = ".medmtl"
 _CACHE = "viewer.json"
 
+_DAMAGED = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+"""What a case.json of any content raises."""
+
 _Stamp = tuple[int, int]
 
 
@@ -136,7 +141,7 @@ class CaseIndex:
                 return None
             date = study_date(case) if self.reads_dates else ""
             return row_of_case(record, run=run, study_date=date)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except _DAMAGED:
             logger.warning("case %s: case.json cannot be read; it is left out", case.name)
             return None
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
+
+from medmtl.core.flags import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,29 +106,45 @@ def row_of_case(record: Mapping[str, Any], *, run: str, study_date: str = "") ->
 
     Raises:
         KeyError: If a field of schema version 1 is missing.
+        TypeError: If a field is of another kind.
+        ValueError: If a severity is none of ours, or a number cannot be one.
     """
     modalities = [str(volume.get("modality", "")) for volume in record["source"]["volumes"]]
     return CaseRow(
         run=run,
         case_id=record["case_id"],
-        model=record["model"]["name"],
-        model_version=record["model"]["version"],
-        model_sha256=record["model"]["sha256"],
+        model=_text(record["model"]["name"]),
+        model_version=_text(record["model"]["version"]),
+        model_sha256=_text(record["model"]["sha256"]),
         modality=next((name for name in modalities if name), ""),
         kind=record["source"]["kind"],
         findings=tuple(_finding(finding) for finding in record["findings"]),
-        flags=tuple((flag["code"], flag["severity"]) for flag in record["quality"]["flags"]),
+        flags=tuple(_mark(flag) for flag in record["quality"]["flags"]),
         study_date=study_date,
     )
 
 
+def _text(value: Any) -> str:
+    """One odd value must not take the whole worklist down later."""
+    if not isinstance(value, str):
+        raise TypeError(f"A text was expected. Found {type(value).__name__}.")
+    return value
+
+
+def _mark(flag: Mapping[str, Any]) -> tuple[str, str]:
+    if flag["severity"] not in get_args(Severity):
+        raise ValueError("A flag has a severity that is not known.")
+    return _text(flag["code"]), flag["severity"]
+
+
 def _finding(record: Mapping[str, Any]) -> FindingRow:
+    std = record.get("uncertainty", {}).get("std")
     return FindingRow(
-        name=record["name"],
+        name=_text(record["name"]),
         probability=float(record["probability"]),
         threshold=float(record["threshold"]),
         is_present=bool(record["decision"]),
         is_calibrated=bool(record["calibrated"]),
-        std=record.get("uncertainty", {}).get("std"),
+        std=None if std is None else float(std),
         abstains=record.get("abstains"),
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from app.services.case_index import CaseIndex
 from app.services.result_folders import find_places
+from app.services.worklist import worklist_frame
 from tests.app.results import case_record, finding, write_case, write_results
 
 if TYPE_CHECKING:
@@ -84,6 +85,25 @@ def test_a_damaged_case_is_named_and_left_out(tmp_path: Path, content: str) -> N
     (tmp_path / "b" / "case.json").write_text(content, encoding="utf-8")
     snapshot = CaseIndex(tmp_path).snapshot()
     assert list(snapshot.rows) == ["a"]
+    assert snapshot.damaged == ("b",)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        case_record("b", finding("x", 0.9, uncertainty={"std": "wide"})),
+        case_record("b", finding("x", 0.9) | {"name": None}),
+        case_record("b", finding("x", 0.9) | {"probability": 10**400}),
+        case_record("b", flags={"odd": "critical"}),
+        case_record("b", model={"name": None, "version": "1", "sha256": "0"}),
+    ],
+)
+def test_an_odd_value_in_one_case_leaves_the_worklist_standing(
+    tmp_path: Path, record: dict[str, Any]
+) -> None:
+    write_results(tmp_path, case_record("a", finding("x", 0.2)), record)
+    snapshot = CaseIndex(tmp_path).snapshot()
+    assert list(worklist_frame(snapshot.rows.values()).index) == ["a"]
     assert snapshot.damaged == ("b",)
 
 
