@@ -45,7 +45,7 @@ def reader_of_claims(claims: Mapping[str, Any], *, roles_claim: str) -> Reader |
     value: Any = claims
     for part in roles_claim.split("."):
         value = value.get(part) if hasattr(value, "get") else None
-    given = {value} if isinstance(value, str) else set(value or ())
+    given = value if isinstance(value, list | tuple) else [value]
     held = [role for role in _ROLES if role in given]
     subject = str(claims.get("email") or claims.get("preferred_username") or claims.get("sub", ""))
     return Reader(subject, held[-1]) if held and subject else None

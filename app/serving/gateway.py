@@ -142,7 +142,9 @@ class Gateway:
         """
         stack = SliceStack(image, labels, maps or {})
         self._ahead.note(image.key, stack.maps.values())
-        token = self.slices.issue(session_id, key=f"slices:{image.key}", resource=stack)
+        # Browsers keep pictures: another mask on the same image has another address.
+        key = f"slices:{image.key}:{labels.key if labels else ''}"
+        token = self.slices.issue(session_id, key=key, resource=stack)
         return f"medmtl/slice/{token}"
 
     def file(self, served: ServedFile) -> Path:

@@ -22,6 +22,10 @@ from app.services.access import Reader, reader_of_claims
         ({"sub": "a"}, "roles", None),
         ({"sub": "a", "roles": "admin"}, "roles.more", None),
         ({"roles": ["admin"]}, "roles", None),
+        ({"sub": "a", "roles": 7}, "roles", None),
+        ({"sub": "a", "roles": True}, "roles", None),
+        ({"sub": "a", "roles": [{"name": "admin"}, "viewer"]}, "roles", Reader("a", "viewer")),
+        ({"sub": "a", "roles": {"admin": False}}, "roles", None),
     ],
 )
 def test_a_role_comes_from_its_claim(

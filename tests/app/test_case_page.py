@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.services.review_log import CaseRef, open_review_log
+from app.serving.gateway import gateway
+from app.serving.tokens import TokenBook
 from app.settings import Settings
 from tests.app.results import LESION_CENTRE, SHA256, write_seen_case
 
@@ -102,6 +105,18 @@ def test_a_signature_is_stored(settings: Settings) -> None:
     assert review is not None
     assert review.is_signed
     assert "● signed" in _text(_open())
+
+
+def test_two_answers_on_one_image_take_painted_masks_each_its_own(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mask on its way while the reader goes on must not end in the other case."""
+    shutil.copytree(settings.folder / "results", settings.folder / "other")
+    monkeypatch.setattr(gateway(), "masks", TokenBook(lambda _: True))
+    urls = [_scene(_open(case=f"{run}/seen"))["volumes"][0]["save_url"]
+            for run in ("results", "other")]  # fmt: skip
+    assert None not in urls
+    assert urls[0] != urls[1]
 
 
 def test_a_mask_is_accepted(settings: Settings) -> None:

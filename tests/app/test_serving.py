@@ -339,6 +339,16 @@ def test_slice_drawn_here_has_masks_and_map(served: Served, stack: str) -> None:
     assert (heat[15, :20] == 0).all()
 
 
+def test_another_mask_on_the_same_image_is_another_picture(
+    served: Served, rng: np.random.Generator
+) -> None:
+    image = write(served, "a.nii.gz", voxels(rng))
+    masks = [write(served, name, voxels(rng, np.uint8)) for name in ("m.nii.gz", "n.nii.gz")]
+    old, new = (served.gateway.register_slices(ME, image, labels=mask) for mask in masks)
+    assert old != new
+    assert served.gateway.register_slices(ME, image, labels=masks[0]) == old
+
+
 def test_facts_and_value_of_a_slice_stack(served: Served, stack: str) -> None:
     facts = served.get(f"{stack}/info").json()
     assert facts["shape"] == [40, 30, 10]
