@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from medmtl.data.result_case import ResultCase
 
 __all__ = ["ReviewedCase", "find_masks", "read_reviews", "reviewed_cases"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +81,8 @@ def find_masks(folder: Path, case: ResultCase) -> dict[str, Path]:
     They lie in a folder named like the case, as `<volume>.nii.gz` (or another suffix),
     `<volume>-<anything>.nii.gz`, or alone in a folder `<volume>`. `image-2.nii.gz` is of `image-2`
     where there is such a volume beside `image`. Of several, the one that a note (`*.json` with
-    `volume`, `file` and `saved_at`, as the viewer writes) dates last counts.
+    `volume`, `file` and `saved_at`, as the viewer writes) dates last counts; those
+    whose note names another model are left out with a warning.
 
     Raises:
         MedmtlError: If there are several and no note says which one counts.
@@ -88,8 +92,10 @@ def find_masks(folder: Path, case: ResultCase) -> dict[str, Path]:
     for volume_id in case.volume_ids:
         others = [one for one in case.volume_ids if one.startswith(f"{volume_id}-")]
         files = [path for place in places for path in _masks_of(place, volume_id, others)]
+        notes = list(_notes(files, volume_id))
+        files = _of_this_model(files, notes, case, volume_id)
         if len(files) > 1:
-            files = _latest(files, volume_id)
+            files = _latest(files, notes)
         if len(files) > 1:
             names = ", ".join(sorted(path.name for path in files)[:3])
             raise MedmtlError(
@@ -120,18 +126,45 @@ def _is_named(stem: str, volume_id: str) -> bool:
     return stem == volume_id or stem.startswith(f"{volume_id}-")
 
 
-def _latest(files: Sequence[Path], volume_id: str) -> list[Path]:
-    """The file of the last note; all of them where no note speaks of any."""
-    dated: list[tuple[str, Path]] = []
+@dataclass(frozen=True, order=True)
+class _Note:
+    """What the viewer wrote beside a mask; `model_sha256` is "" where it names no model."""
+
+    saved_at: str
+    path: Path
+    model_sha256: str
+
+
+def _notes(files: Sequence[Path], volume_id: str) -> Iterator[_Note]:
     for note in sorted({note for path in files for note in path.parent.glob("*.json")}):
         try:
             said: Any = json.loads(note.read_bytes())
             path = note.parent / str(said["file"])
             if str(said["volume"]) == volume_id and path in files:
-                dated.append((str(said["saved_at"]), path))
+                yield _Note(str(said["saved_at"]), path, str(said.get("model_sha256", "")))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return [max(dated)[1]] if dated else list(files)
+
+
+def _of_this_model(
+    files: Sequence[Path], notes: Sequence[_Note], case: ResultCase, volume_id: str
+) -> list[Path]:
+    """Without the corrections of another model's answer: its labels may mean something else."""
+    here = ("", str(case.record["model"]["sha256"]))
+    mine = {note.path for note in notes if note.model_sha256 in here}
+    others = {note.path for note in notes} - mine
+    if others:
+        logger.warning(
+            "case %s, volume %s: %d corrected masks of another model's answer; not used",
+            case.folder.name, volume_id, len(others),
+        )  # fmt: skip
+    return [path for path in files if path not in others]
+
+
+def _latest(files: Sequence[Path], notes: Sequence[_Note]) -> list[Path]:
+    """The file of the last note; all of them where no note speaks of any."""
+    dated = [note for note in notes if note.path in files]
+    return [max(dated).path] if dated else list(files)
 
 
 def reviewed_cases(

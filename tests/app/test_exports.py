@@ -15,7 +15,7 @@ from medmtl.data.builders.copy import DataCopy
 from medmtl.data.builders.corrections import build_corrections
 from medmtl.data.intake import open_input
 from medmtl.data.result_case import read_result_case
-from medmtl.data.reviewed import read_reviews, reviewed_cases
+from medmtl.data.reviewed import find_masks, read_reviews, reviewed_cases
 from medmtl.data.volume_file import read_volume_file
 from tests.app.results import SHA256, write_seen_case
 
@@ -58,3 +58,21 @@ def test_a_corrected_and_signed_case_becomes_a_case_of_a_manifest(tmp_path: Path
     (volume,) = case.volumes
     truth = read_volume_file(tmp_path / "made", str(volume.segmentation))
     assert np.array_equal(truth.array, corrected)
+
+
+def test_a_correction_of_another_models_answer_teaches_nothing(tmp_path: Path) -> None:
+    """Label 1 of one model is not label 1 of another."""
+    write_seen_case(tmp_path)
+    result = read_result_case(tmp_path / "results" / "seen")
+    masks = result.volume("image")
+    store = CorrectionStore(tmp_path / "reviews")
+    for sha256, label_map in ((SHA256, masks.label_map), ("1" * 64, masks.label_map * 0)):
+        store.keep(
+            label_map, CaseRef("results", "seen", sha256), before=masks.label_map,
+            geometry=masks.geometry, schema=result.schema, volume="image", reviewer="one",
+            source="painted",
+        )  # fmt: skip
+    wanted = store.newest(CASE, "image")
+    assert wanted is not None
+    found = find_masks(tmp_path / "reviews" / "results", result)
+    assert found == {"image": store.folder(CASE) / wanted.file}
