@@ -144,14 +144,16 @@ def _opened(view: View, snapshot: Snapshot, row: CaseRow) -> OpenCase:
     last = review_log(view.settings).latest(ref, view.reader.name)
     # A review that was begun blind stays blind: switching over must not show what was hidden.
     was_blind = last is not None and last.is_blind
+    answer = view_of_case(result.record, model)
+    decisions = {finding.name: finding.is_present for finding in answer.findings}
     return OpenCase(
         view=view,
         row=row,
         folder=result.folder,
         result=result,
         model=model,
-        answer=view_of_case(result.record, model),
+        answer=answer,
         ref=ref,
-        review=last.review if last else empty_review(ref, view.reader.name),
+        review=last.review.about(decisions) if last else empty_review(ref, view.reader.name),
         is_blind=was_blind or (is_blind() and last is None),
     )

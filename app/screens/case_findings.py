@@ -133,13 +133,14 @@ def _button(
         shortcut=shortcut,
         type="primary" if is_given else "secondary",
         on_click=_give,
-        args=(case, finding.name, answer),
+        args=(case, finding, answer),
     )
 
 
-def _give(case: OpenCase, name: str, answer: FindingAnswer) -> None:
+def _give(case: OpenCase, finding: FindingView, answer: FindingAnswer) -> None:
     """Store the answer, and go on to the next finding that has none."""
-    review = case.save(lambda said: with_finding(said, name, answer=answer))
+    name, decision = finding.name, finding.is_present
+    review = case.save(lambda said: with_finding(said, name, answer=answer, decision=decision))
     following = next_open(review, (one.name for one in case.answer.findings), after=name)
     if following is not None:
         look_at_finding(case, following)
@@ -152,7 +153,8 @@ def _comment(case: OpenCase, name: str, place: str) -> None:
         verdict = said.finding(name)
         if verdict is None:
             return said
-        return with_finding(said, name, answer=verdict.answer, comment=words)
+        answer, decision = verdict.answer, verdict.decision
+        return with_finding(said, name, answer=answer, decision=decision, comment=words)
 
     case.save(commented)
 

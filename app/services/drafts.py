@@ -37,14 +37,22 @@ def empty_review(case: CaseRef, reviewer: str) -> Review:
 
 
 def with_finding(
-    review: Review, name: str, *, answer: FindingAnswer | None, comment: str | None = None
+    review: Review,
+    name: str,
+    *,
+    answer: FindingAnswer | None,
+    decision: bool | None = None,
+    comment: str | None = None,
 ) -> Review:
-    """Another answer on a finding; None takes it back. A change takes the signature back."""
+    """Another answer on a finding, about this decision of the model; None takes it back.
+
+    A change takes the signature back.
+    """
     before = review.finding(name)
     kept = tuple(verdict for verdict in review.findings if verdict.finding != name)
     if answer is not None:
         words = comment if comment is not None else (before.comment if before else "")
-        kept = (*kept, FindingVerdict(name, answer, words))
+        kept = (*kept, FindingVerdict(name, answer, words, decision))
     return replace(review, findings=kept, is_signed=False, reviewed_at=_now())
 
 

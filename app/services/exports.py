@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from app.services.case_row import CaseRow
+    from app.services.case_row import CaseRow, FindingRow
     from app.services.review_log import Entry
+    from medmtl.core.review import FindingVerdict
 
 __all__ = ["manifest_command", "reviews_csv", "reviews_jsonl"]
 
@@ -71,7 +72,7 @@ def _rows(entry: Entry, cases: Mapping[str, CaseRow]) -> Iterator[dict[str, Any]
             "name": verdict.finding,
             "model_probability": finding.probability if finding else None,
             "model_present": int(finding.is_present) if finding else None,
-            "answer": verdict.answer,
+            "answer": _about(verdict, finding).answer,
             "reader_present": None if called is None else int(called),
             "comment": verdict.comment,
         }
@@ -86,3 +87,8 @@ def _rows(entry: Entry, cases: Mapping[str, CaseRow]) -> Iterator[dict[str, Any]
         }
     if review.comment:
         yield {**common, "kind": "case", "comment": review.comment}
+
+
+def _about(verdict: FindingVerdict, finding: FindingRow | None) -> FindingVerdict:
+    """The verdict about the decision that stands beside it."""
+    return verdict if finding is None else verdict.about(decision=finding.is_present)

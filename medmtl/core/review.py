@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -25,11 +25,13 @@ class FindingVerdict:
         finding: Name in the model's schema.
         answer: About the model's decision.
         comment: Free text; it may name a person, so it goes into no log.
+        decision: The model's decision that the answer was about; None where it was not noted.
     """
 
     finding: str
     answer: FindingAnswer
     comment: str = ""
+    decision: bool | None = None
 
     def __post_init__(self) -> None:
         """Check the words.
@@ -40,8 +42,20 @@ class FindingVerdict:
         _check(self.answer, get_args(FindingAnswer), self.finding, "finding")
 
     def truth(self, *, decision: bool) -> bool | None:
-        """Whether the reviewer calls the finding present; None where unsure."""
-        return {"agree": decision, "disagree": not decision, "unsure": None}[self.answer]
+        """Whether the reviewer calls the finding present; None where unsure.
+
+        Args:
+            decision: Of the model today. It counts only where the answer does not say which
+                decision it was about: a case analysed again may be decided otherwise.
+        """
+        about = decision if self.decision is None else self.decision
+        return {"agree": about, "disagree": not about, "unsure": None}[self.answer]
+
+    def about(self, *, decision: bool) -> FindingVerdict:
+        """The same word about the model's decision of today."""
+        truth = self.truth(decision=decision)
+        answer: FindingAnswer = "agree" if truth == decision else "disagree"
+        return replace(self, answer="unsure" if truth is None else answer, decision=decision)
 
 
 @dataclass(frozen=True)
@@ -110,6 +124,16 @@ class Review:
     def finding(self, name: str) -> FindingVerdict | None:
         """The verdict on one finding; None where there is none."""
         return next((verdict for verdict in self.findings if verdict.finding == name), None)
+
+    def about(self, decisions: Mapping[str, bool]) -> Review:
+        """The same words about the model's decisions of today, by finding."""
+        findings = tuple(
+            verdict.about(decision=decisions[verdict.finding])
+            if verdict.finding in decisions
+            else verdict
+            for verdict in self.findings
+        )
+        return replace(self, findings=findings)
 
     def mask(self, volume: str, segment: str) -> MaskVerdict | None:
         """The verdict on one segment: its own before that of the whole label map."""

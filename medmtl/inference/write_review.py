@@ -68,6 +68,8 @@ def write_reviewed_reports(case: Path, reviews: Sequence[Review]) -> tuple[Path,
             f"Case {case.name}: a review of another case or of another model's answer cannot enter "
             "its report. Review the answer that stands there now."
         )
+    decisions = {one["name"]: bool(one["decision"]) for one in record.record["findings"]}
+    reviews = [review.about(decisions) for review in reviews]
     written = []
     with output_errors("The reviewed report"):
         lock = _lock(case)

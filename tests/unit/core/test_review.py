@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from medmtl.core.review import FindingVerdict, MaskVerdict, Review
+from medmtl.core.review import FindingAnswer, FindingVerdict, MaskVerdict, Review
 
 REVIEW = Review(
     case_id="a1b2",
@@ -78,3 +78,20 @@ def test_unknown_words_and_missing_names_are_refused() -> None:
         MaskVerdict("ct", "agree")  # type: ignore[arg-type] # that is what is refused
     with pytest.raises(ValueError, match="empty name"):
         replace(REVIEW, reviewer=" ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "today"), [("agree", "disagree"), ("disagree", "agree"), ("unsure", "unsure")]
+)
+def test_a_word_on_one_decision_is_turned_where_the_model_decides_otherwise_today(
+    answer: FindingAnswer, today: FindingAnswer
+) -> None:
+    verdict = FindingVerdict("effusion", answer, decision=True)
+    assert verdict.truth(decision=False) == verdict.truth(decision=True)
+    turned = verdict.about(decision=False)
+    assert turned.answer == today
+    assert turned.truth(decision=True) == verdict.truth(decision=True)
+    review = Review("one", "r", datetime(2026, 1, 1, tzinfo=UTC), (verdict,))
+    assert review.about({"effusion": False}).findings == (turned,)
+    assert review.about({"effusion": True}) == review
+    assert review.about({}) == review
