@@ -13,6 +13,7 @@ from app.services.corrections import CorrectionStore
 from app.services.drafts import empty_review
 from app.services.review_log import CaseRef
 from app.state import is_blind
+from medmtl.core.errors import MedmtlError
 from medmtl.data.result_case import read_result_case
 
 if TYPE_CHECKING:
@@ -88,7 +89,12 @@ class OpenCase:
 
         The change is made to what the log holds now: a page may be older than another tab's
         answers, and one click can bring two answers of the same page.
+
+        Raises:
+            MedmtlError: If this reader may only look.
         """
+        if not self.can_review:
+            raise MedmtlError("You may look, not review. Ask for the role of a reviewer.")
         before = self.latest_review()
         review = change(before)
         if review is not before:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from medmtl.core.durable import replace_file
-from medmtl.core.errors import OutputError
+from medmtl.core.errors import MedmtlError, OutputError
 from medmtl.report.case_json import as_json_bytes
 from medmtl.report.nifti import write_label_map
 
@@ -101,7 +101,9 @@ class CorrectionStore:
 
         Raises:
             OutputError: If it cannot be written.
+            MedmtlError: If it lies on another grid, or holds a label that the model has not.
         """
+        _check(label_map, geometry, schema)
         digest = hashlib.sha256(np.ascontiguousarray(label_map).tobytes()).hexdigest()[:16]
         kept = KeptCorrection(
             volume=volume,
@@ -141,6 +143,19 @@ class CorrectionStore:
         """The correction that counts for a volume; None where there is none."""
         mine = [one for one in self.of_case(case) if one.volume == volume]
         return mine[-1] if mine else None
+
+
+def _check(label_map: NDArray[Any], geometry: Geometry, schema: LabelSchema) -> None:
+    """What is kept teaches later; browsers are not trusted."""
+    known = [0, *(segment.label for segment in schema.segments)]
+    odd = np.unique(label_map[~np.isin(label_map, known)])
+    if label_map.shape != geometry.shape or odd.size:
+        message = (
+            f"The mask was not kept: found {label_map.shape} voxels with labels "
+            f"{odd[:5].tolist()} that the model has not, expected {geometry.shape} voxels with "
+            f"labels of {known}. Reload the page and paint again."
+        )
+        raise MedmtlError(message)
 
 
 def mask_dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:

@@ -58,9 +58,17 @@ class CaseImage:
 
     @property
     def key(self) -> str:
-        """Names no place: file names can hold patient names. Changes with the file's time."""
+        """Names no place: file names can hold patient names. Changes with the file's time.
+
+        Raises:
+            MedmtlError: If it is not there any more.
+        """
         place = self.root if self.root.is_file() else self.root / self.path
-        stamp = place.stat().st_mtime_ns
+        try:
+            stamp = place.stat().st_mtime_ns
+        except OSError as error:
+            message = f"Volume {self.volume_id}: its image cannot be read ({error.strerror})."
+            raise MedmtlError(f"{message} Was it moved or removed?") from error
         facts = f"{place}\0{stamp}\0{self.volume_id}\0{self.series_uid}"
         return hashlib.sha256(facts.encode()).hexdigest()[:32]
 

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.open_case import open_case
+from app.services.access import Reader
+from app.services.drafts import signed
 from app.services.review_log import CaseRef, open_review_log
 from app.serving.gateway import gateway
 from app.serving.tokens import TokenBook
 from app.settings import Settings
+from app.view import View
+from medmtl.core.errors import MedmtlError
 from tests.app.results import LESION_CENTRE, SHA256, write_seen_case
 
 if TYPE_CHECKING:
@@ -189,6 +194,14 @@ def _said_after(_: AppTest, settings: Settings) -> Review:
     review = _said(settings)
     assert review is not None
     return review
+
+
+def test_who_may_only_look_cannot_save(settings: Settings) -> None:
+    case = open_case(View(settings, Reader("one", "viewer")), KEY)
+    assert case is not None
+    with pytest.raises(MedmtlError, match="not review"):
+        case.save(signed)
+    assert _said(settings) is None
 
 
 def test_a_link_reopens_the_case_at_its_point(settings: Settings) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from app.services.corrections import CorrectionStore, mask_dice
 from app.services.review_log import CaseRef
+from medmtl.core.errors import MedmtlError
 from medmtl.core.geometry import Geometry
 from medmtl.core.labels import LabelSchema, SegmentSpec
 from medmtl.data.volume_file import read_volume_file
@@ -65,6 +66,17 @@ def test_a_correction_of_another_models_mask_does_not_count(tmp_path: Path) -> N
     store = CorrectionStore(tmp_path)
     _keep(store, 6)
     assert store.newest(CaseRef("results", "a", "f" * 64), "ct") is None
+
+
+def test_a_label_that_the_model_has_not_is_not_kept(tmp_path: Path) -> None:
+    store, odd = CorrectionStore(tmp_path), _mask(4)
+    odd[7, 7, 7] = 9
+    with pytest.raises(MedmtlError, match="Reload the page"):
+        store.keep(
+            odd, CASE, before=_mask(4), geometry=GRID, schema=SCHEMA, volume="ct",
+            reviewer="one", source="painted",
+        )  # fmt: skip
+    assert store.newest(CASE, "ct") is None
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,14 @@ def test_a_nifti_image_on_another_grid_is_not_shown_under_the_masks(tmp_path: Pa
         image.read()
 
 
+def test_an_image_that_goes_while_it_is_shown_is_said_in_words(tmp_path: Path) -> None:
+    write_seen_case(tmp_path)
+    image = _image(tmp_path, tmp_path)
+    (tmp_path / "images" / "seen.nii.gz").unlink()
+    with pytest.raises(MedmtlError, match="moved or removed"):
+        _ = image.key
+
+
 def test_a_moved_image_says_how_to_name_its_folder(tmp_path: Path) -> None:
     write_seen_case(tmp_path)
     (tmp_path / "images" / "seen.nii.gz").unlink()
