@@ -24,6 +24,7 @@ from .model_source import TrackingUriOption, bundle_cache
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _FIRST_PORT = 8501
 _START_S = 60.0
+_END_S = 5.0
 # `app` is a package of its own: it must be found under that name wherever it was installed.
 _RUN = "import sys; sys.path.insert(0, sys.argv.pop()); import app.main"
 _AUTH_KEYS = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
@@ -189,7 +190,9 @@ def _serve(settings: dict[str, Any], *, address: str) -> None:
     # is seen by everybody on the machine.
     environment = {**os.environ, "MEDMTL_VIEW": json.dumps(settings)}  # noqa: TID251
     with subprocess.Popen(_command(), env=environment, stdout=subprocess.DEVNULL) as server:  # noqa: S603 - our own command
-        signal.signal(signal.SIGTERM, _ended)  # or the server would outlive us
+        # Or the server would outlive us; a shell starts programs in the background deaf to Ctrl-C.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _ended)
         try:
             if not _answers(server, address):
                 sys.stderr.write("medmtl: the viewer did not start; see the messages above.\n")
@@ -199,7 +202,16 @@ def _serve(settings: dict[str, Any], *, address: str) -> None:
         except KeyboardInterrupt:
             typer.echo("Viewer closed.")
         finally:
-            server.terminate()
+            _end(server)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """An open page must not keep the server from ending."""
+    server.terminate()
+    try:
+        server.wait(timeout=_END_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
 
 
 def _ended(_number: int, _frame: object) -> None:

@@ -28,4 +28,8 @@ def viewer(folder: Path, *options: str) -> Iterator[str]:
             yield found[1]
         finally:
             program.send_signal(signal.SIGINT)
-            program.wait(timeout=START_S)
+            try:
+                program.wait(timeout=START_S)
+            except subprocess.TimeoutExpired:
+                program.kill()  # or leaving the block would wait for ever
+                raise

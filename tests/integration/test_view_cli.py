@@ -51,7 +51,11 @@ def _running(
             yield program, found[1]
         finally:
             program.send_signal(ended_by)
-            program.wait(timeout=30)
+            try:
+                program.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                program.kill()  # or leaving the block would wait for ever
+                raise
 
 
 @pytest.mark.slow
@@ -68,6 +72,26 @@ def test_the_address_answers_and_a_second_viewer_takes_another_port(tmp_path: Pa
         assert program.poll() is None
     with pytest.raises(OSError, match=r"refused|Refused"):
         urllib.request.urlopen(address, timeout=5)  # noqa: S310 - the same
+
+
+def test_a_page_that_is_open_does_not_keep_it_from_ending(tmp_path: Path) -> None:
+    with _running(str(tmp_path)) as (program, address):
+        host, port = address.removeprefix("http://").split(":")
+        request = f"GET /_stcore/health HTTP/1.1\r\nHost: {host}\r\n"
+        with socket.create_connection((host, int(port)), timeout=30) as page:
+            page.sendall(request.encode())  # never finished: the server waits for the rest
+            program.send_signal(signal.SIGINT)
+            assert program.wait(timeout=30) == 0
+
+
+def test_a_viewer_in_the_background_of_a_shell_ends_at_ctrl_c(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a shell does to such a program
+    try:
+        with _running(str(tmp_path)) as (program, _):
+            program.send_signal(signal.SIGINT)
+            assert program.wait(timeout=30) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_server_listens_on_this_machine_only(tmp_path: Path) -> None:
