@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import os
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -158,11 +159,25 @@ def image_root(path: str, roots: Iterable[Path]) -> Path | None:
     wanted = PurePosixPath(path)
     if not path or wanted.is_absolute() or ".." in wanted.parts:
         return None
+    other: Path | None = None
     for root in roots:
         for folder in _with_folders_below(root):
-            if folder.is_file() or (folder / wanted).exists():
+            if (folder / wanted).exists() or _is_in_zip(folder, path):
                 return folder
-    return None
+            if folder.is_file():
+                other = other or folder
+    return other
+
+
+def _is_in_zip(place: Path, name: str) -> bool:
+    """Of several archives that were analysed into one folder, only one holds the image."""
+    if not place.is_file() or not zipfile.is_zipfile(place):
+        return False
+    try:
+        with zipfile.ZipFile(place) as archive:
+            return name in archive.NameToInfo
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def noted_inputs(run_folder: Path) -> tuple[Path, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,20 @@ def test_an_image_that_goes_while_it_is_shown_is_said_in_words(tmp_path: Path) -
     (tmp_path / "images" / "seen.nii.gz").unlink()
     with pytest.raises(MedmtlError, match="moved or removed"):
         _ = image.key
+
+
+def test_of_two_archives_the_one_that_holds_the_image_is_taken(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_seen_case(tmp_path, name, name="images")
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.write(tmp_path / "images" / f"{name}.nii.gz", f"{name}.nii.gz")
+    archives = [tmp_path / "a.zip", tmp_path / "b.zip"]
+    assert image_root("b.nii.gz", archives) == archives[1]
+    record = json.loads((tmp_path / "results" / "b" / "case.json").read_bytes())
+    grid = read_grid(tmp_path / "results" / "b", "image/segmentation.nii.gz")
+    image = case_image(record, "image", geometry=grid, roots=archives)
+    assert image.root == archives[1]
+    assert image.read().array.shape == grid.shape
 
 
 def test_a_moved_image_says_how_to_name_its_folder(tmp_path: Path) -> None:
