@@ -11,15 +11,17 @@ import subprocess
 import sys
 import time
 import tomllib
-import urllib.error
-import urllib.request
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .console import COULD_NOT_START
 from .model_source import TrackingUriOption, bundle_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _FIRST_PORT = 8501
@@ -92,15 +94,14 @@ def view(
             "an OpenID Connect login with --auth FILE (docs/viewer.md), or leave --host out."
         )
         raise _config_error(message)
-    root, chosen = folder.resolve(), _free_port(host, port)
-    settings = {
+    root = folder.resolve()
+    settings: dict[str, Any] = {
         "folder": str(root),
         "results": str((out or root.with_name(f"{root.name}-results")).resolve()),
         "reviews": reviews,
         "images": [str(place.resolve()) for place in images or ()],
         "reviewer": getpass.getuser(),
         "host": host,
-        "port": chosen,
         "auth": None if auth is None else str(auth.resolve()),
         "roles_claim": (login or {}).get("roles_claim", "roles"),
         "shows_dates": dates,
@@ -108,7 +109,13 @@ def view(
         "tracking_store": str(LOCAL_STORE.resolve()),
         "model_cache": str(bundle_cache()),
     }
-    _serve(settings, address=f"http://{_shown(host)}:{chosen}")
+    for chosen in _free_ports(host, port):
+        if _serve(settings | {"port": chosen}):
+            return
+        if port is not None or _is_free(host, chosen):  # not for want of the port
+            break
+    sys.stderr.write("medmtl: the viewer did not start; see the messages above.\n")
+    raise typer.Exit(COULD_NOT_START)
 
 
 def _config_error(message: str) -> Exception:
@@ -149,21 +156,24 @@ def _login(auth: Path | None) -> dict[str, Any] | None:
     return dict(table)
 
 
-def _free_port(host: str, wanted: int | None) -> int:
-    """The wanted port or the first free one.
+def _free_ports(host: str, wanted: int | None) -> Iterator[int]:
+    """The wanted port, or those that are free now: another viewer may be faster with one.
 
     Raises:
         ConfigError: If the wanted one is taken, or none is free.
     """
     ports = range(_FIRST_PORT, _FIRST_PORT + 50) if wanted is None else (wanted,)
-    for port in ports:
-        try:
-            with socket.create_server((host, port), family=_family(host)):
-                return port
-        except OSError:
-            continue
+    yield from (port for port in ports if _is_free(host, port))
     asked = f"port {wanted}" if wanted is not None else "a port from 8501 on"
     raise _config_error(f"--port: {asked} cannot be opened on {host}. Give another one.")
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        with socket.create_server((host, port), family=_family(host)):
+            return True
+    except OSError:
+        return False
 
 
 def _family(host: str) -> socket.AddressFamily:
@@ -185,7 +195,9 @@ def _command() -> list[str]:
     return [sys.executable, "-c", _RUN, str(root)]
 
 
-def _serve(settings: dict[str, Any], *, address: str) -> None:
+def _serve(settings: dict[str, Any]) -> bool:
+    """Run the server until it is ended; False if it did not come up."""
+    host, port = settings["host"], settings["port"]
     # Passed on, not read: the settings hold the password of a review database, and a command line
     # is seen by everybody on the machine.
     environment = {**os.environ, "MEDMTL_VIEW": json.dumps(settings)}  # noqa: TID251
@@ -194,15 +206,15 @@ def _serve(settings: dict[str, Any], *, address: str) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _ended)
         try:
-            if not _answers(server, address):
-                sys.stderr.write("medmtl: the viewer did not start; see the messages above.\n")
-                raise typer.Exit(COULD_NOT_START)
-            typer.echo(f"Viewer: {address}  (Ctrl-C ends it)")
+            if not _comes_up(server, port):
+                return False
+            typer.echo(f"Viewer: http://{_shown(host)}:{port}  (Ctrl-C ends it)")
             server.wait()
         except KeyboardInterrupt:
             typer.echo("Viewer closed.")
         finally:
             _end(server)
+    return True
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
@@ -218,13 +230,16 @@ def _ended(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _answers(server: subprocess.Popen[bytes], address: str) -> bool:
-    """Whether the server is up within a minute."""
+def _comes_up(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Whether this very process, and no other viewer, listens on the port within a minute."""
+    import psutil
+
     until_s = time.monotonic() + _START_S
     while server.poll() is None and time.monotonic() < until_s:
-        try:
-            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2):  # noqa: S310 - http, by us
+        with suppress(psutil.NoSuchProcess):
+            open_ports = psutil.Process(server.pid).net_connections(kind="tcp")
+            if any(one.status == psutil.CONN_LISTEN and one.laddr.port == port
+                   for one in open_ports):  # fmt: skip
                 return True
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
+        time.sleep(0.1)
     return False

@@ -94,6 +94,22 @@ def test_a_viewer_in_the_background_of_a_shell_ends_at_ctrl_c(tmp_path: Path) ->
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
+def test_two_that_start_at_once_take_two_ports(tmp_path: Path) -> None:
+    write_results(tmp_path, case_record("a", finding("nodule", 0.9)))
+    programs = [
+        subprocess.Popen([*MEDMTL, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    try:
+        said = [program.stdout.readline() for program in programs if program.stdout]
+    finally:
+        for program in programs:
+            program.send_signal(signal.SIGINT)
+            program.communicate(timeout=60)
+    assert len({re.match(r"Viewer: (\S+)", line)[1] for line in said}) == 2  # type: ignore[index] # a line without an address fails here
+
+
 def test_the_server_listens_on_this_machine_only(tmp_path: Path) -> None:
     with _running(str(tmp_path)) as (_, address):
         port = int(address.rsplit(":", 1)[1])
