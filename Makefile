@@ -72,8 +72,13 @@ validators:
 	  fi; \
 	fi
 
+# OpenVINO's tests in a process of their own: after the other tests it once ended with a segmentation fault.
+BACKEND_TESTS := tests/unit/inference/test_backend.py
 pytest: $(DEV_STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@if test -z "$(filter-out --durations=%,$(PYTEST_ARGS))"; then \
+	  set -x; $(BIN)/python -m pytest $(BACKEND_TESTS) \
+	  && $(BIN)/python -m pytest --ignore $(BACKEND_TESTS) $(PYTEST_ARGS); \
+	else set -x; $(BIN)/python -m pytest $(PYTEST_ARGS); fi
 
 test: lint types imports validators pytest
 

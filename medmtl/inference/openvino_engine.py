@@ -104,6 +104,8 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         core = openvino.Core()
+        # A kept network is read whole: a file that changes under a mapping ends the process.
+        core.set_property({"ENABLE_MMAP": False})
         place = None if cache is None else cache / self._key(net)
         if place is not None and _is_intact(place):
             return core.compile_model(str(place / _MODEL), "CPU", settings)
