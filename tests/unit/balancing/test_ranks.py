@@ -81,6 +81,7 @@ def work(rank: int, folder: str) -> None:
         run(settings, rank, lacks_b=lacks_b) for settings in SETTINGS for lacks_b in (False, True)
     ]
     torch.save(results, Path(folder) / f"{rank}.pt")
+    dist.barrier()  # gloo ends a process whose peer leaves while it still talks
     dist.destroy_process_group()
 
 

@@ -72,6 +72,7 @@ def _process(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     found = {name: learn(name, Ranks(rank, 2)) for name in BALANCERS}
     torch.save(found, f"{folder}/{rank}.pt")
+    dist.barrier()  # gloo ends a process whose peer leaves while it still talks
     dist.destroy_process_group()
 
 
