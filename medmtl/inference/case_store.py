@@ -87,9 +87,9 @@ class CaseStore:
             started.write_bytes(b"medmtl\n")
             place = str(input_path.resolve())
             key = hashlib.sha256(place.encode()).hexdigest()[:16]
-            replace_file(
-                root / ".medmtl" / "inputs" / f"{key}.json", as_json_bytes({"path": place})
-            )
+            note = root / ".medmtl" / "inputs" / f"{key}.json"
+            # In place: two runs that start together write the same, and no lock is held yet.
+            note.write_bytes(as_json_bytes({"path": place}))
             store = cls(root, key, started.stat().st_mtime_ns)
             store._clear_dead()
         return store
