@@ -57,9 +57,9 @@ imports: $(DEV_STAMP)
 # dciodvfy, DCMTK and plastimatch check the DICOM results, Orthanc is the archive of the PACS tests,
 # Chromium runs the viewer; where they cannot be installed, their tests skip. Debian's Orthanc is also started as a
 # service on 8042.
-VALIDATORS := dicom3tools dcmtk plastimatch orthanc orthanc-dicomweb chromium
+VALIDATORS := dicom3tools dcmtk plastimatch orthanc orthanc-dicomweb chromium openssl
 validators:
-	@if ! { command -v dciodvfy && command -v dsrdump && command -v plastimatch && command -v chromium \
+	@if ! { command -v dciodvfy && command -v dsrdump && command -v plastimatch && command -v openssl && command -v chromium \
 	    && test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so; } >/dev/null \
 	  && command -v apt-get >/dev/null; then \
 	  as_root=; test "$$(id -u)" = 0 || as_root="sudo -n"; \
