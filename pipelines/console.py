@@ -32,6 +32,12 @@ JsonLogsOption = Annotated[
     bool, typer.Option("--json-logs", help="One JSON object per log line on stderr.")
 ]
 
+# pydicom and highdicom quote tag values in warnings and log lines: patient identities.
+# dicomweb_client and urllib3 quote addresses with the query: UIDs and patient ids;
+# pynetdicom quotes queries and file names.
+SILENCED = ("pydicom", "highdicom", "pylibjpeg", "nibabel", "matplotlib", "dicomweb_client",
+            "requests", "retrying", "urllib3", "pynetdicom")  # fmt: skip
+
 console = Console(stderr=True)
 
 
@@ -61,10 +67,6 @@ def set_up_logging(*, quiet: bool, json_logs: bool) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.ERROR if quiet else logging.WARNING)
     logging.getLogger("medmtl").setLevel(logging.ERROR if quiet else logging.INFO)
-    # pydicom and highdicom quote tag values in warnings and log lines: patient identities.
-    # dicomweb_client and urllib3 quote addresses with the query: UIDs and patient ids;
-    # pynetdicom quotes queries and file names.
-    for name in ("pydicom", "highdicom", "pylibjpeg", "nibabel", "matplotlib", "dicomweb_client",
-                 "requests", "retrying", "urllib3", "pynetdicom"):  # fmt: skip
+    for name in SILENCED:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     console.quiet = quiet or json_logs
