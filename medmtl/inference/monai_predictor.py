@@ -13,32 +13,28 @@ from monai.inferers.utils import sliding_window_inference
 from monai.transforms.utils import convert_applied_interp_mode
 
 from medmtl.core.errors import BundleError, InputRefusedError
+from medmtl.inference.imported import ImportedModel
 from medmtl.inference.masks_answer import masks_answer
-from medmtl.inference.select_input import select_volumes
 from medmtl.inference.stage_clock import StageClock
 from medmtl.postprocess.restore import label_dtype
 from medmtl.transforms.monai_bridge import to_metatensor
 from medmtl.transforms.monai_plan import IMAGE, MonaiPreprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from medmtl.core.prediction import ModelIdentity, Prediction
-    from medmtl.core.study import Study, VolumeRef
+    from medmtl.core.prediction import Prediction
+    from medmtl.core.study import Study
     from medmtl.core.volume import Volume
     from medmtl.inference.bundle import Bundle
 
 __all__ = ["MonaiPredictor"]
 
 
-class MonaiPredictor:
-    """One imported bundle, loaded once, used for many studies; it gives masks and their volumes.
-
-    Args:
-        bundle: The loaded bundle; its network is moved to `device`.
-        device: Where the network runs.
+class MonaiPredictor(ImportedModel):
+    """Nothing but the answer differs from `ImportedModel`.
 
     Raises:
         BundleError: If the bundle is not an imported one.
@@ -47,26 +43,11 @@ class MonaiPredictor:
     def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
         if not isinstance(bundle.settings.preprocessing, MonaiPreprocessing):
             raise BundleError(f"Bundle {bundle.folder.name}: not imported from MONAI.")
-        self.bundle = bundle
-        self.device = device
+        super().__init__(bundle, device=device)
         self.window = bundle.settings.preprocessing.window
         self.inverse = bundle.settings.preprocessing.inverse
         self.transforms = bundle.settings.preprocessing.build()
         self.net = bundle.net.requires_grad_(requires_grad=False).to(device)
-
-    @property
-    def identity(self) -> ModelIdentity:
-        """Which model answers."""
-        return self.bundle.identity
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What makes one result differ from another."""
-        return {"device": self.device.type, "backend": "torch", "cam": []}
-
-    def select(self, study: Study) -> Sequence[VolumeRef]:
-        """The volume to read, by the rule of `select_input`."""
-        return select_volumes(study, self.bundle.settings)
 
     def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
         """Masks of the volume that `select` named."""

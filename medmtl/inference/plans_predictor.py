@@ -12,20 +12,20 @@ from medmtl.core.errors import BundleError
 from medmtl.core.flags import Flag
 from medmtl.core.prediction import Measurement
 from medmtl.inference.bundle import load_folds
+from medmtl.inference.imported import ImportedModel
 from medmtl.inference.masks_answer import masks_answer
 from medmtl.inference.plans_window import window_logits
-from medmtl.inference.select_input import select_volumes
 from medmtl.inference.stage_clock import StageClock
 from medmtl.postprocess.restore import label_dtype
 from medmtl.transforms.plans import PlansPreprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from medmtl.core.prediction import ModelIdentity, Prediction
-    from medmtl.core.study import Study, VolumeRef
+    from medmtl.core.prediction import Prediction
+    from medmtl.core.study import Study
     from medmtl.core.volume import Volume
     from medmtl.inference.bundle import Bundle, BundleSettings
     from medmtl.transforms.plans import PlansInput
@@ -33,12 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["PlansPredictor"]
 
 
-class PlansPredictor:
-    """One imported bundle, loaded once, used for many studies; it gives masks and their volumes.
-
-    Args:
-        bundle: The loaded bundle; its networks are moved to `device`.
-        device: Where the networks run.
+class PlansPredictor(ImportedModel):
+    """Nothing but the answer differs from `ImportedModel`.
 
     Raises:
         BundleError: If the bundle is not an imported one, or the weights of a fold are altered.
@@ -48,26 +44,11 @@ class PlansPredictor:
         preprocessing, window = bundle.settings.preprocessing, bundle.settings.sliding_window
         if not isinstance(preprocessing, PlansPreprocessing) or window is None:
             raise BundleError(f"Bundle {bundle.folder.name}: not imported from nnU-Net.")
-        self.bundle = bundle
-        self.device = device
+        super().__init__(bundle, device=device)
         self.preprocessing = preprocessing
         self.window = window
         nets = [net.requires_grad_(requires_grad=False) for net in load_folds(bundle)]
         self.nets = [net.backbone.to(device) for net in nets]
-
-    @property
-    def identity(self) -> ModelIdentity:
-        """Which model answers."""
-        return self.bundle.identity
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What makes one result differ from another."""
-        return {"device": self.device.type, "backend": "torch", "cam": []}
-
-    def select(self, study: Study) -> Sequence[VolumeRef]:
-        """The volume to read, by the rule of `select_input`."""
-        return select_volumes(study, self.bundle.settings)
 
     def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
         """Masks of the volume that `select` named."""
