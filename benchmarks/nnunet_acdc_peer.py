@@ -1,6 +1,7 @@
 """Runs in the environment of nnU-Net, never in that of medmtl: a 2d model of ACDC in minutes.
 
-    python nnunet_acdc_peer.py WORK ACDC CASES_CSV HELD_OUT_FOLD MINUTES
+    python nnunet_acdc_peer.py plan WORK ACDC CASES_CSV HELD_OUT_FOLD
+    python nnunet_acdc_peer.py train WORK MINUTES
 
 Planner, preprocessing, trainer, augmentation and losses are nnU-Net's own. What is not: a smaller
 network, patch and batch than it plans, and as many iterations as fit into the minutes, on one
@@ -12,12 +13,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+NAME = "Dataset505_AcdcFold"
 ITERATIONS = 50
 """Of an epoch; nnU-Net's has 250."""
 NETWORK = {
@@ -32,15 +33,15 @@ PATCH, BATCH = [128, 128], 8
 
 
 def main() -> None:
-    """Plan, then train."""
-    work, acdc, table, fold, minutes = sys.argv[1:]
-    raw = Path(work) / "raw" / "Dataset505_AcdcFold"
-    if not raw.exists():
-        _write_dataset(raw, Path(acdc), Path(table), held_out=fold)
-    plans = Path(work) / "preprocessed" / raw.name / "nnUNetPlans.json"
-    if not plans.exists():
-        _plan(plans)
-    _train(Path(work), plans, minutes=float(minutes))
+    """One of the two steps."""
+    action, work, *more = sys.argv[1:]
+    plans = Path(work) / "preprocessed" / NAME / "nnUNetPlans.json"
+    if action == "train":
+        _train(Path(work), plans, minutes=float(more[0]))
+        return
+    acdc, table, fold = more
+    _write_dataset(Path(work) / "raw" / NAME, Path(acdc), Path(table), held_out=fold)
+    _plan(plans)
 
 
 def _write_dataset(folder: Path, acdc: Path, table: Path, *, held_out: str) -> None:
@@ -67,7 +68,6 @@ def _plan(path: Path) -> None:
         preprocess,
     )
 
-    os.environ["nnUNet_n_proc_DA"] = "1"
     extract_fingerprints([505], num_processes=1, check_dataset_integrity=False)
     plan_experiments([505])
     plans = json.loads(path.read_text())
@@ -82,7 +82,6 @@ def _train(work: Path, path: Path, *, minutes: float) -> None:
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    os.environ["nnUNet_n_proc_DA"] = "0"  # augmentation in the process that trains
     torch.manual_seed(0)
     plans = json.loads(path.read_text())
     header = json.loads((path.parent / "dataset.json").read_text())
