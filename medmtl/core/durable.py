@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+import re
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
+from uuid import uuid4
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,11 +42,26 @@ def sync_folder(folder: Path) -> None:
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file in one step: readers see the old content or the new, never a part.
 
-    The file written aside has a fixed name, so a killed run leaves nothing that a later write does
-    not take up; the caller keeps two writers of one path apart.
+    Several may write one path at the same time: one of their contents stands there afterwards,
+    whole. What killed writers left beside it is removed.
     """
-    aside = path.with_name(f".{path.name}.tmp")
+    aside = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     with durable_file(aside) as stream:
         stream.write(content)
-    aside.replace(path)
+    try:
+        aside.replace(path)
+    except FileNotFoundError:
+        if not path.exists():
+            raise
+        # Another writer ended meanwhile and cleared ours: as if ours had come just before.
+    _clear_left(path)
     sync_folder(path.parent)
+
+
+def _clear_left(path: Path) -> None:
+    """Whatever lies aside now was begun before this write ended, and its writer may lose it."""
+    aside = re.compile(rf"\.{re.escape(path.name)}\.(?:[0-9a-f]{{32}}\.)?tmp")
+    for name in os.listdir(path.parent):  # noqa: PTH208 - thousands of names, not of paths
+        if aside.fullmatch(name):
+            with suppress(OSError):  # Windows keeps what is open
+                path.with_name(name).unlink()
