@@ -55,12 +55,13 @@ imports: $(DEV_STAMP)
 	$(BIN)/lint-imports
 
 # dciodvfy, DCMTK and plastimatch check the DICOM results, Orthanc is the archive of the PACS tests,
-# Chromium runs the viewer; where they cannot be installed, their tests skip. Debian's Orthanc is also started as a
-# service on 8042.
-VALIDATORS := dicom3tools dcmtk plastimatch orthanc orthanc-dicomweb chromium openssl
+# Chromium runs the viewer, PostgreSQL keeps its reviews; where they cannot be installed, their tests skip. Debian also
+# starts Orthanc and PostgreSQL as services, on 8042 and 5432; the tests start their own.
+VALIDATORS := dicom3tools dcmtk plastimatch orthanc orthanc-dicomweb chromium openssl postgresql
 validators:
 	@if ! { command -v dciodvfy && command -v dsrdump && command -v plastimatch && command -v openssl && command -v chromium \
-	    && test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so; } >/dev/null \
+	    && test -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so \
+	    && { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; }; } >/dev/null 2>&1 \
 	  && command -v apt-get >/dev/null; then \
 	  as_root=; test "$$(id -u)" = 0 || as_root="sudo -n"; \
 	  if $$as_root true 2>/dev/null; then \

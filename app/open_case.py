@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from app.services.case_row import CaseRow
     from app.services.case_view import CaseView
     from app.services.models import ModelFacts
-    from app.services.review_log import ReviewLog
+    from app.services.review_log import Entry, ReviewLog
     from app.view import View
     from medmtl.core.review import Review
     from medmtl.data.result_case import ResultCase, ResultVolume
@@ -95,17 +95,18 @@ class OpenCase:
         """
         if not self.can_review:
             raise MedmtlError("You may look, not review. Ask for the role of a reviewer.")
-        before = self.latest_review()
-        review = change(before)
-        if review is not before:
-            is_blind = self.is_blind and (self.is_hidden or _answers(review) == _answers(before))
-            self.log.append(review, self.ref, is_blind=is_blind)
-        return review
+        reader = self.view.reader.name
+        review = empty_review(self.ref, reader)
 
-    def latest_review(self) -> Review:
-        """What this reader has said until now, by the log."""
-        last = self.log.latest(self.ref, self.view.reader.name)
-        return last.review if last else empty_review(self.ref, self.view.reader.name)
+        def changed(last: Entry | None) -> tuple[Review, bool] | None:
+            nonlocal review
+            before = last.review if last else review
+            review = change(before)
+            is_blind = self.is_blind and (self.is_hidden or _answers(review) == _answers(before))
+            return None if review is before else (review, is_blind)
+
+        self.log.revise(self.ref, reader, changed)
+        return review
 
     def masks(self, volume: str) -> ResultVolume:
         """The masks of one volume; kept in memory for a while.
@@ -146,7 +147,7 @@ def open_case(view: View, key: str) -> OpenCase | None:
 def _opened(view: View, snapshot: Snapshot, row: CaseRow) -> OpenCase:
     result = read_result_case(snapshot.folder(row.key))
     model = models(view.settings, snapshot).get(row.model_sha256)
-    ref = CaseRef(row.run, row.case_id, row.model_sha256)
+    ref = CaseRef(row.run, row.case_id, row.model_sha256, row.identity)
     last = review_log(view.settings).latest(ref, view.reader.name)
     # A review that was begun blind stays blind: switching over must not show what was hidden.
     was_blind = last is not None and last.is_blind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from app.services.words import sentence
 from medmtl.data.result_case import read_result_case
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from app.services.case_index import Snapshot
@@ -30,7 +32,7 @@ __all__ = ["reviews_page"]
 def reviews_page(view: View) -> None:
     """Tables over all reviews, and what can be taken away."""
     snapshot = case_index(view.settings).snapshot()
-    entries = review_log(view.settings).last_lines()
+    entries = _here(review_log(view.settings).last_lines(), snapshot)
     if not entries:
         st.subheader("No review yet")
         st.write("Open a case from the worklist and answer its findings; they are counted here.")
@@ -59,6 +61,13 @@ def reviews_page(view: View) -> None:
     with right:
         _masks(view, entries, snapshot)
         _exports(view, entries, snapshot)
+
+
+def _here(entries: tuple[Entry, ...], snapshot: Snapshot) -> tuple[Entry, ...]:
+    """Cases by their names in this viewer; what is not here keeps its name, and enters no score."""
+    return tuple(
+        replace(entry, case=snapshot.placed(entry.case) or entry.case) for entry in entries
+    )
 
 
 def _counts(entries: tuple[Entry, ...]) -> None:
@@ -152,28 +161,26 @@ def _exports(view: View, entries: tuple[Entry, ...], snapshot: Snapshot) -> None
     with st.container(horizontal=True):
         st.download_button("Table (CSV)", reviews_csv(entries, snapshot.rows), "reviews.csv")
         st.download_button("Reviews (JSON lines)", reviews_jsonl(entries), "reviews.jsonl")
-    runs = sorted({entry.case.run for entry in entries} & snapshot.folders.keys())
+    here = tuple(entry for entry in entries if entry.case.among(snapshot.rows))
+    runs = sorted({entry.case.run for entry in here})
     with st.container(horizontal=True, vertical_alignment="bottom"):
         run = st.selectbox("Manifest of", runs, format_func=lambda name: name or "these results",
                            key="manifest_run", width=260)  # fmt: skip
         is_busy = job_book().running is not None
         if st.button("Write a manifest", disabled=is_busy or run is None, key="manifest_start"):
-            _write_manifest(view, entries, snapshot, str(run))
+            _write_manifest(view, here, snapshot, str(run))
     st.html(
         '<p class="m-muted">Corrected and accepted masks and the readers\' findings, ready for '
         "<code>medmtl train</code>. Needs the images.</p>"
     )
 
 
-def _images(view: View, snapshot: Snapshot, entries: list[Entry]) -> Path | None:
-    """The input of the run, by the first case that is still there."""
-    for entry in entries:
-        if entry.case.key in snapshot.rows:
-            record = read_result_case(snapshot.folder(entry.case.key)).record
-            noted = noted_inputs(snapshot.folders[entry.case.run])
-            roots = (*noted, *view.settings.images, view.settings.folder)
-            return image_root(record["source"]["volumes"][0]["path"], roots)
-    return None
+def _images(view: View, snapshot: Snapshot, entries: Sequence[Entry]) -> Path | None:
+    """The input of the run, by its first reviewed case."""
+    record = read_result_case(snapshot.folder(entries[0].case.key)).record
+    noted = noted_inputs(snapshot.folders[entries[0].case.run])
+    roots = (*noted, *view.settings.images, view.settings.folder)
+    return image_root(record["source"]["volumes"][0]["path"], roots)
 
 
 def _write_manifest(view: View, entries: tuple[Entry, ...], snapshot: Snapshot, run: str) -> None:

@@ -136,7 +136,7 @@ def reader_pairs(entries: Iterable[Entry], cases: Mapping[str, CaseRow]) -> tupl
             verdict = entry.review.finding(finding.name)
             called = verdict.truth(decision=finding.is_present) if verdict else None
             if called is not None:
-                place = (entry.case.key, entry.case.model_sha256, finding.name)
+                place = (entry.case.place, entry.case.model_sha256, finding.name)
                 said[entry.review.reviewer][place] = called
     pairs = [_pair(first, second, said) for first, second in combinations(sorted(said), 2)]
     return tuple(pair for pair in pairs if pair is not None)
@@ -178,9 +178,8 @@ def mask_agreement(
 
 
 def _findings(entry: Entry, cases: Mapping[str, CaseRow]) -> Sequence[FindingRow]:
-    row = cases.get(entry.case.key)
-    is_same = row is not None and row.model_sha256 == entry.case.model_sha256
-    return row.findings if row is not None and is_same else ()
+    row = entry.case.among(cases)
+    return row.findings if row is not None else ()
 
 
 def _pair(

@@ -6,6 +6,7 @@ not ten thousand; where the folder cannot be written, the index lives in memory 
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.services.case_row import CaseRow, row_from_json, row_of_case
 from app.services.result_folders import find_places
+from app.services.review_log import CaseRef
 from app.services.study_date import study_date
 from medmtl.core.durable import replace_file
 
@@ -27,7 +29,7 @@ __all__ = ["CaseIndex", "Snapshot"]
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 _CASE = "case.json"
 _NOTES = ".medmtl"
 _CACHE = "viewer.json"
@@ -66,6 +68,22 @@ class Snapshot:
         """
         row = self.rows[key]
         return self.folders[row.run] / row.case_id
+
+    @functools.cached_property
+    def _keys(self) -> dict[tuple[str, str], str]:
+        return {(row.identity, row.model_sha256): key for key, row in self.rows.items()}
+
+    def placed(self, ref: CaseRef) -> CaseRef | None:
+        """The same case under its name in this viewer; None where it is not here.
+
+        Another viewer, or this one over another folder, may have called it otherwise.
+        """
+        row = self.rows.get(ref.key)
+        if row is None or (ref.identity and row.identity != ref.identity):
+            row = self.rows.get(self._keys.get((ref.identity, ref.model_sha256), ""))
+        if row is None:
+            return None
+        return CaseRef(row.run, row.case_id, ref.model_sha256, row.identity)
 
 
 @dataclass(eq=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -10,7 +12,7 @@ from medmtl.core.flags import Severity
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CaseRow", "FindingRow", "row_from_json", "row_of_case"]
+__all__ = ["CaseRow", "FindingRow", "case_identity", "row_from_json", "row_of_case"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class CaseRow:
         findings: In the model's order.
         flags: Code and severity of each quality flag.
         study_date: "2026-01-31", or "" where it is unknown or not allowed.
+        identity: Hash that the same image has in any result folder and no other image has.
     """
 
     run: str
@@ -70,6 +73,7 @@ class CaseRow:
     findings: tuple[FindingRow, ...]
     flags: tuple[tuple[str, str], ...]
     study_date: str = ""
+    identity: str = ""
 
     @property
     def key(self) -> str:
@@ -85,7 +89,8 @@ class CaseRow:
         """Plain values, without names: ten thousand of them are read at every start."""
         findings = [list(vars(finding).values()) for finding in self.findings]
         facts = [self.run, self.case_id, self.model, self.model_version, self.model_sha256]
-        return [*facts, self.modality, self.kind, findings, list(self.flags), self.study_date]
+        ends = [self.modality, self.kind, findings, list(self.flags), self.study_date]
+        return [*facts, *ends, self.identity]
 
 
 def row_from_json(values: list[Any]) -> CaseRow:
@@ -95,10 +100,13 @@ def row_from_json(values: list[Any]) -> CaseRow:
         ValueError: If there are too many or too few.
         TypeError: If a finding has too many or too few.
     """
-    run, case_id, model, version, sha256, modality, kind, findings, flags, study_date = values
+    *facts, findings, flags, study_date, identity = values
+    run, case_id, model, version, sha256, modality, kind = facts
     parts = tuple(FindingRow(*finding) for finding in findings)
     marks = tuple((code, severity) for code, severity in flags)
-    return CaseRow(run, case_id, model, version, sha256, modality, kind, parts, marks, study_date)
+    return CaseRow(
+        run, case_id, model, version, sha256, modality, kind, parts, marks, study_date, identity
+    )
 
 
 def row_of_case(record: Mapping[str, Any], *, run: str, study_date: str = "") -> CaseRow:
@@ -121,7 +129,26 @@ def row_of_case(record: Mapping[str, Any], *, run: str, study_date: str = "") ->
         findings=tuple(_finding(finding) for finding in record["findings"]),
         flags=tuple(_mark(flag) for flag in record["quality"]["flags"]),
         study_date=study_date,
+        identity=case_identity(record),
     )
+
+
+def case_identity(record: Mapping[str, Any]) -> str:
+    """SHA-256 of what tells the image of a case from every other.
+
+    A DICOM case is named by its study UID and its id, a hash of study and patient. The id of a
+    NIfTI case is a file name that others have too: the fingerprint of its input stands beside it
+    (names, sizes and times of the files).
+
+    Raises:
+        KeyError: If a field of schema version 1 is missing.
+    """
+    source = record["source"]
+    facts = [source["kind"], record["case_id"], source["study_uid"]]
+    if not source["study_uid"]:
+        grids = [[one["id"], one["shape_ijk"], one["spacing_mm"]] for one in source["volumes"]]
+        facts.append(record.get("resume", {}).get("source") or grids)
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _text(value: Any) -> str:

@@ -49,6 +49,7 @@ class KeptCorrection:
         file: Name in the folder of the case.
         voxels_changed: Voxels with another label than before.
         dice: Overlap of the model's mask with the corrected one by segment; None for two empty.
+        identity: Of the case's image, "" in notes of earlier versions.
     """
 
     volume: str
@@ -59,6 +60,12 @@ class KeptCorrection:
     file: str
     voxels_changed: int
     dice: Mapping[str, float | None] = field(default_factory=dict)
+    identity: str = ""
+
+    def is_of(self, case: CaseRef) -> bool:
+        """Whether it corrects this model's mask of this image."""
+        is_same = not (self.identity and case.identity) or self.identity == case.identity
+        return is_same and self.model_sha256 == case.model_sha256
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,7 @@ class CorrectionStore:
                 segment.name: mask_dice(before == segment.label, label_map == segment.label)
                 for segment in schema.segments
             },
+            identity=case.identity,
         )
         folder = self.folder(case)
         try:
@@ -136,7 +144,7 @@ class CorrectionStore:
     def of_case(self, case: CaseRef) -> tuple[KeptCorrection, ...]:
         """Every correction of the masks of one model's answer, oldest first."""
         found = [_read(path) for path in sorted(self.folder(case).glob("*.json"))]
-        mine = [one for one in found if one and one.model_sha256 == case.model_sha256]
+        mine = [one for one in found if one and one.is_of(case)]
         return tuple(sorted(mine, key=lambda one: one.saved_at))
 
     def newest(self, case: CaseRef, volume: str) -> KeptCorrection | None:

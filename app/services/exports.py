@@ -49,8 +49,7 @@ def manifest_command(
 
 
 def _rows(entry: Entry, cases: Mapping[str, CaseRow]) -> Iterator[dict[str, Any]]:
-    row = cases.get(entry.case.key)
-    mine = row if row is not None and row.model_sha256 == entry.case.model_sha256 else None
+    mine = entry.case.among(cases)
     review = entry.review
     common = {
         "run": entry.case.run,

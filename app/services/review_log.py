@@ -11,48 +11,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
 
-from medmtl.core.errors import ConfigError, OutputError
+from app.services.review_database import REVIEWS, open_database, reading, writing
 from medmtl.core.review import Review
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from app.services.case_row import CaseRow
 
 __all__ = ["CaseRef", "Entry", "ReviewLog", "ReviewState", "open_review_log"]
 
 ReviewState = Literal["open", "started", "signed"]
-_BUSY_S = 30.0  # how long a writer waits for another
-
-_METADATA = sa.MetaData()
-_REVIEWS = sa.Table(
-    "reviews",
-    _METADATA,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("run", sa.String(500), nullable=False),
-    sa.Column("case_id", sa.String(255), nullable=False),
-    sa.Column("model_sha256", sa.String(64), nullable=False),
-    sa.Column("reviewer", sa.String(255), nullable=False),
-    sa.Column("reviewed_at", sa.String(40), nullable=False),
-    sa.Column("is_signed", sa.Boolean, nullable=False),
-    sa.Column("is_blind", sa.Boolean, nullable=False),
-    sa.Column("record", sa.Text, nullable=False),
-    sa.Index("reviews_of_a_case", "run", "case_id", "reviewer"),
-    sqlite_autoincrement=True,
-)
-_GUARDS: Mapping[str, tuple[str, ...]] = {
-    "sqlite": tuple(
-        f"CREATE TRIGGER IF NOT EXISTS reviews_no_{verb.lower()} BEFORE {verb} ON reviews "
-        "BEGIN SELECT RAISE(ABORT, 'reviews only grow'); END"
-        for verb in ("UPDATE", "DELETE")
-    ),
-    "postgresql": tuple(
-        f"CREATE OR REPLACE RULE reviews_no_{verb.lower()} AS ON {verb} TO reviews DO INSTEAD "
-        "NOTHING"
-        for verb in ("UPDATE", "DELETE")
-    ),
-}
-"""The database itself refuses to change a line."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +30,34 @@ class CaseRef:
     """Which answer was reviewed.
 
     Attributes:
-        run: Result folder relative to that of the viewer.
+        run: Result folder relative to that of the viewer that stored the line.
         case_id: The case.
         model_sha256: The model; the verdict on another model's answer is another one.
+        identity: Of the image, as `CaseRow.identity`: other viewers may give other images the same
+            run and case id. "" in lines of earlier versions, which are found by run and case id.
     """
 
     run: str
     case_id: str
     model_sha256: str
+    identity: str = ""
 
     @property
     def key(self) -> str:
         """As `CaseRow.key`."""
         return f"{self.run}/{self.case_id}" if self.run else self.case_id
+
+    @property
+    def place(self) -> str:
+        """What tells it from other cases: its identity, in old lines its key."""
+        return self.identity or self.key
+
+    def among(self, cases: Mapping[str, CaseRow]) -> CaseRow | None:
+        """Its row; None where that name is of another image, or holds another model's answer."""
+        row = cases.get(self.key)
+        if row is None or row.model_sha256 != self.model_sha256:
+            return None
+        return row if self.identity in ("", row.identity) else None
 
 
 @dataclass(frozen=True)
@@ -104,27 +89,34 @@ class ReviewLog:
         Raises:
             OutputError: If the database does not take it; nothing of it is then stored.
         """
-        values = {
-            "run": case.run,
-            "case_id": case.case_id,
-            "model_sha256": case.model_sha256,
-            "reviewer": review.reviewer,
-            "reviewed_at": review.as_json()["reviewed_at"],
-            "is_signed": review.is_signed,
-            "is_blind": is_blind,
-            "record": json.dumps(review.as_json(), ensure_ascii=False),
-        }
-        try:
-            with self.engine.begin() as connection:
-                key = connection.execute(_REVIEWS.insert().values(values)).inserted_primary_key
-        except SQLAlchemyError as error:
-            raise OutputError(_not_written(error)) from error
-        return int(key[0]) if key else 0
+        with writing(self.engine) as connection:
+            return _insert(connection, review, case, is_blind=is_blind)
+
+    def revise(
+        self,
+        case: CaseRef,
+        reviewer: str,
+        change: Callable[[Entry | None], tuple[Review, bool] | None],
+    ) -> None:
+        """Add a line that follows from the reviewer's last one; nobody writes in between.
+
+        Args:
+            case: The case.
+            reviewer: Whose last line `change` is given, None where there is none.
+            change: Gives the review and whether it is blind; None adds no line.
+
+        Raises:
+            OutputError: If the database does not take it; nothing of it is then stored.
+        """
+        with writing(self.engine) as connection:
+            said = change(_latest(connection, case, reviewer))
+            if said is not None:
+                _insert(connection, said[0], case, is_blind=said[1])
 
     def latest(self, case: CaseRef, reviewer: str) -> Entry | None:
         """What a reviewer said last of a case; None where nothing."""
-        mine = (_REVIEWS.c.reviewer == reviewer,)
-        return next(iter(self._entries([*_of(case), *mine], newest_first=True, limit=1)), None)
+        with reading(self.engine) as connection:
+            return _latest(connection, case, reviewer)
 
     def of_case(self, case: CaseRef) -> tuple[Entry, ...]:
         """The last line of every reviewer of a case, oldest first."""
@@ -140,35 +132,34 @@ class ReviewLog:
 
     def last_number(self) -> int:
         """Number of the newest line, 0 where there is none: it changes with every save."""
-        with self.engine.connect() as connection:
-            return int(connection.scalar(sa.select(sa.func.max(_REVIEWS.c.id))) or 0)
+        with reading(self.engine) as connection:
+            return int(connection.scalar(sa.select(sa.func.max(REVIEWS.c.id))) or 0)
 
     def states(self) -> dict[tuple[str, str], ReviewState]:
-        """How far each case is, by key and model: signed where any reviewer's last line is."""
-        newest = sa.select(sa.func.max(_REVIEWS.c.id)).group_by(
-            _REVIEWS.c.run, _REVIEWS.c.case_id, _REVIEWS.c.model_sha256, _REVIEWS.c.reviewer
+        """How far each case is, by place and model: signed where any reviewer's last line is."""
+        names = ("run", "case_id", "model_sha256", "identity", "reviewer")
+        newest = sa.select(sa.func.max(REVIEWS.c.id)).group_by(*(REVIEWS.c[one] for one in names))
+        wanted = (
+            sa.select(*(REVIEWS.c[one] for one in names), REVIEWS.c.is_signed)
+            .where(REVIEWS.c.id.in_(newest))
+            .order_by(REVIEWS.c.id)
         )
-        wanted = sa.select(
-            _REVIEWS.c.run, _REVIEWS.c.case_id, _REVIEWS.c.model_sha256, _REVIEWS.c.is_signed
-        ).where(_REVIEWS.c.id.in_(newest))
+        with reading(self.engine) as connection:
+            found = [
+                (CaseRef(*case), str(reviewer), bool(is_signed))
+                for *case, reviewer, is_signed in connection.execute(wanted)
+            ]
         states: dict[tuple[str, str], ReviewState] = {}
-        with self.engine.connect() as connection:
-            for run, case_id, sha256, is_signed in connection.execute(wanted):
-                place = (CaseRef(run, case_id, sha256).key, sha256)
-                is_known = states.get(place) == "signed"
-                states[place] = "signed" if is_signed or is_known else "started"
+        for number in _last_numbers((case, reviewer) for case, reviewer, _ in found):
+            case, _, is_signed = found[number]
+            place = (case.place, case.model_sha256)
+            is_known = states.get(place) == "signed"
+            states[place] = "signed" if is_signed or is_known else "started"
         return states
 
-    def _entries(
-        self,
-        conditions: Iterable[sa.ColumnElement[bool]],
-        *,
-        newest_first: bool = False,
-        limit: int | None = None,
-    ) -> list[Entry]:
-        order = _REVIEWS.c.id.desc() if newest_first else _REVIEWS.c.id
-        wanted = sa.select(_REVIEWS).where(*conditions).order_by(order).limit(limit)
-        with self.engine.connect() as connection:
+    def _entries(self, conditions: Iterable[sa.ColumnElement[bool]]) -> list[Entry]:
+        wanted = sa.select(REVIEWS).where(*conditions).order_by(REVIEWS.c.id)
+        with reading(self.engine) as connection:
             return [_entry(row) for row in connection.execute(wanted).mappings()]
 
 
@@ -178,56 +169,55 @@ def open_review_log(url: str) -> ReviewLog:
     Raises:
         ConfigError: If the address cannot be read, or the database not be opened or written.
     """
-    try:
-        engine = sa.create_engine(url, pool_pre_ping=True, **_options(url))
-        if engine.dialect.name == "sqlite":
-            sa.event.listen(engine, "connect", _set_up_sqlite)
-        with engine.begin() as connection:
-            if engine.dialect.name == "sqlite":  # two that look first and then write would collide
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            _METADATA.create_all(connection)
-            for guard in _GUARDS.get(engine.dialect.name, ()):
-                connection.execute(sa.text(guard))
-    except (SQLAlchemyError, ImportError) as error:
-        message = (
-            f"Review database: it cannot be opened ({type(error).__name__}), expected a writable "
-            "file or a running server. Give another place with --reviews "
-            "(sqlite:///FILE or postgresql://...)."
-        )
-        raise ConfigError(message) from error
-    return ReviewLog(engine)
+    return ReviewLog(open_database(url))
 
 
-def _options(url: str) -> dict[str, Any]:
-    return {"connect_args": {"timeout": _BUSY_S}} if url.startswith("sqlite") else {}
+def _insert(connection: sa.Connection, review: Review, case: CaseRef, *, is_blind: bool) -> int:
+    values = {
+        "run": case.run,
+        "case_id": case.case_id,
+        "model_sha256": case.model_sha256,
+        "identity": case.identity,
+        "reviewer": review.reviewer,
+        "reviewed_at": review.as_json()["reviewed_at"],
+        "is_signed": review.is_signed,
+        "is_blind": is_blind,
+        "record": json.dumps(review.as_json(), ensure_ascii=False),
+    }
+    key = connection.execute(REVIEWS.insert().values(values)).inserted_primary_key
+    return int(key[0]) if key else 0
 
 
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    """A line is on the disk when its transaction ends, also after a power cut."""
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _not_written(error: SQLAlchemyError) -> str:
-    return (
-        f"The review was not stored ({type(error).__name__}); what is on the page is not saved. "
-        "Make sure that the review database can be written, and save again."
-    )
+def _latest(connection: sa.Connection, case: CaseRef, reviewer: str) -> Entry | None:
+    mine = [*_of(case), REVIEWS.c.reviewer == reviewer]
+    wanted = sa.select(REVIEWS).where(*mine).order_by(REVIEWS.c.id.desc()).limit(1)
+    row = connection.execute(wanted).mappings().first()
+    return None if row is None else _entry(row)
 
 
 def _of(case: CaseRef) -> list[sa.ColumnElement[bool]]:
-    return [
-        _REVIEWS.c.run == case.run,
-        _REVIEWS.c.case_id == case.case_id,
-        _REVIEWS.c.model_sha256 == case.model_sha256,
-    ]
+    by_name = sa.and_(REVIEWS.c.run == case.run, REVIEWS.c.case_id == case.case_id)
+    if case.identity:
+        old = sa.and_(REVIEWS.c.identity == "", by_name)
+        by_name = sa.or_(REVIEWS.c.identity == case.identity, old)
+    return [by_name, REVIEWS.c.model_sha256 == case.model_sha256]
 
 
 def _entry(row: Mapping[Any, Any]) -> Entry:
-    case = CaseRef(row["run"], row["case_id"], row["model_sha256"])
+    case = CaseRef(row["run"], row["case_id"], row["model_sha256"], row["identity"])
     review = Review.from_json(json.loads(row["record"]))
     return Entry(int(row["id"]), case, review, bool(row["is_blind"]))
 
 
-def _last_of_each(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    last = {(entry.case, entry.review.reviewer): entry for entry in entries}
-    return tuple(sorted(last.values(), key=lambda entry: entry.number))
+def _last_of_each(entries: list[Entry]) -> tuple[Entry, ...]:
+    lines = ((entry.case, entry.review.reviewer) for entry in entries)
+    return tuple(entries[number] for number in _last_numbers(lines))
+
+
+def _last_numbers(lines: Iterable[tuple[CaseRef, str]]) -> list[int]:
+    """Which lines, oldest first, are the last of their reviewer on their case."""
+    last: dict[tuple[str, str, str], int] = {}
+    for number, (case, reviewer) in enumerate(lines):
+        last.pop((case.key, case.model_sha256, reviewer), None)  # an old line, without identity
+        last[case.place, case.model_sha256, reviewer] = number
+    return sorted(last.values())

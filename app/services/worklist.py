@@ -84,6 +84,7 @@ def worklist_frame(
         "highest": np.array([_highest(case.findings) for case in cases], dtype=np.float32),
         "urgency": np.array([case.urgency for case in cases], dtype=float),
         "model_sha256": [case.model_sha256 for case in cases],
+        "identity": [case.identity for case in cases],
     }
     for name in names:
         found = [findings.get(name) for findings in by_name]
@@ -117,17 +118,11 @@ def select_rows(
 
     Args:
         frame: From `worklist_frame`.
-        states: By key and model, as of `ReviewLog.states`.
+        states: By place and model, as of `ReviewLog.states`.
         filters: What to keep.
         order: "urgent" puts signed cases last.
     """
-    state = pd.Series("open", index=frame.index, dtype=object)
-    found = {
-        key: value for (key, sha256), value in states.items()
-        if key in frame.index and frame.at[key, "model_sha256"] == sha256
-    }  # fmt: skip
-    if found:
-        state.loc[list(found)] = list(found.values())
+    state = pd.Series(_states(frame, states), index=frame.index, dtype=object)
     keep = np.ones(len(frame), dtype=bool)
     for word in filters.text.lower().split():
         keep &= frame["text"].str.contains(word, regex=False).to_numpy()
@@ -142,6 +137,17 @@ def select_rows(
         keep &= frame[column].to_numpy() if column in frame else False
     kept = frame[keep].assign(review=state[keep].map(STATES), is_signed=state[keep] == "signed")
     return _ordered(kept, order)
+
+
+def _states(
+    frame: pd.DataFrame, states: Mapping[tuple[str, str], ReviewState]
+) -> list[ReviewState]:
+    """Of every row, by its identity; what was said before cases had one is found by key."""
+    places = zip(frame["identity"], frame.index, frame["model_sha256"], strict=True)
+    return [
+        states.get((identity, sha256)) or states.get((key, sha256)) or "open"
+        for identity, key, sha256 in places
+    ]
 
 
 def _ordered(frame: pd.DataFrame, order: Order) -> pd.DataFrame:

@@ -9,8 +9,9 @@ import pytest
 
 from app.services.case_index import CaseIndex
 from app.services.result_folders import find_places
+from app.services.review_log import CaseRef
 from app.services.worklist import worklist_frame
-from tests.app.results import case_record, finding, write_case, write_results
+from tests.app.results import SHA256, case_record, finding, write_case, write_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,31 @@ def test_one_result_folder_and_a_folder_of_them_show_the_same_case(tmp_path: Pat
     snapshot = CaseIndex(tmp_path).snapshot()
     assert list(snapshot.rows) == ["results/one/a", "results/two/a"]
     assert snapshot.folder("results/two/a") == tmp_path / "results" / "two" / "a"
+
+
+def _nifti(case_id: str, fingerprint: str) -> dict[str, Any]:
+    record = case_record(case_id, finding("nodule", 0.9), resume={"source": fingerprint})
+    record["source"] |= {"kind": "nifti", "study_uid": ""}
+    return record
+
+
+def test_a_case_is_known_again_wherever_its_results_lie_and_by_its_image_only(
+    tmp_path: Path,
+) -> None:
+    """`brain` here and `brain` there are two images; `heart` was moved to another folder."""
+    write_results(tmp_path / "a", _nifti("brain", "1" * 64), _nifti("heart", "3" * 64))
+    write_results(tmp_path / "b", _nifti("brain", "2" * 64))
+    write_results(tmp_path / "c" / "old", _nifti("heart", "3" * 64))
+    first, second, third = (CaseIndex(tmp_path / name).snapshot() for name in "abc")
+    here, there = (one.placed(CaseRef("", "brain", SHA256)) for one in (first, second))
+    assert here is not None
+    assert there is not None
+    assert here.identity != there.identity
+    assert second.placed(here) is None
+    assert second.placed(there) == there
+    moved = third.placed(CaseRef("", "heart", SHA256, first.rows["heart"].identity))
+    assert moved is not None
+    assert moved.key == "old/heart"
 
 
 @pytest.mark.parametrize("key", ["../a", "a/../../a", "/etc", "", "b"])
