@@ -42,6 +42,13 @@ class Orientation(StrEnum):
 ModalityOption = Annotated[
     Modality | None, typer.Option(help="Of the images; else the name of the channel says it.")
 ]
+ChannelsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME,...",
+        help="Names of several input channels, in their order, where the model does not say.",
+    ),
+]
 NameOption = Annotated[str | None, typer.Option(help="Name of the bundle.")]
 
 
@@ -64,18 +71,20 @@ def nnunet(
     mirroring: Annotated[
         bool, typer.Option(help="Average over mirrored views, as nnU-Net does.")
     ] = True,
+    channels: ChannelsOption = None,
     name: NameOption = None,
 ) -> None:
     """A model folder of nnU-Net v2: plans.json, dataset.json, fold_*/checkpoint_*.pth."""
     from medmtl.imports.nnunet import NnunetChoices, import_nnunet
 
     choices = NnunetChoices(
-        folds=tuple(part.strip() for part in folds.split(",") if part.strip()) if folds else (),
+        folds=_parts(folds),
         checkpoint=checkpoint,
         modality=modality.value if modality else None,
         orientation=orientation.value if orientation else None,
         has_mirroring=mirroring,
         name=name,
+        channels=_parts(channels),
     )
     _say(import_nnunet(folder, out, choices=choices), out)
 
@@ -89,19 +98,30 @@ def monai(
     ] = "inference.json",
     weights: Annotated[str, typer.Option(metavar="FILE", help="In models/.")] = "model.pt",
     modality: ModalityOption = None,
+    channels: ChannelsOption = None,
     name: NameOption = None,
 ) -> None:
     """A MONAI bundle: SegResNet, SegResNetDS, DynUNet, UNet or SwinUNETR with literal settings."""
     from medmtl.imports.monai import MonaiChoices, import_monai
 
-    choices = MonaiChoices(config, weights, modality.value if modality else None, name)
+    choices = MonaiChoices(
+        config, weights, modality.value if modality else None, name, _parts(channels)
+    )
     _say(import_monai(folder, out, choices=choices), out)
+
+
+def _parts(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def _say(settings: BundleSettings, out: Path) -> None:
     """What was imported, so that a mistake is seen before the first case."""
     typer.echo(f"{settings.name} ({settings.network.backbone.name}) -> {out}")
-    typer.echo(f"input: {settings.input.modality}, channel 0 is the one volume of a study")
+    channels = settings.input.channels
+    if not channels:
+        typer.echo(f"input: {settings.input.modality}, channel 0 is the one volume of a study")
+    for number, channel in enumerate(channels):
+        typer.echo(f"input: channel {number} is {channel.name} ({channel.modality})")
     for segment in settings.segments:
         code = f"  {segment.code.scheme} {segment.code.value}" if segment.code else ""
         typer.echo(f"  {segment.label:>4}  {segment.name}{code}")

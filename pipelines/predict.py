@@ -94,6 +94,14 @@ def predict(
             "ensemble (with those of the bundle's further weights)."
         ),
     ] = "none",
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SERIES",
+            help="Which series is an input channel of an imported model: its UID, description or "
+            "volume id; for NIfTI the end of the file name. Repeat it for each channel.",
+        ),
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Compute all cases anew.")] = False,
     deidentify: DeidentifyOption = None,
     credentials: CredentialsOption = None,
@@ -124,7 +132,7 @@ def predict(
     import_monai_lightly()
     from medmtl.data.intake import open_input
     from medmtl.inference.batch import BatchOptions, run_batch
-    from medmtl.inference.predictor import load_predictor
+    from medmtl.inference.predictor import arranged, load_predictor
 
     chosen_model = None if model is None else local_model(model, tracking_uri=tracking_uri)
     analyser = load_predictor(
@@ -134,13 +142,14 @@ def predict(
         cam=cam,
         uncertainty=uncertainty,
         cache=converted_cache(),
+        channels=channel or (),
     )
     if address is None:
         place, listing = Path(source), open_input(Path(source))
     else:
         root = images_root(out, address.query, images=images)
         place, listing = open_archive_input(archive, address, root=root)
-    listing = as_wanted(listing, pseudonyms)
+    listing = as_wanted(arranged(listing, analyser), pseudonyms)
     _check_dicom_formats(formats, listing)
     for refusal in listing.refusals:
         logger.warning("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)

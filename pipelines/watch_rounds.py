@@ -90,8 +90,9 @@ class Watcher:
     def analyse(self, listing: Listing, input_path: Path) -> int:
         """Analyse a listing, note what is to be sent, and return how many failed."""
         from medmtl.inference.batch import BatchOptions, run_batch
+        from medmtl.inference.predictor import arranged
 
-        listing = as_wanted(listing, self.pseudonyms)
+        listing = as_wanted(arranged(listing, self.analyser), self.pseudonyms)
         for refusal in listing.refusals:
             logger.warning("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)
         outcomes = run_batch(

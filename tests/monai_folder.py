@@ -75,14 +75,21 @@ def monai_config(network: str = "SegResNet", **arguments: Any) -> dict[str, Any]
 
 
 def write_monai(
-    folder: Path, content: dict[str, Any], network: str = "SegResNet", **extra: Any
+    folder: Path,
+    content: dict[str, Any],
+    network: str = "SegResNet",
+    *,
+    metadata: dict[str, Any] | None = None,
+    inputs: int = 1,
+    **extra: Any,
 ) -> Path:
     (folder / "configs").mkdir(parents=True)
     (folder / "models").mkdir()
     (folder / "configs" / "inference.json").write_text(json.dumps(content))
-    (folder / "configs" / "metadata.json").write_text(json.dumps(METADATA))
+    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata or METADATA))
     torch.manual_seed(0)
     arguments = {k: v for k, v in NETWORKS[network].items() if k != "img_size"}
-    net = MONAI_NETWORKS[network][0](**SIZES, **arguments)
+    sizes = SIZES | {"in_channels": inputs}
+    net = MONAI_NETWORKS[network][0](**sizes, **arguments)
     torch.save({**net.state_dict(), **extra}, folder / "models" / "model.pt")
     return folder

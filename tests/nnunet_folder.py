@@ -83,6 +83,7 @@ def write_folder(
     dataset: dict[str, Any],
     folds: tuple[str, ...] = ("0",),
     outputs: int = 3,
+    inputs: int = 1,
     mirror_axes: tuple[int, ...] | None = None,
     **content: Any,
 ) -> Path:
@@ -93,7 +94,7 @@ def write_folder(
     (folder / "dataset.json").write_text(json.dumps(dataset))
     for seed, fold in enumerate(folds):
         torch.manual_seed(seed)
-        net: Any = network_of(configuration).build(in_channels=1, out_channels=outputs)
+        net: Any = network_of(configuration).build(in_channels=inputs, out_channels=outputs)
         axes = (
             tuple(range(len(configuration["patch_size"]))) if mirror_axes is None else mirror_axes
         )

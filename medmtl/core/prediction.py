@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from medmtl.core.volume import Volume
 
 __all__ = [
+    "ChannelSource",
     "Covariates",
     "FindingResult",
     "FindingUncertainty",
@@ -46,6 +47,25 @@ class ModelIdentity:
     name: str
     version: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class ChannelSource:
+    """Which series or file of the study was one input channel of the network.
+
+    Attributes:
+        name: Of the channel, as the model calls it.
+        series_uid: Of the series, "" for NIfTI.
+        path: First source file relative to the input.
+        matched_by: "option", "number", "name" or "modality".
+        is_resampled: Whether it was brought to the grid of the first channel.
+    """
+
+    name: str
+    series_uid: str
+    path: str
+    matched_by: str
+    is_resampled: bool
 
 
 @dataclass(frozen=True)
@@ -195,7 +215,8 @@ class Prediction:
     """The whole answer for one study.
 
     `diagnosis_set` holds the classes that are not ruled out, where findings exclude each other and
-    the bundle has a conformal quantile; `uncertainty` is None where it was not asked for.
+    the bundle has a conformal quantile; `uncertainty` is None where it was not asked for;
+    `channels` is empty where the network has one input channel.
     """
 
     model: ModelIdentity
@@ -209,3 +230,4 @@ class Prediction:
     schema: LabelSchema | None = None
     diagnosis_set: PredictionSet | None = None
     uncertainty: UncertaintySource | None = None
+    channels: tuple[ChannelSource, ...] = ()

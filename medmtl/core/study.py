@@ -68,6 +68,8 @@ class VolumeRef:
         source_files: Paths relative to the input.
         flags: Known from the headers.
         metadata: Facts without identity: body part, manufacturer, description-free.
+        described: Series description and protocol name as the header has them. People type names
+            there: to be compared with what is looked for, never for a log, a record or a file.
     """
 
     id: str
@@ -81,6 +83,7 @@ class VolumeRef:
     source_files: tuple[str, ...] = ()
     flags: tuple[Flag, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    described: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from medmtl.dicom.frames import Frame, Instance
 
-__all__ = ["case_id", "covariates", "metadata", "stack_flags"]
+__all__ = ["case_id", "covariates", "described", "metadata", "stack_flags"]
 
 _LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
 _AGE = re.compile(r"(\d{1,3})([DWMY])\Z")
@@ -61,6 +61,12 @@ def metadata(frame: Frame) -> dict[str, Any]:
     facts["contrast"] = "yes" if values.get("ContrastBolusAgent") else "no"
     facts["image_type"] = _UNSAFE.sub("", "/".join(values.get("ImageType", ())[:3]))[:64]
     return facts
+
+
+def described(frame: Frame) -> tuple[str, ...]:
+    """What the series is called; it may name a person, so it is compared and goes nowhere."""
+    texts = (str(frame.values.get(key, "")) for key in ("SeriesDescription", "ProtocolName"))
+    return tuple(text for text in texts if text)
 
 
 def _any(frames: Sequence[Frame], keyword: str) -> bool:

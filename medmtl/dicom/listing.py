@@ -15,7 +15,7 @@ from medmtl.core.study import Listing, Refusal, Skipped, Study, VolumeRef
 from medmtl.dicom.cine import MergedCine, merge_single_slices
 from medmtl.dicom.classify import classify
 from medmtl.dicom.decode import Decoder
-from medmtl.dicom.describe import case_id, covariates, metadata, stack_flags
+from medmtl.dicom.describe import case_id, covariates, described, metadata, stack_flags
 from medmtl.dicom.frames import Frame, short_hash
 from medmtl.dicom.scan import dicomdir_sources, scan_files
 from medmtl.dicom.series import Accepted, SeriesKey, SeriesResult, select_series
@@ -210,6 +210,7 @@ class _Builder:
             source_files=files,
             flags=flags,
             metadata=metadata(frames[0]),
+            described=described(frames[0]),
         )
         return replace(ref, read=_Read(decoder, ref))
 

@@ -11,9 +11,15 @@ from medmtl.core.errors import BundleError
 from medmtl.imports.checkpoint import read_checkpoint
 from medmtl.imports.monai_config import MonaiConfig
 from medmtl.imports.monai_parts import network_of, preprocessing_of
-from medmtl.imports.nnunet_labels import MODALITIES, labels_of
-from medmtl.imports.writing import check_free, fitting_weights, write_imported
-from medmtl.inference.bundle import BundleSettings, InputSettings
+from medmtl.imports.nnunet_labels import MODALITIES, labels_of, named_channels
+from medmtl.imports.writing import (
+    check_free,
+    fitting_weights,
+    input_settings,
+    input_text,
+    write_imported,
+)
+from medmtl.inference.bundle import BundleSettings, ChannelSettings
 from medmtl.networks.joint import NetworkConfig
 
 if TYPE_CHECKING:
@@ -35,12 +41,14 @@ class MonaiChoices:
         weights: File in `models/`.
         modality: "CT", "MR" or "PT"; None takes that of the metadata.
         name: Of the bundle; None takes that of the metadata.
+        channels: Names of the input channels; empty takes those of the metadata.
     """
 
     config: str = "inference.json"
     weights: str = "model.pt"
     modality: str | None = None
     name: str | None = None
+    channels: tuple[str, ...] = ()
 
 
 def import_monai(folder: Path, out: Path, *, choices: MonaiChoices | None = None) -> BundleSettings:
@@ -59,7 +67,7 @@ def import_monai(folder: Path, out: Path, *, choices: MonaiChoices | None = None
     check_free(out)
     config = MonaiConfig.read(folder / "configs" / chosen.config)
     metadata = MonaiConfig.read(folder / "configs" / "metadata.json").content
-    network, outputs = network_of(config)
+    network, inputs, outputs = network_of(config)
     segments = labels_of({"labels": _channels(metadata, outputs)}).segments
     settings = BundleSettings(
         name=chosen.name or str(metadata.get("name", folder.name)),
@@ -68,10 +76,12 @@ def import_monai(folder: Path, out: Path, *, choices: MonaiChoices | None = None
         intended_use=str(metadata.get("intended_use", "Research.")),
         limits=_LIMITS,
         notice=_NOTICE,
-        input=InputSettings(modality=_modality(metadata, chosen.modality)),
+        input=input_settings(_inputs(metadata, inputs, chosen)),
         preprocessing=preprocessing_of(config),
         network=NetworkConfig(
-            backbone=network, segments=tuple(segment.name for segment in segments)
+            backbone=network,
+            in_channels=inputs,
+            segments=tuple(segment.name for segment in segments),
         ),
         segments=segments,
     )
@@ -117,6 +127,23 @@ def _channels(metadata: dict[str, Any], outputs: int) -> dict[str, int]:
     return {"background": 0, **names}
 
 
+def _inputs(
+    metadata: dict[str, Any], count: int, choices: MonaiChoices
+) -> tuple[ChannelSettings, ...]:
+    """The one image, or every channel by its name in `channel_def`."""
+    if count == 1:
+        modality = _modality(metadata, choices.modality)
+        return (ChannelSettings(name="image", modality=modality),)
+    stated = _format(metadata, "inputs", "image").get("channel_def")
+    names = [str(stated[str(at)]) for at in range(count) if str(at) in stated] if stated else []
+    return named_channels(
+        choices.channels or names,
+        count=count,
+        modality=choices.modality,
+        where="metadata.json: channel_def of the image",
+    )
+
+
 def _modality(metadata: dict[str, Any], stated: str | None) -> str:
     found = str(_format(metadata, "inputs", "image").get("modality", "")).upper()
     modality = stated or {"MRI": "MR", "PET": "PT"}.get(found, found)
@@ -134,7 +161,7 @@ def _card(settings: BundleSettings, source: str) -> str:
         "",
         f"Imported from the MONAI bundle `{source}`, version {settings.version}.",
         "",
-        f"- Input: {settings.input.modality}, one volume.",
+        f"- Input: {input_text(settings.input)}.",
         f"- Segments: {', '.join(segment.name for segment in settings.segments)}.",
         f"- Licence of the weights: {settings.licence}.",
         f"- Limits: {settings.limits}",

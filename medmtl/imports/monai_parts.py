@@ -24,11 +24,11 @@ _WINDOW = ("roi_size", "overlap", "mode")
 _LAST = frozenset({"Activations", "Invert", "AsDiscrete", "SaveImage", "EnsureType", "DeleteItems"})
 
 
-def network_of(config: MonaiConfig) -> tuple[MonaiNetConfig, int]:
-    """The network and its number of outputs.
+def network_of(config: MonaiConfig) -> tuple[MonaiNetConfig, int, int]:
+    """The network and its numbers of input channels and outputs.
 
     Raises:
-        BundleError: If it is not one of the known networks with literal arguments, of one channel.
+        BundleError: If it is not one of the known networks with literal arguments.
     """
     at, entry = config.entry("network_def", "network")
     target = target_of(entry, at, config)
@@ -37,14 +37,14 @@ def network_of(config: MonaiConfig) -> tuple[MonaiNetConfig, int]:
         raise BundleError(f"Config {config.name}: found {at} = {target}, expected one of {known}.")
     arguments = _literals(entry, at, config)
     sizes = {name: arguments.pop(name, None) for name in _ROOM}
-    if sizes["in_channels"] != 1:
+    inputs, outputs = sizes["in_channels"], sizes["out_channels"]
+    if sizes["spatial_dims"] not in (3, None) or not all(
+        isinstance(size, int) and size > 0 for size in (inputs, outputs)
+    ):
         raise BundleError(
-            f"Config {config.name}: found {at} with {sizes['in_channels']} input channels, "
-            "expected one. Several series of a study as channels of one network are not "
-            "supported yet."
+            f"Config {config.name}: found {at} with {sizes}, expected 3 dimensions and numbers of "
+            "channels."
         )
-    if sizes["spatial_dims"] not in (3, None) or not isinstance(sizes["out_channels"], int):
-        raise BundleError(f"Config {config.name}: found {at} with {sizes}, expected 3 dimensions.")
     kept = {name: value for name, value in arguments.items() if value is not None}
     try:
         net = MonaiNetConfig.model_validate(
@@ -52,7 +52,7 @@ def network_of(config: MonaiConfig) -> tuple[MonaiNetConfig, int]:
         )
     except ValidationError as error:
         raise _unfit(config, at, error) from error
-    return net, sizes["out_channels"]
+    return net, int(inputs or 0), int(outputs or 0)
 
 
 def preprocessing_of(config: MonaiConfig) -> MonaiPreprocessing:

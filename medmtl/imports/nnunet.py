@@ -6,15 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medmtl.imports.nnunet_folder import read_nnunet_folder
-from medmtl.imports.nnunet_labels import channel_modality, labels_of
+from medmtl.imports.nnunet_labels import channels_of, labels_of
 from medmtl.imports.nnunet_plans import (
     network_of,
     plans_configuration,
     preprocessing_of,
     window_of,
 )
-from medmtl.imports.writing import check_free, fitting_weights, write_imported
-from medmtl.inference.bundle import BundleSettings, InputSettings
+from medmtl.imports.writing import (
+    check_free,
+    fitting_weights,
+    input_settings,
+    input_text,
+    write_imported,
+)
+from medmtl.inference.bundle import BundleSettings
 from medmtl.networks.joint import NetworkConfig
 
 if TYPE_CHECKING:
@@ -44,6 +50,7 @@ class NnunetChoices:
         orientation: "source" or "RAS"; None does what the plans' reader does.
         has_mirroring: Whether views are mirrored, where the training allows it.
         name: Of the bundle; None takes that of the data set.
+        channels: Names of the input channels; empty takes those of the data set.
     """
 
     folds: tuple[str, ...] = ()
@@ -52,6 +59,7 @@ class NnunetChoices:
     orientation: str | None = None
     has_mirroring: bool = True
     name: str | None = None
+    channels: tuple[str, ...] = ()
 
 
 def import_nnunet(
@@ -92,22 +100,27 @@ def import_nnunet(
 def _settings(source: NnunetFolder, choices: NnunetChoices) -> BundleSettings:
     fold = source.folds[0]
     configuration = plans_configuration(source.plans, fold.configuration)
-    channel, modality = channel_modality(source.dataset, choices.modality)
+    channels = channels_of(source.dataset, modality=choices.modality, names=choices.channels)
     labels = labels_of(source.dataset)
     axes = fold.mirror_axes if choices.has_mirroring else ()
     return BundleSettings(
         name=choices.name or str(source.plans.get("dataset_name", source.name)),
         version=f"{fold.trainer}-{fold.configuration}",
         licence=_LICENCE,
-        intended_use=f"Segmentation of {channel} images for research.",
+        intended_use="Segmentation of "
+        f"{_listed(one.name for one in channels)} images for research.",
         limits=_LIMITS,
         notice=_NOTICE,
-        input=InputSettings(modality=modality),
+        input=input_settings(channels),
         preprocessing=preprocessing_of(
-            source.plans, configuration, orientation=choices.orientation
+            source.plans,
+            configuration,
+            channels=len(channels),
+            orientation=choices.orientation,
         ),
         network=NetworkConfig(
             backbone=network_of(configuration),
+            in_channels=len(channels),
             segments=tuple(segment.name for segment in labels.segments),
             has_background=not labels.regions,
         ),
@@ -127,7 +140,7 @@ def _card(source: NnunetFolder, settings: BundleSettings) -> str:
             f"configuration `{source.folds[0].configuration}`, "
             f"folds {_listed(fold.name for fold in source.folds)}.",
             "",
-            f"- Input: {settings.input.modality}, one volume.",
+            f"- Input: {input_text(settings.input)}.",
             f"- Segments: {_listed(segment.name for segment in settings.segments)}.",
             f"- Licence of the weights: {_LICENCE}.",
             f"- Limits: {_LIMITS}",

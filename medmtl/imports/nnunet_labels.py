@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from medmtl.core.errors import BundleError
 from medmtl.data.builders.totalsegmentator_classes import TOTAL_SEGMENTS
-from medmtl.inference.bundle import CodeSettings, RegionSettings, SegmentSettings
+from medmtl.inference.bundle import (
+    ChannelSettings,
+    CodeSettings,
+    RegionSettings,
+    SegmentSettings,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["MODALITIES", "NnunetLabels", "channel_modality", "labels_of"]
+__all__ = ["MODALITIES", "NnunetLabels", "channels_of", "labels_of", "named_channels"]
 
 MODALITIES = ("CT", "MR", "PT")
 _CHANNELS: Mapping[str, str] = {
@@ -125,24 +130,62 @@ def _name(text: str) -> str:
     return name if name[0].isalpha() else f"label_{name}"
 
 
-def channel_modality(dataset: Mapping[str, Any], stated: str | None) -> tuple[str, str]:
-    """Name and DICOM modality of the one input channel.
+def channels_of(
+    dataset: Mapping[str, Any], *, modality: str | None, names: Sequence[str] = ()
+) -> tuple[ChannelSettings, ...]:
+    """Name and DICOM modality of every input channel.
+
+    Args:
+        dataset: Its `channel_names`, or `modality` as nnU-Net v1 called it.
+        modality: Of all channels, where the user says.
+        names: Other names, where the user says.
 
     Raises:
-        BundleError: If there are several channels, or the name does not say the modality.
+        BundleError: If there is no channel, or names do not say the modality or are not different.
     """
     channels = dataset.get("channel_names", dataset.get("modality"))
-    if not isinstance(channels, dict) or len(channels) != 1:
-        count = len(channels) if isinstance(channels, dict) else "no"
+    wanted = [str(number) for number in range(len(channels))] if isinstance(channels, dict) else []
+    if not wanted or not isinstance(channels, dict) or {*map(str, channels)} != {*wanted}:
         raise BundleError(
-            f"dataset.json: found {count} channel_names, expected one. Several series of a study "
-            "as channels of one network are not supported yet."
+            f"dataset.json: found channel_names = {str(channels)[:80]}, expected a name for each "
+            "of 0, 1, ... Copy the file again."
         )
-    name = str(next(iter(channels.values())))
-    modality = stated or _CHANNELS.get(name.casefold())
-    if modality not in MODALITIES:
+    stated = {str(number): str(name) for number, name in channels.items()}
+    return named_channels(
+        names or [stated[number] for number in wanted],
+        count=len(wanted),
+        modality=modality,
+        where="dataset.json",
+    )
+
+
+def named_channels(
+    names: Sequence[str], *, count: int, modality: str | None, where: str
+) -> tuple[ChannelSettings, ...]:
+    """Channels with the modality that their names say.
+
+    Args:
+        names: In the order of the network.
+        count: How many the network has.
+        modality: Of all channels, where the user says.
+        where: The file, for errors.
+
+    Raises:
+        BundleError: If there are more or fewer, two of one name, or one whose modality is unknown.
+    """
+    if len(names) != count or len({name.casefold() for name in names}) != count:
+        stated = ", ".join(names) or "without names"
         raise BundleError(
-            f"dataset.json: found channel {name!r}, which does not say the modality. Say it with "
-            f"--modality {' or '.join(MODALITIES)}."
+            f"{where}: found channels {stated}, expected {count} different names. Say them with "
+            "--channels."
         )
-    return name, modality
+    found = []
+    for name in names:
+        own = modality or _CHANNELS.get(name.casefold())
+        if own not in MODALITIES:
+            raise BundleError(
+                f"{where}: found channel {name!r}, which does not say the modality. Say it with "
+                f"--modality {' or '.join(MODALITIES)}."
+            )
+        found.append(ChannelSettings(name=name, modality=own))
+    return tuple(found)

@@ -156,17 +156,22 @@ def _axes(value: Any, dimensions: int) -> list[int]:
 
 
 def preprocessing_of(
-    plans: Mapping[str, Any], configuration: Mapping[str, Any], *, orientation: str | None = None
+    plans: Mapping[str, Any],
+    configuration: Mapping[str, Any],
+    *,
+    channels: int = 1,
+    orientation: str | None = None,
 ) -> PlansPreprocessing:
     """The preprocessing's settings.
 
     Args:
         plans: Of the folder.
         configuration: Of `plans_configuration`.
+        channels: How many the data set has.
         orientation: "source" or "RAS" where the user says; else what the plans' reader does.
 
     Raises:
-        BundleError: If a step is not known here, or there are several channels.
+        BundleError: If a step is not known here, or is not stated for every channel.
     """
     _check_known("preprocessor_name", configuration.get("preprocessor_name"), (_PREPROCESSOR,))
     for name in ("resampling_fn_data", "resampling_fn_probabilities"):
@@ -175,10 +180,10 @@ def preprocessing_of(
     known = [name for name, value in _ORIENTATIONS.items() if value]
     _check_known("image_reader_writer", reader, known)
     schemes = configuration.get("normalization_schemes", [])
-    if len(schemes) != 1:
+    if len(schemes) != channels:
         raise BundleError(
-            f"plans.json: found {len(schemes)} input channels, expected one. Several series of a "
-            "study as channels of one network are not supported yet."
+            f"plans.json: found normalization_schemes of {len(schemes)} channels, expected "
+            f"{channels} as in dataset.json. Copy both files from the same training."
         )
     try:
         return PlansPreprocessing.model_validate(
@@ -186,7 +191,7 @@ def preprocessing_of(
                 "orientation": orientation or _ORIENTATIONS[reader],
                 "transpose": plans["transpose_forward"],
                 "spacing_mm": configuration["spacing"],
-                "channels": [_channel(plans, configuration)],
+                "channels": [_channel(plans, configuration, at) for at in range(channels)],
                 "data": _resampling(configuration, "resampling_fn_data", 3),
                 "logits": _resampling(configuration, "resampling_fn_probabilities", 1),
             }
@@ -200,18 +205,23 @@ def preprocessing_of(
         raise BundleError(f"plans.json: found unusable preprocessing: {text}") from error
 
 
-def _channel(plans: Mapping[str, Any], configuration: Mapping[str, Any]) -> ChannelIntensity:
-    scheme = configuration["normalization_schemes"][0]
+def _channel(
+    plans: Mapping[str, Any], configuration: Mapping[str, Any], at: int
+) -> ChannelIntensity:
+    scheme = configuration["normalization_schemes"][at]
     _check_known("normalization_schemes", scheme, tuple(_SCHEMES))
-    is_masked = bool(configuration.get("use_mask_for_norm", [False])[0])
+    masked = configuration.get("use_mask_for_norm") or []
     if _SCHEMES[scheme] != "ct":
         return ChannelIntensity.model_validate(
-            {"scheme": _SCHEMES[scheme], "is_within_nonzero": is_masked}
+            {
+                "scheme": _SCHEMES[scheme],
+                "is_within_nonzero": bool(masked[at]) if at < len(masked) else False,
+            }
         )
     stated = plans.get("foreground_intensity_properties_per_channel") or plans.get(
         "foreground_intensity_properties_by_modality"
     )
-    of_channel = (stated or {})["0"]
+    of_channel = (stated or {})[str(at)]
     return ChannelIntensity(
         scheme="ct",
         low=of_channel["percentile_00_5"],

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import BundleError, OutputError
-from medmtl.inference.bundle import load_bundle, write_bundle
+from medmtl.inference.bundle import InputSettings, load_bundle, write_bundle
 from medmtl.networks.joint import JointNet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from medmtl.inference.bundle import BundleSettings
+    from medmtl.inference.bundle import BundleSettings, ChannelSettings
 
-__all__ = ["check_free", "fitting_weights", "write_imported"]
+__all__ = ["check_free", "fitting_weights", "input_settings", "input_text", "write_imported"]
 
 
 def check_free(out: Path) -> None:
@@ -30,6 +30,19 @@ def check_free(out: Path) -> None:
     """
     if out.exists():
         raise OutputError(f"Bundle {out.name} exists already. Give another -o, or delete it.")
+
+
+def input_settings(channels: Sequence[ChannelSettings]) -> InputSettings:
+    """One volume, or one for each of several channels."""
+    several = tuple(channels) if len(channels) > 1 else ()
+    return InputSettings(modality=channels[0].modality, channels=several)
+
+
+def input_text(settings: InputSettings) -> str:
+    """What a study must hold, for a card."""
+    if not settings.channels:
+        return f"{settings.modality}, one volume"
+    return ", ".join(f"{one.name} ({one.modality})" for one in settings.channels)
 
 
 def fitting_weights(

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Bundle",
     "BundleSettings",
+    "ChannelSettings",
     "FindingSettings",
     "InputSettings",
     "RegionSettings",
@@ -133,11 +134,19 @@ class FindingSettings(_Strict):
         return Calibration(self.scale, self.offset, self.knots or ())
 
 
+class ChannelSettings(_Strict):
+    """One of several input channels of an imported network; see `medmtl.inference.channels`."""
+
+    name: str
+    modality: str
+
+
 class InputSettings(_Strict):
     """What a study must hold.
 
     Attributes:
-        modality: DICOM modality.
+        modality: DICOM modality; of several channels that of the first.
+        channels: In the order of an imported network that sees several volumes together; else none.
         kind: "single" takes one volume; "phase_pair" takes end diastole and end systole, chosen
             from a cine by the volume of `phase_segment`.
         phase_segment: Segment whose volume is largest at end diastole and smallest at end systole.
@@ -145,6 +154,7 @@ class InputSettings(_Strict):
     """
 
     modality: str
+    channels: tuple[ChannelSettings, ...] = ()
     kind: Literal["single", "phase_pair"] = "single"
     phase_segment: str | None = None
     min_slices: Annotated[int, Field(ge=1)] = 1
@@ -276,6 +286,20 @@ class BundleSettings(_Strict):
             f"regions must paint the labels {labels}, and only they need no background",
             bool(self.regions) == network.has_background
             or (bool(self.regions) and sorted(r.paints for r in self.regions) != labels),
+        )
+        names = [channel.name.casefold() for channel in self.input.channels]
+        yield (
+            f"input.channels {names} must fit network.in_channels {network.in_channels}, and only "
+            "an imported network has several",
+            network.in_channels != max(1, len(names))
+            or len(names) == 1
+            or len(set(names)) != len(names)
+            or (bool(names) and not is_imported),
+        )
+        yield (
+            "preprocessing.channels must fit network.in_channels",
+            isinstance(self.preprocessing, PlansPreprocessing)
+            and len(self.preprocessing.channels) != network.in_channels,
         )
         yield "an imported network gives masks only", is_imported and bool(findings)
         yield (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from medmtl.inference.select_input import select_volumes
+from medmtl.inference.channel_rule import ChannelRule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,11 +24,15 @@ class ImportedModel:
     Args:
         bundle: The loaded bundle; its networks are moved to `device`.
         device: Where the networks run.
+        channels: Series by name of channel, where the user says.
     """
 
-    def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
+    def __init__(
+        self, bundle: Bundle, *, device: torch.device, channels: Mapping[str, str] | None = None
+    ) -> None:
         self.bundle = bundle
         self.device = device
+        self.input = ChannelRule(bundle.settings, channels or {})
 
     @property
     def identity(self) -> ModelIdentity:
@@ -38,8 +42,8 @@ class ImportedModel:
     @property
     def settings(self) -> Mapping[str, Any]:
         """What makes one result differ from another."""
-        return {"device": self.device.type, "backend": "torch", "cam": []}
+        return {"device": self.device.type, "backend": "torch", "cam": [], **self.input.said}
 
     def select(self, study: Study) -> Sequence[VolumeRef]:
-        """The volume to read, by the rule of `select_input`."""
-        return select_volumes(study, self.bundle.settings)
+        """The volumes to read, by `ChannelRule`."""
+        return self.input.select(study)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from medmtl.core.study import Study
     from medmtl.core.volume import Volume
     from medmtl.inference.bundle import Bundle
+    from medmtl.inference.channel_rule import TogetherInput
     from medmtl.inference.stage_clock import StageClock
 
 __all__ = ["masks_answer"]
@@ -28,9 +29,10 @@ __all__ = ["masks_answer"]
 def masks_answer(
     bundle: Bundle,
     study: Study,
-    volume: Volume,
+    together: TogetherInput,
     labels: NDArray[Any],
     *,
+    read: Sequence[Volume],
     clock: StageClock,
     flags: Sequence[Flag] = (),
     measurements: Sequence[Measurement] = (),
@@ -40,18 +42,21 @@ def masks_answer(
     Args:
         bundle: The model.
         study: What the volume is of.
-        volume: Under the network's name.
+        together: What the network saw, under its own name for the volume.
         labels: On the grid of the volume.
+        read: The volumes of the study that were read.
         clock: Stopped after this, as "postprocess".
         flags: What the model itself has to say.
         measurements: Besides the volumes of the segments.
     """
+    volume = together.volume
     settings, schema = bundle.settings, bundle.settings.label_schema()
     labels = clean_components(labels, volume.geometry, schema, rules=settings.components)
     segments = measure_segments(volume, labels, schema)
     said = [
         *volume.flags,
-        *other_series_flags(study, [volume]),
+        *together.flags,
+        *other_series_flags(study, read),
         *flags,
         *check_masks(schema, labels, segments=segments, rules=settings.mask_rules),
     ]
@@ -66,4 +71,5 @@ def masks_answer(
         timings_s=clock.seconds,
         notice=settings.notice,
         schema=schema,
+        channels=together.sources,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,35 +39,37 @@ class MonaiPredictor(ImportedModel):
         BundleError: If the bundle is not an imported one.
     """
 
-    def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
+    def __init__(
+        self, bundle: Bundle, *, device: torch.device, channels: Mapping[str, str] | None = None
+    ) -> None:
         if not isinstance(bundle.settings.preprocessing, MonaiPreprocessing):
             raise BundleError(f"Bundle {bundle.folder.name}: not imported from MONAI.")
-        super().__init__(bundle, device=device)
+        super().__init__(bundle, device=device, channels=channels)
         self.window = bundle.settings.preprocessing.window
         self.inverse = bundle.settings.preprocessing.inverse
         self.transforms = bundle.settings.preprocessing.build()
         self.net = bundle.net.requires_grad_(requires_grad=False).to(device)
 
     def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
-        """Masks of the volume that `select` named."""
+        """Masks on the grid of the first volume that `select` named."""
         clock = StageClock()
-        settings = self.bundle.settings
-        volume = replace(volumes[0], id=settings.network.volumes[0])
-        if not np.isfinite(volume.array).all():
+        together = self.input.together(study, volumes)
+        arrays = (together.volume.array, *together.further)
+        if not all(np.isfinite(array).all() for array in arrays):
             raise InputRefusedError(
-                f"volume {volume.id}",
+                f"volume {together.volume.id}",
                 stage="preprocess",
                 code="non-finite-values",
                 found="voxels that are NaN or infinite",
                 expected="finite intensities",
                 advice="Repair or re-export the image.",
             )
-        prepared = self.transforms({IMAGE: to_metatensor(volume)})
+        prepared = self.transforms({IMAGE: to_metatensor(together.volume, together.further)})
         clock.stop("preprocess")
         probabilities = self._probabilities(prepared[IMAGE])
         clock.stop("network")
         labels = self._label_map(probabilities, prepared[IMAGE])
-        return masks_answer(self.bundle, study, volume, labels, clock=clock)
+        return masks_answer(self.bundle, study, together, labels, read=volumes, clock=clock)
 
     @torch.inference_mode()
     def _probabilities(self, image: Any) -> torch.Tensor:

@@ -119,7 +119,7 @@ class OpenVinoEngine:
         openvino = _openvino()
         torch_decoder = import_module("openvino.frontend.pytorch.ts_decoder")
         k, j, i = net.divisor
-        stem = net.context(torch.randn(1, 1, 2 * k, 2 * j, 2 * i))
+        stem = net.context(torch.randn(1, net.config.in_channels, 2 * k, 2 * j, 2 * i))
         try:
             with warnings.catch_warnings(), torch.no_grad():
                 # Tracing warns of each size it reads; that all stay free is tested at other sizes.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,26 +39,29 @@ class PlansPredictor(ImportedModel):
         BundleError: If the bundle is not an imported one, or the weights of a fold are altered.
     """
 
-    def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
+    def __init__(
+        self, bundle: Bundle, *, device: torch.device, channels: Mapping[str, str] | None = None
+    ) -> None:
         preprocessing, window = bundle.settings.preprocessing, bundle.settings.sliding_window
         if not isinstance(preprocessing, PlansPreprocessing) or window is None:
             raise BundleError(f"Bundle {bundle.folder.name}: not imported from nnU-Net.")
-        super().__init__(bundle, device=device)
+        super().__init__(bundle, device=device, channels=channels)
         self.preprocessing = preprocessing
         self.window = window
         nets = [net.requires_grad_(requires_grad=False) for net in load_folds(bundle)]
         self.nets = [net.backbone.to(device) for net in nets]
 
     def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
-        """Masks of the volume that `select` named."""
+        """Masks on the grid of the first volume that `select` named."""
         clock = StageClock()
         settings = self.bundle.settings
-        volume = replace(volumes[0], id=settings.network.volumes[0])
-        prepared = self.preprocessing.apply(volume)
+        together = self.input.together(study, volumes)
+        volume = together.volume
+        prepared = self.preprocessing.apply(volume, together.further)
         clock.stop("preprocess")
         logits = window_logits(
             self.nets,
-            torch.from_numpy(np.ascontiguousarray(prepared.array_abc)),
+            torch.from_numpy(prepared.array_cabc),
             self.window,
             classes=len(settings.segments) + int(settings.network.has_background),
             device=self.device,
@@ -69,8 +71,9 @@ class PlansPredictor(ImportedModel):
         return masks_answer(
             self.bundle,
             study,
-            volume,
+            together,
             labels,
+            read=volumes,
             flags=self._orientation_flags(study),
             measurements=_region_volumes(labels, volume, settings),
             clock=clock,

@@ -1,7 +1,8 @@
 """nnU-Net's sliding window with mirroring, in the same order and precision.
 
-Tensors: C class, A B C the axes of the plans' grid. Sums are kept in half precision, as there: the
-answers are to be the same to the voxel, and a tie is broken by the last bit.
+Tensors: the first C is channel or class, A B C the axes of the plans' grid. Sums are kept in half
+precision, as there: the answers are to be the same to the voxel, and a tie is broken by the last
+bit.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class SlidingWindow(BaseModel):
 @torch.inference_mode()
 def window_logits(
     nets: Sequence[nn.Module],
-    image_abc: Tensor,
+    image_cabc: Tensor,
     window: SlidingWindow,
     *,
     classes: int,
@@ -57,7 +58,7 @@ def window_logits(
 
     Args:
         nets: Backbones in evaluation mode, on the device.
-        image_abc: (A, B, C) float32.
+        image_cabc: (C, A, B, C) float32.
         window: Patch and mirroring.
         classes: Outputs of a network.
         device: Where the networks are.
@@ -66,7 +67,7 @@ def window_logits(
         InputRefusedError: If a logit is beyond half precision.
     """
     patch = (1, *window.patch_size)[-3:]  # a network of slices takes every slice once
-    padded, inside = _padded(image_abc, patch)
+    padded, inside = _padded(image_cabc, patch)
     total = None
     for net in nets:
         logits = _one(net, padded, window, patch, classes=classes, device=device)
@@ -95,15 +96,15 @@ def _one(
     device: torch.device,
 ) -> Tensor:
     weight = _importance(window.patch_size).to(device)
-    logits = torch.zeros((classes, *padded.shape), dtype=torch.half, device=device)
-    count = torch.zeros(padded.shape, dtype=torch.half, device=device)
+    logits = torch.zeros((classes, *padded.shape[1:]), dtype=torch.half, device=device)
+    count = torch.zeros(padded.shape[1:], dtype=torch.half, device=device)
     starts = [
         range(whole) if part == 1 else _starts(whole, part, window.step)
-        for whole, part in zip(padded.shape, patch, strict=True)
+        for whole, part in zip(padded.shape[1:], patch, strict=True)
     ]
     for at in product(*starts):
         where = tuple(slice(begin, begin + size) for begin, size in zip(at, patch, strict=True))
-        answer = _mirrored(net, padded[where][None, None].to(device), window)
+        answer = _mirrored(net, padded[(slice(None), *where)][None].to(device), window)
         logits[(slice(None), *where)] += answer[0] * weight
         count[where] += weight
     return torch.div(logits, count, out=logits).cpu()
@@ -127,9 +128,9 @@ def _mirrored(net: nn.Module, patch_bcabc: Tensor, window: SlidingWindow) -> Ten
 
 def _padded(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[slice, ...]]:
     """Zeros on both sides, one more at the end where the number is odd; where the image lies."""
-    lack = [max(0, size - own) for own, size in zip(image.shape, patch, strict=True)]
+    lack = [max(0, size - own) for own, size in zip(image.shape[1:], patch, strict=True)]
     inside = tuple(
-        slice(gap // 2, gap // 2 + own) for gap, own in zip(lack, image.shape, strict=True)
+        slice(gap // 2, gap // 2 + own) for gap, own in zip(lack, image.shape[1:], strict=True)
     )
     pairs = [(gap // 2, gap - gap // 2) for gap in lack]
     flat = [number for pair in reversed(pairs) for number in pair]

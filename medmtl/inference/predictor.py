@@ -31,7 +31,9 @@ from medmtl.evidence.masks import check_masks
 from medmtl.evidence.quality import check_input
 from medmtl.inference.backend import check_backend, give_engine
 from medmtl.inference.bundle import find_bundle, load_bundle, load_members, shipped_bundles
+from medmtl.inference.channels import parse_channels
 from medmtl.inference.finding_answers import FindingAnswers, answer_findings
+from medmtl.inference.imported import ImportedModel
 from medmtl.inference.joint_pass import JointPass, joint_pass
 from medmtl.inference.monai_predictor import MonaiPredictor
 from medmtl.inference.phases import choose_phases
@@ -52,12 +54,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from medmtl.core.study import Study, VolumeRef
+    from medmtl.core.study import Listing, Study, VolumeRef
     from medmtl.core.volume import Volume
     from medmtl.inference.bundle import Bundle
     from medmtl.networks.joint import JointNet
 
-__all__ = ["AutoPredictor", "Predictor", "choose_device", "load_predictor"]
+__all__ = ["AutoPredictor", "Predictor", "arranged", "choose_device", "load_predictor"]
 
 SOURCE_MEASUREMENTS = {"cardiac": cardiac_measurements, "torso": torso_measurements}
 """Measurements on the source grid, by the name of the head's measurement set."""
@@ -395,6 +397,7 @@ def load_predictor(
     cam: str = "all",
     uncertainty: str = "none",
     cache: Path | None = None,
+    channels: Sequence[str] = (),
 ) -> AnyPredictor | AutoPredictor:
     """Load a model once.
 
@@ -405,6 +408,7 @@ def load_predictor(
         cam: "all", "none", or finding names joined by commas.
         uncertainty: "none", "tta" or "ensemble"; see `Predictor`.
         cache: Folder of networks converted for a backend; None keeps none.
+        channels: `NAME=SERIES`, for an imported model of several input channels.
 
     Raises:
         BundleError: If the bundle is missing or altered, or has no ensemble that was asked for.
@@ -422,7 +426,10 @@ def load_predictor(
         uncertainty=uncertainty,
         backend=backend,
         cache=cache,
+        channels=channels,
     )
+    if model is None and channels:
+        raise ConfigError("--channel: no model is named. Name one of several channels, --model.")
     if model is not None:
         return load(find_bundle(model))
     shipped = shipped_bundles()
@@ -431,17 +438,28 @@ def load_predictor(
     return AutoPredictor([load(folder) for folder in shipped.values()])
 
 
-def _load_one(folder: Path, *, cam: str, device: torch.device, **options: Any) -> AnyPredictor:
+def _load_one(
+    folder: Path, *, cam: str, device: torch.device, channels: Sequence[str], **options: Any
+) -> AnyPredictor:
     bundle = load_bundle(folder)
     wanted = _cam_findings(cam, bundle)
+    chosen = parse_channels(channels, [one.name for one in bundle.settings.input.channels])
     if not isinstance(bundle.settings.preprocessing, PreprocessingConfig):
         if options.get("uncertainty", "none") != "none":
             raise ConfigError("--uncertainty: an imported model has none. Leave it out.")
         if options.get("backend") not in (None, "auto", "torch"):
             raise ConfigError("--backend: an imported model runs on torch only. Leave it out.")
         is_monai = isinstance(bundle.settings.preprocessing, MonaiPreprocessing)
-        return (MonaiPredictor if is_monai else PlansPredictor)(bundle, device=device)
+        kind = MonaiPredictor if is_monai else PlansPredictor
+        return kind(bundle, device=device, channels=chosen)
     return Predictor(bundle, cam=wanted, device=device, **options)
+
+
+def arranged(listing: Listing, analyser: object) -> Listing:
+    """NIfTI files that are channels of one case joined, where the model reads several."""
+    if isinstance(analyser, ImportedModel):
+        return analyser.input.arrange(listing)
+    return listing
 
 
 def _cam_findings(cam: str, bundle: Bundle) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ class NetworkConfig(BaseModel):
     Attributes:
         backbone: The shared encoder and the decoder.
         slice_context: Neighbouring slices on each side that the stem sees as channels.
+        in_channels: Images of one volume that an imported network sees together.
         volumes: Names of the volumes of a study, in input order.
         segments: Segment names in label order.
         findings: Finding names in output order; empty switches the diagnosis off.
@@ -70,6 +71,7 @@ class NetworkConfig(BaseModel):
 
     backbone: BackboneConfig = Field(default_factory=DynUNetConfig)
     slice_context: int = Field(default=0, ge=0, le=2)
+    in_channels: int = Field(default=1, ge=1, le=32)
     volumes: tuple[str, ...] = ("image",)
     segments: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
@@ -135,7 +137,7 @@ class JointNet(nn.Module):
         self.config = config
         self.context = SliceContext(config.slice_context)
         module = config.backbone.build(
-            in_channels=2 * config.slice_context + 1,
+            in_channels=config.in_channels * (2 * config.slice_context + 1),
             out_channels=len(config.segments) + int(config.has_background),
         )
         self.backbone = module

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from medmtl.core.volume import Volume
 
-__all__ = ["list_nifti"]
+__all__ = ["case_names", "list_nifti", "stem"]
 
 _LABEL_MAP = re.compile(r"_(gt|seg|mask|labels?|segmentation)\Z", re.IGNORECASE)
 _PHASE = re.compile(r"(?P<case>.+)_(?P<phase>ed|es)\Z", re.IGNORECASE)
@@ -27,7 +27,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _PHASE_RANK = {"ed": 0, "es": 1}
 
 
-def _stem(name: str) -> str:
+def stem(name: str) -> str:
+    """The name of a file without folder and suffix."""
     return SUFFIX.sub("", PurePosixPath(name).name)
 
 
@@ -60,7 +61,7 @@ def _ref(name: str, volume_id: str, header: Header, *, phase: int | None) -> Vol
         read=_not_yet,
         geometry=header.geometry,
         modality="",
-        series_key=_stem(name) if header.count > 1 else "",
+        series_key=stem(name) if header.count > 1 else "",
         time_ms=time_ms if header.count > 1 else None,
         phase=phase if header.count > 1 else None,
         source_files=(name,),
@@ -82,10 +83,10 @@ def _volumes(path: Path, name: str, volume_id: str, header: Header, alive: Any) 
 
 def _case_and_volume(name: str) -> tuple[str, str]:
     """Case and volume id of a file: `p1_ed.nii.gz` is volume "ed" of case "p1"."""
-    match = _PHASE.match(_stem(name))
+    match = _PHASE.match(stem(name))
     if match:
         return match["case"], match["phase"].lower()
-    return _stem(name), "image"
+    return stem(name), "image"
 
 
 def list_nifti(
@@ -110,7 +111,7 @@ def list_nifti(
         except InputRefusedError as error:
             refusals.append(Refusal.from_error(error))
             continue
-        if header.is_integer and _LABEL_MAP.search(_stem(name)):
+        if header.is_integer and _LABEL_MAP.search(stem(name)):
             skipped.append(Skipped(name, "label-map", "integer image named like a label map"))
             continue
         case, volume_id = _case_and_volume(name)
@@ -120,18 +121,25 @@ def list_nifti(
 
 
 def _studies(cases: dict[tuple[str, str], list[VolumeRef]]) -> tuple[Study, ...]:
-    """One study per case; the folder joins the name where two cases share it."""
-    counts = Counter(_safe(case) for _, case in cases)
-    names: Counter[str] = Counter()
+    """One study per case."""
     studies = []
-    for (folder, case), refs in sorted(cases.items()):
-        name = _safe(case) if counts[_safe(case)] == 1 else _safe(f"{folder}-{case}")
-        names[name] += 1
-        if names[name] > 1:
-            name = f"{name}-{names[name]}"
-        ordered = sorted(refs, key=lambda ref: (_PHASE_RANK.get(ref.id, 2), ref.id))
+    for key, name in case_names(cases).items():
+        ordered = sorted(cases[key], key=lambda ref: (_PHASE_RANK.get(ref.id, 2), ref.id))
         studies.append(Study(name, "nifti", "", tuple(_distinct(ordered))))
     return tuple(studies)
+
+
+def case_names(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Case id by (folder, case), in their order; the folder joins where two cases share a name."""
+    ordered = sorted(keys)
+    counts = Counter(_safe(case) for _, case in ordered)
+    names: Counter[str] = Counter()
+    found = {}
+    for folder, case in ordered:
+        name = _safe(case) if counts[_safe(case)] == 1 else _safe(f"{folder}-{case}")
+        names[name] += 1
+        found[folder, case] = name if names[name] == 1 else f"{name}-{names[name]}"
+    return found
 
 
 def _distinct(refs: list[VolumeRef]) -> list[VolumeRef]:

@@ -141,6 +141,17 @@ def _uncertainty(found: SegmentUncertainty | FindingUncertainty | None) -> dict[
 def _of_the_case(prediction: Prediction) -> dict[str, Any]:
     """What only some models and runs have."""
     record: dict[str, Any] = {}
+    if prediction.channels:
+        record["channels"] = [
+            {
+                "name": channel.name,
+                "series_uid": channel.series_uid,
+                "path": channel.path,
+                "matched_by": channel.matched_by,
+                "resampled": channel.is_resampled,
+            }
+            for channel in prediction.channels
+        ]
     if prediction.diagnosis_set is not None:
         classes = prediction.diagnosis_set
         record["diagnosis_set"] = {

@@ -12,16 +12,24 @@ from medmtl.core.geometry import LPS_TO_RAS, Geometry
 from medmtl.core.volume import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
+
+    from numpy.typing import NDArray
 
 __all__ = ["from_metatensor", "to_metatensor"]
 
 
-def to_metatensor(volume: Volume) -> Any:
-    """A MetaTensor of shape (1, i, j, k), float32, whose affine maps to RAS mm."""
-    array = np.ascontiguousarray(volume.array, dtype=np.float32)
+def to_metatensor(volume: Volume, further: Sequence[NDArray[Any]] = ()) -> Any:
+    """A MetaTensor of shape (C, i, j, k), float32, whose affine maps to RAS mm.
+
+    Args:
+        volume: The first channel.
+        further: The other channels on its grid.
+    """
+    channels = np.stack([volume.array, *further], dtype=np.float32, casting="unsafe")
     affine = torch.from_numpy(volume.geometry.affine_ras.copy())
-    return MetaTensor(torch.from_numpy(array)[None], affine=affine)
+    return MetaTensor(torch.from_numpy(channels), affine=affine)
 
 
 def from_metatensor(image: Any, *, id: str = "image", modality: str = "") -> Volume:

@@ -1,7 +1,7 @@
 """Preprocessing as the plans of nnU-Net v2 state it, step by step the same arithmetic.
 
 Order of the steps: orient, transpose, crop to what is not zero, normalise, resample.
-Axes: K J I of the oriented volume (slices first), A B C the same axes in the plans' own order.
+Axes: C channel, K J I of the oriented volume (slices first), A B C its axes in the plans' order.
 Isensee et al., Nature Methods 18, 2021; `nnunetv2/preprocessing` (Apache 2.0) is the reference.
 """
 
@@ -91,7 +91,7 @@ class PlansPreprocessing(_Settings):
     orientation: Literal["source", "RAS"] = "source"
     transpose: tuple[int, int, int] = (0, 1, 2)
     spacing_mm: tuple[PositiveFloat, ...] = Field(min_length=2, max_length=3)
-    channels: tuple[ChannelIntensity, ...] = Field(min_length=1, max_length=1)
+    channels: tuple[ChannelIntensity, ...] = Field(min_length=1, max_length=32)
     data: Resampling = Resampling(order=3)
     logits: Resampling = Resampling(order=1)
 
@@ -101,32 +101,38 @@ class PlansPreprocessing(_Settings):
             raise ValueError(f"transpose {self.transpose} must hold 0, 1 and 2")
         return self
 
-    def apply(self, volume: Volume) -> PlansInput:
+    def apply(self, volume: Volume, further: Sequence[NDArray[Any]] = ()) -> PlansInput:
         """Take a volume to the network's grid.
+
+        Args:
+            volume: The first channel.
+            further: The other channels, (i, j, k) on the grid of the volume.
 
         Raises:
             InputRefusedError: If every voxel is zero, or one is no number.
         """
         oriented = self._orient(volume)
-        # As its readers give it: (K, J, I) in one piece, single precision.
-        image = np.ascontiguousarray(oriented.apply(volume.array).T, dtype=np.float32)
-        _check(image, volume.id)
-        image = image.transpose(self.transpose)
         kji_mm = oriented.apply_geometry(volume.geometry).spacing_mm[::-1]
         source_mm = tuple(kji_mm[axis] for axis in self.transpose)
-        whole = image.shape
-        inside = binary_fill_holes(image != 0)
+        images = [
+            self._transposed(array, oriented, volume.id) for array in (volume.array, *further)
+        ]
+        whole = images[0].shape
+        inside = binary_fill_holes(np.logical_or.reduce([image != 0 for image in images]))
         box = _box(inside)
-        image, inside = image[box].copy(), inside[box]
-        self.channels[0].apply(image, inside)
+        inside = inside[box]
         target_mm = (*source_mm[: 3 - len(self.spacing_mm)], *self.spacing_mm)
         shape = tuple(
             round(own / wanted * size)
-            for own, wanted, size in zip(source_mm, target_mm, image.shape, strict=True)
+            for own, wanted, size in zip(source_mm, target_mm, inside.shape, strict=True)
         )
-        content = resample(image, shape, self.data, from_mm=source_mm, to_mm=target_mm)
+        content = np.empty((len(images), *shape), dtype=np.float32)
+        for at, (channel, image) in enumerate(zip(self.channels, images, strict=True)):
+            part = image[box].copy()
+            channel.apply(part, inside)
+            content[at] = resample(part, shape, self.data, from_mm=source_mm, to_mm=target_mm)
         return PlansInput(
-            array_abc=content,
+            array_cabc=content,
             settings=self,
             orient=oriented,
             whole=whole,
@@ -134,6 +140,14 @@ class PlansPreprocessing(_Settings):
             source_mm=source_mm,
             target_mm=target_mm,
         )
+
+    def _transposed(
+        self, array: NDArray[Any], oriented: AxisPlan, volume_id: str
+    ) -> NDArray[np.float32]:
+        # As its readers give it: (K, J, I) in one piece, single precision.
+        image = np.ascontiguousarray(oriented.apply(array).T, dtype=np.float32)
+        _check(image, volume_id)
+        return image.transpose(self.transpose)
 
     def _orient(self, volume: Volume) -> AxisPlan:
         if self.orientation == "RAS":
@@ -146,7 +160,7 @@ class PlansInput:
     """A volume as the network sees it, and the way back.
 
     Attributes:
-        array_abc: Normalised float32 on the plans' grid.
+        array_cabc: Normalised float32 on the plans' grid, one channel after the other.
         settings: What was done.
         orient: Axes of the source to oriented ones.
         whole: Shape (A, B, C) before the crop.
@@ -155,7 +169,7 @@ class PlansInput:
         target_mm: Spacing after it.
     """
 
-    array_abc: NDArray[np.float32]
+    array_cabc: NDArray[np.float32]
     settings: PlansPreprocessing
     orient: AxisPlan
     whole: tuple[int, ...]

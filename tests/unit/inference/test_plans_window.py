@@ -38,7 +38,7 @@ class Ramp(Pointwise):
 
 
 def logits(net: nn.Module, image: Tensor, **window: Any) -> Tensor:
-    return window_logits([net], image, SlidingWindow(**window), classes=2, device=CPU)
+    return window_logits([net], image[None], SlidingWindow(**window), classes=2, device=CPU)
 
 
 @pytest.mark.parametrize("patch", [(4, 4, 4), (8, 8, 8), (4, 4)])
@@ -73,10 +73,9 @@ def test_mirroring_averages_both_views() -> None:
 
 def test_networks_are_averaged() -> None:
     image = torch.randint(0, 5, (4, 4, 4)).float()
-    found = window_logits(
-        [Pointwise(1.0), Pointwise(3.0)], image, SlidingWindow(patch_size=(4, 4, 4)), classes=2,
-        device=CPU,
-    )  # fmt: skip
+    window = SlidingWindow(patch_size=(4, 4, 4))
+    nets = [Pointwise(1.0), Pointwise(3.0)]
+    found = window_logits(nets, image[None], window, classes=2, device=CPU)
     torch.testing.assert_close(found[0].float(), 2 * image, rtol=4e-3, atol=4e-3)
 
 

@@ -38,27 +38,27 @@ def test_labels_come_back_to_their_voxels(
         orientation=orientation, transpose=transpose, spacing_mm=(1.0, 1.0, 1.0), channels=NONE
     )
     prepared = settings.apply(volume(values))
-    assert prepared.array_abc.size == 3 * 6 * 7
-    back = prepared.whole_labels(prepared.on_source(prepared.array_abc))
+    assert prepared.array_cabc[0].size == 3 * 6 * 7
+    back = prepared.whole_labels(prepared.on_source(prepared.array_cabc[0]))
     np.testing.assert_array_equal(back, values.astype(np.float32))
 
 
 def test_axes_are_slices_first() -> None:
     settings = PlansPreprocessing(spacing_mm=(1.0, 1.0, 1.0), channels=NONE)
-    assert settings.apply(volume(noise(5, 6, 7))).array_abc.shape == (7, 6, 5)
+    assert settings.apply(volume(noise(5, 6, 7))).array_cabc[0].shape == (7, 6, 5)
 
 
 def test_ras_turns_what_lies_as_lps() -> None:
     values = noise(3, 4, 5)
     settings = PlansPreprocessing(orientation="RAS", spacing_mm=(1.0, 1.0, 1.0), channels=NONE)
-    found = settings.apply(volume(values)).array_abc
+    found = settings.apply(volume(values)).array_cabc[0]
     np.testing.assert_array_equal(found, values[::-1, ::-1].T.astype(np.float32))
 
 
 def test_two_spacings_leave_the_slices_alone() -> None:
     settings = PlansPreprocessing(spacing_mm=(2.0, 2.0), channels=NONE)
     found = settings.apply(volume(noise(8, 8, 3), (1.0, 1.0, 9.0)))
-    assert found.array_abc.shape == (3, 4, 4)
+    assert found.array_cabc[0].shape == (3, 4, 4)
     assert found.target_mm == (9.0, 2.0, 2.0)
 
 
@@ -68,7 +68,7 @@ def test_a_hole_is_inside_and_a_border_of_zeros_is_cropped() -> None:
     values[0] = 0
     within = ChannelIntensity(scheme="z_score", is_within_nonzero=True)
     settings = PlansPreprocessing(spacing_mm=(1.0, 1.0, 1.0), channels=(within,))
-    found = settings.apply(volume(values)).array_abc
+    found = settings.apply(volume(values)).array_cabc[0]
     assert found.shape == (7, 7, 6)
     assert found.mean() == pytest.approx(0, abs=1e-5)
     assert found.std() == pytest.approx(1, abs=1e-5)
