@@ -20,7 +20,7 @@ from medmtl.transforms.monai_bridge import to_metatensor
 from medmtl.transforms.monai_plan import IMAGE, MonaiPreprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 

@@ -19,7 +19,7 @@ from medmtl.postprocess.restore import label_dtype
 from medmtl.transforms.plans import PlansPreprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
