@@ -6,7 +6,7 @@ Tensors: C class, S segment, F finding, K J I voxel axes of the network grid.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from medmtl.evidence.attribution import draw_contributions, integrated_gradients
 from medmtl.evidence.cam import activation_map, join_levels
 from medmtl.inference.tiles import plan_tiles
 from medmtl.networks.joint import JointOutput
+from medmtl.networks.mask_reading import read_masks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,23 +80,18 @@ def joint_pass(
     wants_cam = bool(cam_findings) and max(p.array_kji.size for p in inputs) <= CAM_MAX_VOXELS
     images = [torch.from_numpy(prepared.array_kji)[None, None] for prepared in inputs]
     passes = [_one_volume(net, image, device) for image in images]
+    facts: _Facts = {
+        "spacing_mm": torch.tensor(
+            [[prepared.geometry.spacing_mm[::-1] for prepared in inputs]], device=device
+        ),
+        "covariates": covariate_tensors(covariates, device),
+    }
     # Gradients start from the features and the masks, both finished: no pass through the decoder.
     leaves = [_leaves(net, *one, cam) for one in passes] if wants_cam else []
-    with torch.set_grad_enabled(wants_cam):
-        probabilities = [leaf.probabilities for leaf in leaves] or [
-            logits.softmax(dim=1) for _, logits in passes
-        ]
-        pooled = [
-            features if isinstance(features, _Pooled) else _Pooled(net.pool(features, masks))
-            for (features, _), masks in zip(passes, probabilities, strict=True)
-        ]
-        spacing = [prepared.geometry.spacing_mm[::-1] for prepared in inputs]
-        finding_logits, measurements, is_empty = net.diagnose(
-            [one.sums for one in pooled],
-            probabilities,
-            spacing_mm=torch.tensor([spacing], device=device),
-            covariates=covariate_tensors(covariates, device),
-        )
+    if leaves:
+        finding_logits, measurements, is_empty = _diagnose_leaves(net, passes, leaves, facts)
+    else:
+        finding_logits, measurements, is_empty = _diagnose(net, passes, facts)
     contributions = None
     cams: dict[int, list[Tensor]] = {}
     if cam.method == "attribution":
@@ -134,12 +130,7 @@ def large_study_output(
         device: Where the network is.
     """
     passes = [_one_volume(net, image, device) for image in images]
-    probabilities = [logits.softmax(dim=1) for _, logits in passes]
-    pooled = [
-        features.sums if isinstance(features, _Pooled) else net.pool(features, masks)
-        for (features, _), masks in zip(passes, probabilities, strict=True)
-    ]
-    findings = net.diagnose(pooled, probabilities, spacing_mm=spacing_mm, covariates=covariates)
+    findings = _diagnose(net, passes, {"spacing_mm": spacing_mm, "covariates": covariates})
     logits = [one for _, one in passes] if net.config.has_segmentation else []
     return JointOutput(logits, *findings)
 
@@ -157,6 +148,50 @@ class _Leaves:
 
     features: list[Tensor]
     probabilities: Tensor
+
+
+_Seen = tuple["list[Tensor] | _Pooled", Tensor]
+_Answer = tuple["Tensor | None", Tensor, Tensor]
+
+
+class _Facts(TypedDict):
+    """What the diagnosis reads beside the image, as `JointNet.diagnose` takes it."""
+
+    spacing_mm: Tensor
+    covariates: dict[str, Tensor]
+
+
+@torch.no_grad()
+def _diagnose(net: JointNet, passes: Sequence[_Seen], facts: _Facts) -> _Answer:
+    """The diagnosis of finished volumes: each is read slab by slab where that is enough."""
+    pooled, probabilities = [], []
+    measured = None
+    for number, (features, logits) in enumerate(passes):
+        measure = net.slab_measure if number == 0 else None
+        if isinstance(features, _Pooled):
+            reading = read_masks(logits, grid=None, measure=measure)
+            pooled.append(features.sums)
+        else:
+            reading = read_masks(logits, grid=net.pooled_grid(features), measure=measure)
+            pooled.append(net.pool(features, logits if reading.coarse is None else reading.coarse))
+        if measure is not None and reading.sums is not None:
+            measured = measure.finish(reading.sums, facts["spacing_mm"])
+        elif net.measure is not None and measured is None:
+            probabilities.append(logits.softmax(dim=1))
+    return net.diagnose(pooled, probabilities, **facts, measured=measured)
+
+
+@torch.enable_grad()
+def _diagnose_leaves(
+    net: JointNet, passes: Sequence[_Seen], leaves: Sequence[_Leaves], facts: _Facts
+) -> _Answer:
+    """The diagnosis with a graph down to the leaves."""
+    probabilities = [leaf.probabilities for leaf in leaves]
+    pooled = [
+        [] if isinstance(features, _Pooled) else net.pool(features, masks)
+        for (features, _), masks in zip(passes, probabilities, strict=True)
+    ]
+    return net.diagnose(pooled, probabilities, **facts)
 
 
 @torch.no_grad()
@@ -248,6 +283,7 @@ def _tiled(net: JointNet, image: Tensor, device: torch.device) -> tuple[Tensor, 
         levels, logits = net.encode_and_decode(stem[tile.where].to(device))
         share = (tile.weight / coverage[tile.where[2:]]).to(device)
         whole[tile.where] += (logits * share).cpu()
-        here = net.pool(levels, logits.softmax(dim=1), share)
+        masks = read_masks(logits, grid=net.pooled_grid(levels), measure=None).coarse
+        here = net.pool(levels, logits if masks is None else masks, share)
         sums = [a + b for a, b in zip(sums, here, strict=True)] if sums else here
     return whole.to(device), sums

@@ -29,7 +29,8 @@ def largest_piece(probabilities: Tensor, *, grow: int = 2) -> Tensor:
     Returns:
         (B, 1, K, J, I), same dtype; all 1 where there is no foreground.
     """
-    foreground = (probabilities.argmax(dim=1) > 0).cpu().numpy()
+    # As `argmax > 0`, which is ten times slower on a CPU.
+    foreground = (probabilities[:, 1:].amax(dim=1) > probabilities[:, 0]).cpu().numpy()
     gates = np.stack([_gate(mask, grow) for mask in foreground])
     return torch.from_numpy(gates[:, None]).to(probabilities)
 

@@ -20,7 +20,7 @@ from medmtl.networks.backbones import (
 )
 from medmtl.networks.diagnosis_head import DiagnosisHead, HeadConfig
 from medmtl.networks.gate import largest_piece
-from medmtl.networks.measurements import MEASUREMENTS, MeasurementSet
+from medmtl.networks.measurements import MEASUREMENTS, MeasurementSet, TorsoMeasurements
 from medmtl.networks.monai_nets import MonaiNetConfig
 from medmtl.networks.nnunet import PlainConvUNetConfig, ResidualEncoderUNetConfig
 from medmtl.networks.planar import PlanarDynUNetConfig
@@ -271,6 +271,24 @@ class JointNet(nn.Module):
             sums.append(cast("Pooling", pooling).sums(feature, probabilities, scaled))
         return sums
 
+    def pooled_grid(self, features: list[Tensor]) -> tuple[int, ...] | None:
+        """Grid (K', J', I') of the finest features of `encode` that masks are pooled with.
+
+        None where no masks are.
+        """
+        if not any("mask" in cast("Pooling", pooling).kinds for pooling in self.poolings):
+            return None
+        read = self.diagnosis_features(features)
+        return max(tuple(read[level].shape[2:]) for level in self._pooled_levels)
+
+    @property
+    def slab_measure(self) -> TorsoMeasurements | None:
+        """The measurements, if they need no more than sums over slabs of the masks."""
+        head = self.config.head
+        if head is None or head.measure_largest_piece:
+            return None
+        return self.measure if isinstance(self.measure, TorsoMeasurements) else None
+
     def diagnose(
         self,
         pooled: Sequence[list[PooledSums]],
@@ -278,6 +296,7 @@ class JointNet(nn.Module):
         *,
         spacing_mm: Tensor,
         covariates: dict[str, Tensor],
+        measured: Tensor | None = None,
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         """Finding logits (B, F), measurements (B, M) and empty organs (B, V, S).
 
@@ -286,6 +305,7 @@ class JointNet(nn.Module):
             probabilities: V tensors (B, C, K, J, I) of the whole volumes.
             spacing_mm: (B, V, 3) along (K, J, I).
             covariates: (B,) each of COVARIATES, NaN where unknown.
+            measured: (B, M), where the masks were measured before; the probabilities are not read.
         """
         batch = spacing_mm.shape[0]
         measurements = spacing_mm.new_zeros(batch, 0)
@@ -298,7 +318,9 @@ class JointNet(nn.Module):
         is_empty = torch.stack(empties, dim=1)
         if self.head is None:
             return None, measurements, is_empty
-        if self.measure is not None:
+        if measured is not None:
+            measurements = measured
+        elif self.measure is not None:
             masks = probabilities
             if self.head.config.measure_largest_piece:
                 masks = [mask * largest_piece(mask) for mask in masks]

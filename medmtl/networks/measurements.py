@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +17,13 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["MEASUREMENTS", "CardiacMeasurements", "MeasurementSet", "TorsoMeasurements"]
+__all__ = [
+    "MEASUREMENTS",
+    "CardiacMeasurements",
+    "MeasurementSet",
+    "TorsoMeasurements",
+    "TorsoSums",
+]
 
 MYOCARDIUM_G_PER_ML = 1.05
 _ANGLES = 32
@@ -195,6 +202,24 @@ def motion_summary(motion: Tensor, weight: Tensor) -> list[Tensor]:
     return [mean, least, spread]
 
 
+@dataclass(frozen=True, eq=False)
+class TorsoSums:
+    """What `TorsoMeasurements` reads of a slab of slices; slabs of one volume add up.
+
+    Attributes:
+        firm_voxels: (B, S), sum of the firm probabilities of each segment.
+        columns: (B, 2, I), largest probability of the heart and of the lungs in each column.
+    """
+
+    firm_voxels: Tensor
+    columns: Tensor
+
+    def __add__(self, other: TorsoSums) -> TorsoSums:
+        """Join two slabs."""
+        columns = torch.maximum(self.columns, other.columns)
+        return TorsoSums(self.firm_voxels + other.firm_voxels, columns)
+
+
 class TorsoMeasurements(MeasurementSet):
     """Segment volumes and the cardiothoracic ratio of a torso.
 
@@ -214,29 +239,42 @@ class TorsoMeasurements(MeasurementSet):
     ) -> Tensor:
         """Measure, see MeasurementSet; only the first volume is read."""
         del covariates
-        # A sum of small probabilities over a whole torso would outweigh a small lesion.
-        volumes_ml = soft_volumes_ml(firm(probabilities[0]), spacing_mm[:, 0])
+        return self.finish(self.sums(probabilities[0]), spacing_mm)
+
+    def sums(self, probabilities: Tensor) -> TorsoSums:
+        """Of a volume (B, S + 1, K, J, I), or of some of its slices."""
         heart = 1 + self.segments.index("heart")
         inside = ("lung", "pleural")
         lungs = [1 + n for n, name in enumerate(self.segments) if name.startswith(inside)]
-        width = spacing_mm[:, 0, 2]
-        heart_mm = soft_width(probabilities[0][:, heart]) * width
-        lungs_mm = soft_width(probabilities[0][:, lungs].sum(dim=1)) * width
-        ratio = divide(heart_mm, lungs_mm, at_least=50.0)
-        return torch.cat([volumes_ml, ratio.unsqueeze(-1)], dim=-1)
+        lung = probabilities[:, lungs[0]] if lungs else torch.zeros_like(probabilities[:, 0])
+        for other in lungs[1:]:
+            lung = lung + probabilities[:, other]
+        columns = [mask.amax(dim=(1, 2)) for mask in (probabilities[:, heart], lung)]
+        # A sum of small probabilities over a whole torso would outweigh a small lesion.
+        return TorsoSums(firm_sum(probabilities[:, 1:]), torch.stack(columns, dim=1))
+
+    def finish(self, sums: TorsoSums, spacing_mm: Tensor) -> Tensor:
+        """Measurements (B, M) from the sums over the whole first volume."""
+        voxel_ml = spacing_mm[:, 0].prod(dim=-1, keepdim=True) / 1000.0
+        width_mm = soft_width(sums.columns) * spacing_mm[:, 0, 2:]
+        ratio = divide(width_mm[:, 0], width_mm[:, 1], at_least=50.0)
+        return torch.cat([sums.firm_voxels * voxel_ml, ratio.unsqueeze(-1)], dim=-1)
 
 
-def firm(probabilities: Tensor, *, steepness: float = 12.0) -> Tensor:
-    """A smooth step at one half that keeps 0 at 0 and 1 at 1."""
+def firm_sum(probabilities: Tensor, *, steepness: float = 12.0) -> Tensor:
+    """Sum over the voxels of (B, S, K, J, I) of a smooth step at one half, 0 at 0 and 1 at 1.
+
+    The step is stretched after the sum: three passes over the voxels instead of five.
+    """
     edge = 1 / (1 + math.exp(steepness / 2))
-    step = torch.sigmoid((probabilities - 0.5) * steepness)
-    return (step - edge) / (1 - 2 * edge)
+    step = (probabilities * steepness).sub_(steepness / 2).sigmoid_()
+    voxels = math.prod(probabilities.shape[2:])
+    return (step.sum(dim=(2, 3, 4)) - voxels * edge) / (1 - 2 * edge)
 
 
-def soft_width(mask: Tensor) -> Tensor:
-    """Extent in voxels along I of a soft mask (B, K, J, I): columns whose largest value is high."""
-    column = mask.amax(dim=(1, 2))
-    return torch.sigmoid((column - 0.5) * 10.0).sum(dim=-1)
+def soft_width(columns: Tensor) -> Tensor:
+    """Extent in voxels (...) of a soft mask whose columns' largest values (..., I) are given."""
+    return torch.sigmoid((columns - 0.5) * 10.0).sum(dim=-1)
 
 
 MEASUREMENTS: Mapping[str, Callable[[tuple[str, ...]], MeasurementSet]] = {

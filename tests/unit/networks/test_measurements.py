@@ -11,7 +11,7 @@ from medmtl.networks.measurements import (
     TorsoMeasurements,
     body_surface_m2,
     divide,
-    firm,
+    firm_sum,
     soft_width,
 )
 
@@ -173,16 +173,28 @@ def test_division_by_too_little_is_unknown_with_a_finite_gradient() -> None:
 
 
 def test_soft_width_counts_columns() -> None:
-    mask = torch.zeros(1, 3, 4, 100)
-    mask[0, 1, 2, 30:70] = 1.0
-    assert soft_width(mask).item() == pytest.approx(40, abs=0.5)
-    assert soft_width(torch.zeros(1, 3, 4, 100)).item() < 1.0
+    columns = torch.zeros(2, 100)
+    columns[0, 30:70] = 1.0
+    assert soft_width(columns)[0].item() == pytest.approx(40, abs=0.5)
+    assert soft_width(columns)[1].item() < 1.0
 
 
 def test_firm_keeps_both_ends_and_the_middle_and_silences_small_probabilities() -> None:
-    values = firm(torch.tensor([0.0, 0.05, 0.5, 1.0]))
+    values = firm_sum(torch.tensor([0.0, 0.05, 0.5, 1.0]).reshape(1, 4, 1, 1, 1))[0]
     assert values[[0, 2, 3]].tolist() == pytest.approx([0.0, 0.5, 1.0], abs=1e-6)
     assert values[1] < 0.003
+
+
+def test_what_a_torso_is_measured_by_adds_up_over_slabs_of_slices() -> None:
+    torch.manual_seed(0)
+    names = ("lung", "pleural_effusion", "heart")
+    probabilities = torch.randn(2, 4, 6, 5, 90).mul(4).softmax(dim=1)
+    spacing = torch.tensor([[(2.0, 3.0, 1.5)], [(4.0, 2.0, 1.0)]])
+    measure_torso = TorsoMeasurements(names)
+    first, *others = (measure_torso.sums(slab) for slab in probabilities.split((1, 2, 3), dim=2))
+    joined = measure_torso.finish(first + others[0] + others[1], spacing)
+    whole = measure_torso([probabilities], spacing, {})
+    torch.testing.assert_close(joined, whole, rtol=1e-5, atol=1e-5)
 
 
 def test_cardiothoracic_ratio_of_boxes() -> None:
