@@ -1,10 +1,11 @@
 """Runs in the environment of nnU-Net, never in that of medmtl: real model folders and answers.
 
-    python nnunet_peer.py plan WORK HIPPOCAMPUS ACDC CT  data sets, plans, preprocessed images
-    python nnunet_peer.py train WORK                     checkpoints
-    python nnunet_peer.py predict WORK                   nnUNetPredictor's label maps
+    python nnunet_peer.py plan WORK MODEL HIPPOCAMPUS ACDC CT  data set, plans, preprocessed images
+    python nnunet_peer.py train WORK MODEL                     checkpoints
+    python nnunet_peer.py predict WORK MODEL                   nnUNetPredictor's label maps
 
-`parity_nnunet.py` runs all three with the environment variables that nnU-Net needs.
+`parity_nnunet.py` runs all three with the environment variables that nnU-Net needs. What a step
+has finished it does not do again; a step that was cut off leaves nothing that looks finished.
 
 The folders are those of nnU-Net's own planner and trainer. `train` is a few iterations of its own
 loop; the others hold random weights, whose answers are all edges and so the harder comparison.
@@ -17,7 +18,10 @@ import random
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CASES = 6
 CROP = 96
@@ -31,6 +35,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "data": 501, "configuration": "3d_fullres", "folds": [0], "plans": "nnUNetResEncUNetMPlans",
     },
     "hippocampus_2d": {"data": 501, "configuration": "2d", "folds": [0]},
+    "hippocampus_two_channels": {"data": 506, "configuration": "3d_fullres", "folds": [0]},
     "acdc_3d_anisotropic": {"data": 502, "configuration": "3d_fullres", "folds": [0]},
     "acdc_2d": {"data": 502, "configuration": "2d", "folds": [0, 1]},
     "acdc_regions_no_mirroring": {
@@ -42,34 +47,56 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """One of the three steps."""
-    action, work, *sources = sys.argv[1:]
+    """One of the three steps for one model."""
+    action, work, name, *sources = sys.argv[1:]
+    model = MODELS[name]
     if action == "plan":
-        _plan(Path(work), *map(Path, sources))
+        _plan(Path(work), model, *map(Path, sources))
     elif action == "train":
-        for name, model in MODELS.items():
-            for fold in model["folds"]:
-                _checkpoint(Path(work), name, model, fold)
+        for fold in model["folds"]:
+            _checkpoint(Path(work), name, model, fold)
     else:
-        _predict(Path(work))
+        _predict(Path(work), name, model)
 
 
-def _plan(work: Path, hippocampus: Path, acdc: Path, ct: Path) -> None:
-    _hippocampus(work / "raw" / "Dataset501_Hippocampus", hippocampus)
-    _acdc(work / "raw" / "Dataset502_Acdc", acdc, regions=False)
-    _acdc(work / "raw" / "Dataset503_AcdcRegions", acdc, regions=True)
-    _ct(work / "raw" / "Dataset504_BodyCt", ct)
+def _plan(work: Path, model: dict[str, Any], hippocampus: Path, acdc: Path, ct: Path) -> None:
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprints,
         plan_experiments,
         preprocess,
     )
 
-    ids = [501, 502, 503, 504]
-    extract_fingerprints(ids, num_processes=1, check_dataset_integrity=False)
-    plan_experiments(ids)
-    plan_experiments([501], experiment_planner_class_name="nnUNetPlannerResEncM")
-    preprocess(ids, configurations=("2d", "3d_fullres"), num_processes=(1, 1))
+    number, raw = model["data"], work / "raw"
+    makers = {
+        501: lambda: _hippocampus(raw / "Dataset501_Hippocampus", hippocampus),
+        502: lambda: _acdc(raw / "Dataset502_Acdc", acdc, regions=False),
+        503: lambda: _acdc(raw / "Dataset503_AcdcRegions", acdc, regions=True),
+        504: lambda: _ct(raw / "Dataset504_BodyCt", ct),
+        506: lambda: _two_channels(raw / "Dataset506_TwoChannels", hippocampus),
+    }
+
+    def plan() -> None:
+        makers[number]()
+        extract_fingerprints([number], num_processes=1, check_dataset_integrity=False)
+        plan_experiments([number])
+
+    def plan_residual() -> None:
+        plan_experiments([number], experiment_planner_class_name="nnUNetPlannerResEncM")
+
+    def prepare() -> None:  # the trainer wants the folder, also where it does not train
+        configuration = model["configuration"]
+        preprocess([number], configurations=(configuration,), num_processes=(1,))
+
+    _once(work / f"{number}-planned", plan)
+    if "plans" in model:
+        _once(work / f"{number}-planned-residual", plan_residual)
+    _once(work / f"{number}-{model['configuration']}-preprocessed", prepare)
+
+
+def _once(mark: Path, step: Callable[[], None]) -> None:
+    if not mark.exists():
+        step()
+        mark.touch()
 
 
 def _hippocampus(folder: Path, source: Path) -> None:
@@ -80,6 +107,22 @@ def _hippocampus(folder: Path, source: Path) -> None:
     ]
     labels = {"background": 0, "anterior": 1, "posterior": 2}
     _write_dataset(folder, pairs[10 : 10 + CASES], labels)
+
+
+def _two_channels(folder: Path, source: Path) -> None:
+    """The image and its gradient; each is zero in other outer slices, both in some."""
+    import SimpleITK as sitk
+
+    _hippocampus(folder, source)
+    header = json.loads((folder / "dataset.json").read_text())
+    header["channel_names"] = {"0": "T1", "1": "T2"}
+    (folder / "dataset.json").write_text(json.dumps(header))
+    for path in sorted(folder.glob("images*/*_0000.nii.gz")):
+        image = sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkFloat32)
+        second = sitk.GradientMagnitude(image)
+        for one, empty, name in ((image, 3, "_0000"), (second, 5, "_0001")):
+            one[:, :, :empty] = 0
+            sitk.WriteImage(one, str(path).replace("_0000", name))
 
 
 def _acdc(folder: Path, source: Path, *, regions: bool) -> None:
@@ -146,6 +189,10 @@ def _checkpoint(work: Path, name: str, model: dict[str, Any], fold: int) -> None
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+    folder = work / "models" / name
+    path = folder / f"fold_{fold}" / "checkpoint_final.pth"
+    if path.exists():
+        return
     random.seed(fold)
     torch.manual_seed(fold)
     dataset = next((work / "preprocessed").glob(f"Dataset{model['data']}_*"))
@@ -155,8 +202,7 @@ def _checkpoint(work: Path, name: str, model: dict[str, Any], fold: int) -> None
     trainer = nnUNetTrainer(asked, model["configuration"], fold, header, torch.device("cpu"))
     trainer.num_epochs, trainer.num_iterations_per_epoch = 1, model.get("iterations", 0)
     trainer.num_val_iterations_per_epoch = 1
-    folder = work / "models" / name
-    (folder / f"fold_{fold}").mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if model.get("iterations"):
         trainer.on_train_start()
         _train(trainer)
@@ -164,9 +210,10 @@ def _checkpoint(work: Path, name: str, model: dict[str, Any], fold: int) -> None
         trainer.initialize()
     if not model.get("is_mirrored", True):
         trainer.inference_allowed_mirroring_axes = None  # as nnUNetTrainerNoMirroring leaves it
-    trainer.save_checkpoint(str(folder / f"fold_{fold}" / "checkpoint_final.pth"))
     (folder / "plans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(header))
+    trainer.save_checkpoint(str(path.with_suffix(".partial")))
+    path.with_suffix(".partial").replace(path)
 
 
 def _train(trainer: Any) -> None:
@@ -186,23 +233,26 @@ def _train(trainer: Any) -> None:
     trainer.on_epoch_end()
 
 
-def _predict(work: Path) -> None:
+def _predict(work: Path, name: str, model: dict[str, Any]) -> None:
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    for name, model in MODELS.items():
-        raw = next((work / "raw").glob(f"Dataset{model['data']}_*"))
-        predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
-        predictor.initialize_from_trained_model_folder(
-            str(work / "models" / name), use_folds=tuple(model["folds"])
-        )
-        out = work / "expected" / name
-        out.mkdir(parents=True, exist_ok=True)
-        images = sorted((raw / "imagesTs").glob("*.nii.gz"))
-        predictor.predict_from_files_sequential(
-            [[str(image)] for image in images],
-            [str(out / image.name.removesuffix("_0000.nii.gz")) for image in images],
-        )
+    done = work / "expected" / name
+    if done.exists():
+        return
+    raw = next((work / "raw").glob(f"Dataset{model['data']}_*"))
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(
+        str(work / "models" / name), use_folds=tuple(model["folds"])
+    )
+    aside = work / "expected" / f".{name}"
+    aside.mkdir(parents=True, exist_ok=True)
+    cases = sorted({path.name[:-12] for path in (raw / "imagesTs").glob("*.nii.gz")})
+    predictor.predict_from_files_sequential(
+        [[str(path) for path in sorted((raw / "imagesTs").glob(f"{case}_*"))] for case in cases],
+        [str(aside / case) for case in cases],
+    )
+    aside.replace(done)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import InputRefusedError
 from medmtl.core.study import VolumeRef
+from medmtl.data.series_file import is_series_file, series_ref
 from medmtl.dicom.limits import ReadLimits
 from medmtl.nifti.header import Header, read_header
 from medmtl.nifti.voxels import read_volume
@@ -22,7 +24,7 @@ _LIMITS = ReadLimits()
 
 
 def read_volume_file(data_root: Path, name: str, *, limits: ReadLimits = _LIMITS) -> Volume:
-    """Read the one volume of a NIfTI file.
+    """Read the one volume of a NIfTI file, or of a DICOM series (see `series_file`).
 
     Args:
         data_root: Folder that `name` starts from.
@@ -33,6 +35,8 @@ def read_volume_file(data_root: Path, name: str, *, limits: ReadLimits = _LIMITS
         InputRefusedError: If the file is damaged or holds several volumes.
     """
     path = data_root / name
+    if is_series_file(name):
+        return replace(series_ref(path, name, limits=limits).read(), id="image")
     header = _single(path, name, limits)
     ref = VolumeRef(
         id="image",
@@ -46,7 +50,7 @@ def read_volume_file(data_root: Path, name: str, *, limits: ReadLimits = _LIMITS
 
 
 def read_grid(data_root: Path, name: str, *, limits: ReadLimits = _LIMITS) -> Geometry:
-    """The grid of the one volume of a NIfTI file; no voxel is read.
+    """The grid of the one volume of a NIfTI file or DICOM series; no voxel is read.
 
     Args:
         data_root: Folder that `name` starts from.
@@ -56,6 +60,8 @@ def read_grid(data_root: Path, name: str, *, limits: ReadLimits = _LIMITS) -> Ge
     Raises:
         InputRefusedError: If the header is damaged or tells of several volumes.
     """
+    if is_series_file(name):
+        return series_ref(data_root / name, name, limits=limits).geometry
     return _single(data_root / name, name, limits).geometry
 
 

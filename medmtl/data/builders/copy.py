@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medmtl.core.errors import ConfigError, OutputError
+from medmtl.data.series_file import SERIES_SUFFIX, series_text
 from medmtl.nifti.names import SUFFIX, is_nifti_name
 from medmtl.report.nifti import write_image, write_label_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -90,8 +91,17 @@ class DataCopy:
         """
         return self._write(name, lambda path: write_image(path, volume))
 
-    def _write(self, name: str, write: Callable[[Path], None]) -> str:
-        path = self.folder / MADE / f"{name}.nii.gz"
+    def write_series(self, name: str, volume_id: str, files: Sequence[Path]) -> str:
+        """Write which images a DICOM series is made of; the path as a manifest states it.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        text = series_text(self.folder / MADE / name, volume_id, files)
+        return self._write(name, lambda path: _write_text(path, text), suffix=SERIES_SUFFIX)
+
+    def _write(self, name: str, write: Callable[[Path], None], *, suffix: str = ".nii.gz") -> str:
+        path = self.folder / MADE / f"{name}{suffix}"
         aside = path.with_name(f".{path.name}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +110,10 @@ class DataCopy:
         except OSError as error:
             raise _unwritable(error) from error
         return path.relative_to(self.folder).as_posix()
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _unwritable(error: OSError) -> OutputError:

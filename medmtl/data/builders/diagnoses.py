@@ -88,13 +88,13 @@ def build_diagnoses_manifest(
     Args:
         sheet: One row per patient, study or file.
         images: Folder of NIfTI files or DICOM.
-        data: Copy that holds `images`; DICOM is written into it as NIfTI.
+        data: Copy that holds `images`; what names the images of a DICOM series goes into it.
         name: Of the manifest.
         choices: Columns, words and masks.
 
     Raises:
         ConfigError: If the columns are not clear or no row has its image.
-        OutputError: If a NIfTI file cannot be written.
+        OutputError: If a file cannot be written.
     """
     if bool(choices.masks) != bool(choices.segments):
         raise ConfigError(

@@ -44,7 +44,7 @@ class FolderImage:
         names: Casefolded names by role ("file", "study", "patient").
         modality: Of DICOM, else "".
         covariates: What a DICOM header says.
-        write: Gives the path for the manifest; DICOM is written as NIfTI.
+        write: Gives the path for the manifest; of DICOM a file that names the images.
     """
 
     case_id: str
@@ -137,7 +137,13 @@ def _dicom(folder: Path, study: Study, ref: VolumeRef) -> FolderImage:
     whole = [str(PurePosixPath(*folders[: n + 1])) for n in range(len(folders))]
 
     def write(data: DataCopy) -> str:
-        return data.write_image(f"{study.case_id}_{ref.id}", ref.read())
+        name = f"{study.case_id}_{ref.id}"
+        of_series = {file for one in study.volumes if one.series_key == ref.series_key
+                     for file in one.source_files}  # fmt: skip
+        files = [folder / file for file in of_series]
+        if all(file.is_file() for file in files):
+            return data.write_series(name, ref.id, files)
+        return data.write_image(name, ref.read())  # inside an archive
 
     return FolderImage(
         case_id=study.case_id,

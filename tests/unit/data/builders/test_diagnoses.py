@@ -14,6 +14,7 @@ from medmtl.data.builders.sheet import read_sheet
 from medmtl.data.builders.table import check_built
 from medmtl.data.builders.words import Words, parse_words
 from medmtl.data.manifest import read_manifest, write_manifest
+from medmtl.data.volume_file import read_volume_file
 from tests.dicom_factory import make_series
 from tests.miniatures import image_values, write_image, write_mask
 
@@ -130,7 +131,7 @@ def test_masks_are_optional_for_each_case(tmp_path: Path) -> None:
         built(folder, "id,finding\na,1\n", segments={1: "liver"})
 
 
-def test_a_dicom_folder_is_read_by_patient_id_and_written_as_nifti(tmp_path: Path) -> None:
+def test_a_dicom_folder_is_found_by_patient_id_and_stays_dicom(tmp_path: Path) -> None:
     ids = ["MRN 4711", "0815"]
     for seed, patient_id in enumerate(ids):
         folder = tmp_path / "images" / f"export{seed}"
@@ -140,7 +141,9 @@ def test_a_dicom_folder_is_read_by_patient_id_and_written_as_nifti(tmp_path: Pat
     assert [case.findings["lesion"] for case in result.manifest.cases] == [True, False]
     assert result.manifest.modality == "CT"
     for case in result.manifest.cases:
-        assert (tmp_path / "images" / case.volumes[0].image).is_file()
+        image = case.volumes[0].image
+        assert image.endswith(".series.json")
+        assert read_volume_file(tmp_path / "images", image).modality == "CT"
         assert case.patient_id.startswith("p")
         assert case.patient_id not in ids
 
