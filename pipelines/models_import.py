@@ -54,7 +54,14 @@ NameOption = Annotated[str | None, typer.Option(help="Name of the bundle.")]
 
 @app.command("nnunet")
 def nnunet(
-    folder: FolderArgument,
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER...",
+            help="One model folder, or several that share a grid and name different structures.",
+            show_default=False,
+        ),
+    ],
     out: BundleOption,
     folds: Annotated[
         str | None,
@@ -76,6 +83,7 @@ def nnunet(
 ) -> None:
     """A model folder of nnU-Net v2: plans.json, dataset.json, fold_*/checkpoint_*.pth."""
     from medmtl.imports.nnunet import NnunetChoices, import_nnunet
+    from medmtl.imports.nnunet_parts import import_nnunet_parts
 
     choices = NnunetChoices(
         folds=_parts(folds),
@@ -86,7 +94,10 @@ def nnunet(
         name=name,
         channels=_parts(channels),
     )
-    _say(import_nnunet(folder, out, choices=choices), out)
+    if len(folders) == 1:
+        _say(import_nnunet(folders[0], out, choices=choices), out)
+    else:
+        _say(import_nnunet_parts(folders, out, choices=choices), out)
 
 
 @app.command("monai")
@@ -125,4 +136,8 @@ def _say(settings: BundleSettings, out: Path) -> None:
     for segment in settings.segments:
         code = f"  {segment.code.scheme} {segment.code.value}" if segment.code else ""
         typer.echo(f"  {segment.label:>4}  {segment.name}{code}")
-    typer.echo(f"networks averaged: {1 + len(settings.folds or ())}")
+    for number, part in enumerate(settings.parts, start=1):
+        names = len(part.network.segments)
+        typer.echo(f"part {number}: {names} segments, networks averaged: {len(part.weights)}")
+    if not settings.parts:
+        typer.echo(f"networks averaged: {1 + len(settings.folds or ())}")

@@ -85,14 +85,19 @@ def write_folder(
     outputs: int = 3,
     inputs: int = 1,
     mirror_axes: tuple[int, ...] | None = None,
+    first_seed: int = 0,
+    background: float = 0.0,
     **content: Any,
 ) -> Path:
-    """A model folder with random weights, another seed for each fold."""
+    """A model folder with random weights, another seed for each fold.
+
+    `background` is added to the logit of the first output.
+    """
     name, configuration = next(iter(plans["configurations"].items()))
     folder.mkdir(parents=True)
     (folder / "plans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(dataset))
-    for seed, fold in enumerate(folds):
+    for seed, fold in enumerate(folds, start=first_seed):
         torch.manual_seed(seed)
         net: Any = network_of(configuration).build(in_channels=inputs, out_channels=outputs)
         axes = (
@@ -100,6 +105,7 @@ def write_folder(
         )
         for layer in net.decoder.seg_layers:  # so that the image decides, not the mean
             torch.nn.init.zeros_(layer.bias)
+            layer.bias.data[0] = background
             layer.weight.data -= layer.weight.data.mean(dim=1, keepdim=True)
         checkpoint = {
             "network_weights": _with_second_names(net.state_dict()),

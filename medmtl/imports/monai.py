@@ -87,7 +87,7 @@ def import_monai(folder: Path, out: Path, *, choices: MonaiChoices | None = None
     )
     path = folder / "models" / chosen.weights
     weights = fitting_weights(
-        _state_dict(path), settings, prefix="backbone.net.", where=f"Weights {path.name}"
+        _state_dict(path), settings.network, prefix="backbone.net.", where=f"Weights {path.name}"
     )
     return write_imported(out, settings, weights, card=_card(settings, folder.name))
 

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from medmtl.imports.nnunet_folder import NnunetFolder
 
-__all__ = ["NnunetChoices", "import_nnunet"]
+__all__ = ["LIMITS", "NOTICE", "NnunetChoices", "import_nnunet", "nnunet_card", "nnunet_settings"]
 
 _LICENCE = "not stated by the model folder; see its authors"
-_NOTICE = "Imported from nnU-Net; medmtl has measured nothing on it. For research only."
-_LIMITS = (
+NOTICE = "Imported from nnU-Net; medmtl has measured nothing on it. For research only."
+LIMITS = (
     "An imported model. What it was trained and tested on is known to its authors only. nnU-Net "
     "states no orientation of its training images."
 )
@@ -82,9 +82,11 @@ def import_nnunet(
     chosen = choices or NnunetChoices()
     check_free(out)
     source = read_nnunet_folder(folder, folds=chosen.folds, checkpoint=chosen.checkpoint)
-    settings = _settings(source, chosen)
+    settings = nnunet_settings(source, chosen)
     weights = [
-        fitting_weights(fold.weights, settings, prefix="backbone.", where=f"Fold {fold.name}")
+        fitting_weights(
+            fold.weights, settings.network, prefix="backbone.", where=f"Fold {fold.name}"
+        )
         for fold in source.folds
     ]
     names = [f"fold{fold.name}" for fold in source.folds]
@@ -92,12 +94,17 @@ def import_nnunet(
         out,
         settings,
         weights[0],
-        card=_card(source, settings),
+        card=nnunet_card(source, settings),
         folds=dict(zip(names[1:], weights[1:], strict=True)),
     )
 
 
-def _settings(source: NnunetFolder, choices: NnunetChoices) -> BundleSettings:
+def nnunet_settings(source: NnunetFolder, choices: NnunetChoices) -> BundleSettings:
+    """What the folder says, as settings of a bundle.
+
+    Raises:
+        BundleError: If anything is missing, unknown or does not fit.
+    """
     fold = source.folds[0]
     configuration = plans_configuration(source.plans, fold.configuration)
     channels = channels_of(source.dataset, modality=choices.modality, names=choices.channels)
@@ -109,14 +116,14 @@ def _settings(source: NnunetFolder, choices: NnunetChoices) -> BundleSettings:
         licence=_LICENCE,
         intended_use="Segmentation of "
         f"{_listed(one.name for one in channels)} images for research.",
-        limits=_LIMITS,
-        notice=_NOTICE,
+        limits=LIMITS,
+        notice=NOTICE,
         input=input_settings(channels),
         preprocessing=preprocessing_of(
             source.plans,
             configuration,
             channels=len(channels),
-            orientation=choices.orientation,
+            orientation=choices.orientation or _known_orientation(source),
         ),
         network=NetworkConfig(
             backbone=network_of(configuration),
@@ -130,7 +137,13 @@ def _settings(source: NnunetFolder, choices: NnunetChoices) -> BundleSettings:
     )
 
 
-def _card(source: NnunetFolder, settings: BundleSettings) -> str:
+def _known_orientation(source: NnunetFolder) -> str | None:
+    """TotalSegmentator turns images to the closest canonical axes before nnU-Net sees them."""
+    is_total = "totalsegmentator" in str(source.plans.get("dataset_name", "")).casefold()
+    return "RAS" if is_total else None
+
+
+def nnunet_card(source: NnunetFolder, settings: BundleSettings) -> str:
     """What is known of an imported model; everything else is said to be unknown."""
     return "\n".join(
         [
@@ -143,9 +156,9 @@ def _card(source: NnunetFolder, settings: BundleSettings) -> str:
             f"- Input: {input_text(settings.input)}.",
             f"- Segments: {_listed(segment.name for segment in settings.segments)}.",
             f"- Licence of the weights: {_LICENCE}.",
-            f"- Limits: {_LIMITS}",
+            f"- Limits: {LIMITS}",
             "",
-            _NOTICE,
+            NOTICE,
             "",
         ]
     )

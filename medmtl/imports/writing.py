@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from medmtl.inference.bundle import BundleSettings, ChannelSettings
+    from medmtl.networks.joint import NetworkConfig
 
 __all__ = ["check_free", "fitting_weights", "input_settings", "input_text", "write_imported"]
 
@@ -46,21 +47,21 @@ def input_text(settings: InputSettings) -> str:
 
 
 def fitting_weights(
-    weights: Mapping[str, Tensor], settings: BundleSettings, *, prefix: str, where: str
+    weights: Mapping[str, Tensor], network: NetworkConfig, *, prefix: str, where: str
 ) -> dict[str, Tensor]:
     """Weights under the bundle's names.
 
     Args:
         weights: By the names of their module.
-        settings: Of the bundle.
+        network: Of the bundle.
         prefix: Where that module is in the bundle's network.
         where: Names the weights in errors.
 
     Raises:
-        BundleError: Naming the first weight that the settings do not explain.
+        BundleError: Naming the first weight that the network does not explain.
     """
     try:
-        expected = JointNet(settings.network).state_dict()
+        expected = JointNet(network).state_dict()
     except (TypeError, ValueError, RuntimeError, AssertionError, LookupError) as error:
         text = str(error).replace("\n", " ")[:200]
         raise BundleError(f"{where}: the network cannot be built: {text}") from error
@@ -88,6 +89,7 @@ def write_imported(
     *,
     card: str,
     folds: Mapping[str, Mapping[str, Tensor]] | None = None,
+    parts: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> BundleSettings:
     """Write a bundle aside in full precision, load it once, and move it into place.
 
@@ -106,6 +108,7 @@ def write_imported(
                 card=card,
                 metrics_json=json.dumps({"note": settings.notice}),
                 folds=folds,
+                parts=parts,
                 is_half=False,
             )
             load_bundle(place)

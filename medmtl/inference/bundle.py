@@ -37,7 +37,7 @@ from medmtl.postprocess.calibration import Calibration
 from medmtl.postprocess.components import ComponentRules
 from medmtl.postprocess.conformal import BinaryConformal, ClassConformal
 from medmtl.transforms.monai_plan import MonaiPreprocessing
-from medmtl.transforms.plans import PlansPreprocessing
+from medmtl.transforms.plans import ChannelIntensity, PlansPreprocessing
 from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
@@ -51,12 +51,14 @@ __all__ = [
     "ChannelSettings",
     "FindingSettings",
     "InputSettings",
+    "PartSettings",
     "RegionSettings",
     "SegmentSettings",
     "find_bundle",
     "load_bundle",
     "load_folds",
     "load_members",
+    "load_parts",
     "shipped_bundles",
     "verify_bundle",
     "write_bundle",
@@ -189,6 +191,23 @@ class RegionSettings(_Strict):
     labels: tuple[Annotated[int, Field(ge=1, le=65535)], ...]
 
 
+class PartSettings(_Strict):
+    """One of several imported networks that share a grid and name different segments.
+
+    Attributes:
+        weights: Files of this part, whose logits are averaged; those of the first part begin with
+            the bundle's own weights.
+        network: Its network, with its segments in the order of its outputs.
+        intensities: How each channel is normalised for it.
+        sliding_window: Its patch and mirroring.
+    """
+
+    weights: Annotated[tuple[MemberFile | Literal["weights.safetensors"], ...], Field(min_length=1)]
+    network: NetworkConfig
+    intensities: tuple[ChannelIntensity, ...]
+    sliding_window: SlidingWindow
+
+
 class BundleSettings(_Strict):
     """`bundle.toml`.
 
@@ -196,6 +215,8 @@ class BundleSettings(_Strict):
     the same network, such as those of the folds: they never change the answer, only say how far
     it would have been another one. `folds` names further weights of an imported network, whose
     logits are averaged, as its authors do; `sliding_window` and `regions` are of such a network.
+    `parts` are several such networks with one grid; `network` and `sliding_window` are then those
+    of the first.
     """
 
     schema_version: Literal[1] = 1
@@ -222,6 +243,7 @@ class BundleSettings(_Strict):
     folds: tuple[MemberFile, ...] | None = None
     sliding_window: SlidingWindow | None = None
     regions: tuple[RegionSettings, ...] = ()
+    parts: tuple[PartSettings, ...] = ()
 
     @model_validator(mode="after")
     def _fits_together(self) -> BundleSettings:
@@ -233,6 +255,17 @@ class BundleSettings(_Strict):
     def _contradictions(self) -> Iterator[tuple[str, bool]]:
         network, head = self.network, self.network.head
         segments = tuple(segment.name for segment in self.segments)
+        of_parts = [name for part in self.parts for name in part.network.segments]
+        if self.parts:
+            yield "parts must name each segment once", sorted(of_parts) != sorted(segments)
+            yield (
+                "parts belong to preprocessing nnunet_plans without folds, regions and findings, "
+                "and network is that of the first",
+                not isinstance(self.preprocessing, PlansPreprocessing)
+                or bool(self.folds or self.regions or self.findings)
+                or self.parts[0].network != network,
+            )
+            segments = network.segments
         findings = tuple(finding.name for finding in self.findings)
         labels = [segment.label for segment in self.segments]
         wanted = 1 if self.input.kind == "single" else 2
@@ -393,9 +426,17 @@ def verify_bundle(folder: Path) -> BundleSettings:
         BundleError: Naming the first file that is missing or altered.
     """
     settings, _ = read_settings(folder)
-    for name in (*_HASHED, *(settings.ensemble or ()), *(settings.folds or ())):
+    for name in (*_HASHED, *_further(settings)):
         _checked_bytes(folder, name, settings)
     return settings
+
+
+def _further(settings: BundleSettings) -> Iterator[str]:
+    """Weights besides those of the network that answers, or answers first."""
+    yield from settings.ensemble or ()
+    yield from settings.folds or ()
+    for part in settings.parts:
+        yield from (name for name in part.weights if name != _WEIGHTS)
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -436,13 +477,29 @@ def load_folds(bundle: Bundle) -> tuple[JointNet, ...]:
     return (bundle.net, *further)
 
 
-def _load_net(folder: Path, name: str, settings: BundleSettings) -> JointNet:
+def load_parts(bundle: Bundle) -> Iterator[tuple[PartSettings, list[JointNet]]]:
+    """Every part with its networks, loaded when it is its turn.
+
+    Raises:
+        BundleError: If a file is missing or altered.
+    """
+    settings = bundle.settings
+    for part in settings.parts:
+        nets = [
+            _load_net(bundle.folder, name, settings, network=part.network) for name in part.weights
+        ]
+        yield part, nets
+
+
+def _load_net(
+    folder: Path, name: str, settings: BundleSettings, *, network: NetworkConfig | None = None
+) -> JointNet:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     content = _checked_bytes(folder, name, settings)
     try:
-        net = JointNet(settings.network)
+        net = JointNet(network or settings.network)
         _fill(net, load(content))
     except (SafetensorError, RuntimeError, ValueError, LookupError) as error:
         raise BundleError(
@@ -503,6 +560,7 @@ def write_bundle(
     metrics_json: str,
     members: Mapping[str, Mapping[str, Tensor]] | None = None,
     folds: Mapping[str, Mapping[str, Tensor]] | None = None,
+    parts: Mapping[str, Mapping[str, Tensor]] | None = None,
     is_half: bool = True,
 ) -> BundleSettings:
     """Write a bundle; each weight is stored once.
@@ -516,6 +574,7 @@ def write_bundle(
         members: Further weights of the same network by name, such as "fold0", for the spread of
             an ensemble.
         folds: Further weights whose logits are averaged with those of `weights`.
+        parts: Further weights by file name, as `settings.parts` names them.
         is_half: Store large tensors in half precision.
 
     Returns:
@@ -539,6 +598,7 @@ def write_bundle(
         _WEIGHTS: stored(weights),
         **further,
         **averaged,
+        **{name: stored(values) for name, values in (parts or {}).items()},
         "card.md": card.encode("utf-8"),
         "metrics.json": metrics_json.encode("utf-8"),
     }

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from medmtl.inference.bundle import Bundle, BundleSettings
     from medmtl.transforms.plans import PlansInput
 
-__all__ = ["PlansPredictor"]
+__all__ = ["PlansPredictor", "class_labels", "grid_labels", "orientation_flags", "region_volumes"]
 
 
 class PlansPredictor(ImportedModel):
@@ -67,44 +67,52 @@ class PlansPredictor(ImportedModel):
             device=self.device,
         )
         clock.stop("network")
-        labels = prepared.whole_labels(_labels(logits.numpy(), prepared, settings))
+        labels = prepared.whole_labels(grid_labels(logits.numpy(), prepared, settings))
         return masks_answer(
             self.bundle,
             study,
             together,
             labels,
             read=volumes,
-            flags=self._orientation_flags(study),
-            measurements=_region_volumes(labels, volume, settings),
+            flags=orientation_flags(study, self.preprocessing),
+            measurements=region_volumes(labels, volume, settings),
             clock=clock,
         )
 
-    def _orientation_flags(self, study: Study) -> list[Flag]:
-        """nnU-Net stores nowhere how its training images lay; a DICOM volume lies as LPS."""
-        if study.kind != "dicom" or self.preprocessing.orientation != "source":
-            return []
-        message = (
-            "The imported model does not say how its training images were oriented; if not like "
-            "DICOM, left and right or front and back are mixed up."
-        )
-        return [Flag("orientation-not-stated", "warning", message)]
+
+def orientation_flags(study: Study, preprocessing: PlansPreprocessing) -> list[Flag]:
+    """nnU-Net stores nowhere how its training images lay; a DICOM volume lies as LPS."""
+    if study.kind != "dicom" or preprocessing.orientation != "source":
+        return []
+    message = (
+        "The imported model does not say how its training images were oriented; if not like "
+        "DICOM, left and right or front and back are mixed up."
+    )
+    return [Flag("orientation-not-stated", "warning", message)]
 
 
-def _labels(
+def grid_labels(
     logits_cabc: NDArray[np.float16], prepared: PlansInput, settings: BundleSettings
 ) -> NDArray[Any]:
     """Labels on the cropped source grid, one class at a time to bound the memory."""
     values = [segment.label for segment in settings.segments]
-    dtype = label_dtype(max(values, default=0))
-    if settings.regions:
-        regions = (prepared.on_source(logits) for logits in logits_cabc)
-        painted = np.zeros(tuple(part.stop - part.start for part in prepared.box), dtype=dtype)
-        for logits, region in zip(regions, settings.regions, strict=True):
-            probability = torch.from_numpy(np.ascontiguousarray(logits)).float().sigmoid()
-            painted[(probability > 0.5).numpy()] = region.paints
-        return painted
+    if not settings.regions:
+        return class_labels(logits_cabc, prepared, values)
+    regions = (prepared.on_source(logits) for logits in logits_cabc)
+    shape = tuple(part.stop - part.start for part in prepared.box)
+    painted = np.zeros(shape, dtype=label_dtype(max(values, default=0)))
+    for logits, region in zip(regions, settings.regions, strict=True):
+        probability = torch.from_numpy(np.ascontiguousarray(logits)).float().sigmoid()
+        painted[(probability > 0.5).numpy()] = region.paints
+    return painted
+
+
+def class_labels(
+    logits_cabc: NDArray[np.float16], prepared: PlansInput, values: Sequence[int]
+) -> NDArray[Any]:
+    """The label of the largest class on the cropped source grid; the first class is background."""
     best = prepared.on_source(logits_cabc[0])
-    labels = np.zeros(best.shape, dtype=dtype)
+    labels = np.zeros(best.shape, dtype=label_dtype(max(values, default=0)))
     for logits, label in zip(logits_cabc[1:], values, strict=True):
         candidate = prepared.on_source(logits)
         labels[candidate > best] = label
@@ -112,7 +120,7 @@ def _labels(
     return labels
 
 
-def _region_volumes(
+def region_volumes(
     labels: NDArray[Any], volume: Volume, settings: BundleSettings
 ) -> list[Measurement]:
     """Volumes of overlapping regions, which a label map cannot hold as they are."""

@@ -36,6 +36,7 @@ from medmtl.inference.finding_answers import FindingAnswers, answer_findings
 from medmtl.inference.imported import ImportedModel
 from medmtl.inference.joint_pass import JointPass, joint_pass
 from medmtl.inference.monai_predictor import MonaiPredictor
+from medmtl.inference.parts_predictor import PartsPredictor
 from medmtl.inference.phases import choose_phases
 from medmtl.inference.plans_predictor import PlansPredictor
 from medmtl.inference.select_input import other_series_flags, select_volumes
@@ -343,7 +344,7 @@ class Predictor:
         ]
 
 
-AnyPredictor: TypeAlias = Predictor | PlansPredictor | MonaiPredictor
+AnyPredictor: TypeAlias = Predictor | PlansPredictor | PartsPredictor | MonaiPredictor
 
 
 class AutoPredictor:
@@ -449,10 +450,14 @@ def _load_one(
             raise ConfigError("--uncertainty: an imported model has none. Leave it out.")
         if options.get("backend") not in (None, "auto", "torch"):
             raise ConfigError("--backend: an imported model runs on torch only. Leave it out.")
-        is_monai = isinstance(bundle.settings.preprocessing, MonaiPreprocessing)
-        kind = MonaiPredictor if is_monai else PlansPredictor
-        return kind(bundle, device=device, channels=chosen)
+        return _imported_kind(bundle)(bundle, device=device, channels=chosen)
     return Predictor(bundle, cam=wanted, device=device, **options)
+
+
+def _imported_kind(bundle: Bundle) -> type[PlansPredictor | PartsPredictor | MonaiPredictor]:
+    if isinstance(bundle.settings.preprocessing, MonaiPreprocessing):
+        return MonaiPredictor
+    return PartsPredictor if bundle.settings.parts else PlansPredictor
 
 
 def arranged(listing: Listing, analyser: object) -> Listing:

@@ -87,3 +87,21 @@ def test_dicom_results_name_the_organs(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(list((tmp_path / "out").rglob("findings.sr.dcm"))) == 1
     case = json.loads(next((tmp_path / "out").rglob("case.json")).read_text())
     assert "orientation-not-stated" not in {flag["code"] for flag in case["quality"]["flags"]}
+
+
+def test_several_folders_are_one_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [
+        write_folder(
+            tmp_path / name, plans=plans(), dataset=dataset(labels={"background": 0, name: 1}),
+            outputs=2,
+        )
+        for name in ("liver", "spleen")
+    ]  # fmt: skip
+    bundle = tmp_path / "bundle"
+    assert run(monkeypatch, "models", "import", "nnunet", *folders, "-o", bundle) == 0
+    said = capsys.readouterr().out
+    assert "1  spleen  SCT 78961009" in said
+    assert "part 2: 1 segments, networks averaged: 1" in said
+    verify_bundle(bundle)

@@ -1,0 +1,83 @@
+"""Several imported networks on one grid, each for its own segments, as one model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from medmtl.core.errors import BundleError
+from medmtl.inference.bundle import load_parts
+from medmtl.inference.imported import ImportedModel
+from medmtl.inference.masks_answer import masks_answer
+from medmtl.inference.plans_predictor import class_labels, orientation_flags
+from medmtl.inference.plans_window import window_logits
+from medmtl.inference.stage_clock import StageClock
+from medmtl.postprocess.restore import label_dtype
+from medmtl.transforms.plans import PlansPreprocessing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from medmtl.core.prediction import Prediction
+    from medmtl.core.study import Study
+    from medmtl.core.volume import Volume
+    from medmtl.inference.bundle import Bundle
+
+__all__ = ["PartsPredictor"]
+
+
+class PartsPredictor(ImportedModel):
+    """All parts stay loaded; the logits of one are in memory at a time.
+
+    Raises:
+        BundleError: If the bundle has no parts, or the weights of one are altered.
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, device: torch.device, channels: Mapping[str, str] | None = None
+    ) -> None:
+        preprocessing = bundle.settings.preprocessing
+        if not isinstance(preprocessing, PlansPreprocessing) or not bundle.settings.parts:
+            raise BundleError(f"Bundle {bundle.folder.name}: found no parts.")
+        super().__init__(bundle, device=device, channels=channels)
+        self.preprocessing = preprocessing
+        self.parts = [
+            (part, [net.requires_grad_(requires_grad=False).backbone.to(device) for net in nets])
+            for part, nets in load_parts(bundle)
+        ]
+
+    def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+        """Masks of all parts, a later one painted over an earlier one."""
+        clock = StageClock()
+        together = self.input.together(study, volumes)
+        by_name = {segment.name: segment.label for segment in self.bundle.settings.segments}
+        merged = np.zeros(together.volume.array.shape, dtype=label_dtype(max(by_name.values())))
+        prepared = None
+        for part, nets in self.parts:
+            wanted = self.preprocessing.model_copy(update={"channels": part.intensities})
+            if prepared is None or prepared.settings != wanted:
+                prepared = wanted.apply(together.volume, together.further)
+                clock.stop("preprocess")
+            logits = window_logits(
+                nets,
+                torch.from_numpy(prepared.array_cabc),
+                part.sliding_window,
+                classes=len(part.network.segments) + 1,
+                device=self.device,
+            )
+            clock.stop("network")
+            values = [by_name[name] for name in part.network.segments]
+            labels = prepared.whole_labels(class_labels(logits.numpy(), prepared, values))
+            np.copyto(merged, labels, where=labels > 0, casting="same_kind")
+            clock.stop("postprocess")
+        return masks_answer(
+            self.bundle,
+            study,
+            together,
+            merged,
+            read=volumes,
+            flags=orientation_flags(study, self.preprocessing),
+            clock=clock,
+        )
