@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +12,11 @@ import streamlit as st
 from app.services.case_index import CaseIndex
 from app.services.jobs import JobBook
 from app.services.models import bundle_folders, read_models
+from app.services.report_writing import report_all
 from app.services.result_folders import find_places
 from app.services.review_log import open_review_log
 from app.services.worklist import worklist_frame
+from medmtl.core.errors import MedmtlError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "case_index",
+    "catch_up_reports",
     "job_book",
     "models",
     "review_log",
@@ -86,6 +90,21 @@ def review_log(settings: Settings) -> ReviewLog:
     with suppress(OSError):  # the log itself says what is wrong with the place
         folder.mkdir(parents=True, exist_ok=True)
     return _open_log(f"sqlite:///{(folder / 'reviews.sqlite').as_posix()}")
+
+
+@st.cache_resource(show_spinner=False)
+def catch_up_reports(_settings: Settings) -> threading.Thread:
+    """Once for each server, beside the pages: signatures that reports lack are written."""
+    thread = threading.Thread(
+        target=_report_all, args=(review_log(_settings), case_index(_settings)), daemon=True
+    )
+    thread.start()
+    return thread
+
+
+def _report_all(log: ReviewLog, index: CaseIndex) -> None:
+    with suppress(MedmtlError):  # the database went away: its cases say so when they are opened
+        report_all(log, index.snapshot())
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from starlette.middleware import Middleware
 
+from app.serving.after_login import BackToLink
 from app.serving.first_theme import DarkFirst
 from app.serving.gateway import gateway
 from app.serving.routes import viewer_routes
@@ -29,7 +30,7 @@ def serve(settings: Settings) -> None:
         _MAIN.resolve(),
         secrets=_secrets(settings.auth),
         routes=routes,
-        middleware=[Middleware(DarkFirst)],
+        middleware=[Middleware(DarkFirst), Middleware(BackToLink)],
     )
     app.run(config=_config(settings))
 

@@ -10,7 +10,7 @@ from app.open_case import open_case
 from app.resources import case_index
 from app.screens.case_findings import findings_panel
 from app.screens.case_quality import quality_panel
-from app.screens.case_review import review_panel, sign_button
+from app.screens.case_review import report_notice, review_panel, sign_button
 from app.screens.case_segments import segments_panel
 from app.screens.case_volume import volume_area
 from app.screens.reader_menu import reader_menu
@@ -34,6 +34,7 @@ def case_page(view: View) -> None:
         _nothing(view, key)
         return
     _header(case)
+    report_notice(case)
     left, right = st.columns(_COLUMNS, gap="small")
     with right, st.container(key="evidence", gap=None):
         _panels(case)

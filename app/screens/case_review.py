@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from app.services.drafts import signed, with_comment
+from app.services.report_writing import Reported, report_case
 from app.services.words import plain
-from medmtl.inference.write_review import write_reviewed_reports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +20,11 @@ if TYPE_CHECKING:
     from app.services.review_log import Entry
     from medmtl.core.review import Review
 
-__all__ = ["review_panel", "sign_button"]
+__all__ = ["report_notice", "review_panel", "sign_button"]
+
+
+_AGAIN_S = 15.0
+"""A report that could not be written is tried again with the page, but not at every click."""
 
 
 def sign_button(case: OpenCase, following: str | None) -> None:
@@ -36,18 +42,50 @@ def sign_button(case: OpenCase, following: str | None) -> None:
         "Sign", icon=":material/signature:", shortcut="Shift+S", type="primary",
         disabled=case.is_hidden, help="You stand by your answers; then the next case opens.",
     ):  # fmt: skip
-        _sign(case)
-        if following is not None:
+        case.save(signed)
+        reported = _report(case, is_due=True)
+        words = (
+            f" {reported.written} DICOM report(s) carry the verdict." if reported.written else ""
+        )
+        st.toast(f"Signed.{words}", icon=":material/check:")
+        if following is not None and not reported.problem:
             case.view.go_to_case(following)
         st.rerun()
 
 
-def _sign(case: OpenCase) -> None:
-    case.save(signed)
-    held = [entry.review for entry in case.log.of_case(case.ref) if entry.review.is_signed]
-    reports = write_reviewed_reports(case.folder, held)
-    words = f" {len(reports)} DICOM report(s) carry the verdict." if reports else ""
-    st.toast(f"Signed.{words}", icon=":material/check:")
+def report_notice(case: OpenCase) -> None:
+    """Signatures that the reports of an opened case lack are written now; else why not."""
+    if not case.log.of_case(case.ref):
+        return
+    reported = _report(case)
+    if reported.written:
+        st.toast("The DICOM report now carries the signature.", icon=":material/check:")
+    if not reported.problem:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key="report_notice"):
+        st.warning(
+            "Signed, but the DICOM report does not say so yet; it is tried again whenever this "
+            f"case is opened, and when the viewer starts. {reported.problem}",
+            icon=":material/sync_problem:",
+        )
+        if st.button("Try again", key="report_again"):
+            _report(case, is_due=True)
+            st.rerun()
+
+
+def _report(case: OpenCase, *, is_due: bool = False) -> Reported:
+    """Look at the reports after every new line of the log; at failed ones again after a while."""
+    entries = case.log.of_case(case.ref)
+    place, number = f"reported:{case.key}", max((entry.number for entry in entries), default=0)
+    known: tuple[int, float, Reported] | None = st.session_state.get(place)
+    now_s = time.monotonic()
+    if known is not None and known[0] == number and not is_due:
+        is_over = not known[2].problem or now_s - known[1] < _AGAIN_S
+        if is_over:
+            return replace(known[2], written=0)
+    found = report_case(case.folder, entries)
+    st.session_state[place] = (number, now_s, found)
+    return found
 
 
 def review_panel(case: OpenCase) -> None:

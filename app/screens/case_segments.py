@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -13,9 +11,9 @@ import streamlit as st
 from app.look import current_look, look_at_segment
 from app.services.case_view import measurement_label
 from app.services.drafts import with_correction, with_mask
+from app.services.uploads import read_upload
 from app.services.words import plain, sentence
 from medmtl.core.errors import MedmtlError
-from medmtl.data.correction import read_result_correction
 
 if TYPE_CHECKING:
     from app.open_case import OpenCase
@@ -190,16 +188,15 @@ def _correct(case: OpenCase, volume: str) -> None:
 
 
 def _keep(case: OpenCase, volume: str, name: str, content: bytes) -> None:
-    """Read an upload as any other file, in a folder of its own that is gone afterwards."""
     masks = case.masks(volume)
-    with tempfile.TemporaryDirectory(prefix="medmtl-upload-") as place:
-        path = Path(place) / f"upload{''.join(Path(name).suffixes[-2:])}"
-        path.write_bytes(content)
-        try:
-            read = read_result_correction(path, case=case.result, volume_id=volume)
-        except MedmtlError as error:
-            st.error(str(error), icon=":material/error:")
-            return
+    try:
+        read = read_upload(
+            content, name=name, case=case.result, volume_id=volume,
+            max_mb=case.view.settings.max_upload_mb,
+        )  # fmt: skip
+    except MedmtlError as error:
+        st.error(str(error), icon=":material/error:")
+        return
     case.corrections.keep(
         read.label_map,
         case.ref,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from medmtl.core.review import Review
 
-__all__ = ["report_versions", "write_reviewed_reports"]
+__all__ = ["is_reported", "report_versions", "write_reviewed_reports"]
 
 _FIRST = "findings.sr.dcm"
 _LATER = re.compile(r"findings\.v(\d+)\.sr\.dcm\Z")
@@ -41,6 +41,33 @@ def report_versions(volume_folder: Path) -> tuple[Path, ...]:
         if (match := _LATER.match(path.name)) is not None
     }
     return (first, *(later[number] for number in sorted(later)))
+
+
+def is_reported(case: Path, reviews: Sequence[Review]) -> bool:
+    """Whether every report of a case carries exactly these signatures; so where it has no report.
+
+    Args:
+        case: `OUT/<case>`.
+        reviews: Each reviewer's signed review that holds now.
+
+    Raises:
+        OSError: If a report cannot be read.
+        InvalidDicomError: If one is damaged.
+    """
+    newest = [versions[-1] for place in case.iterdir() if place.is_dir()
+              if (versions := report_versions(place))]  # fmt: skip
+    if not newest or not reviews:
+        return True
+    from medmtl.report.dicom_sr_review import signature_time  # highdicom takes a second
+
+    wanted = sorted(signature_time(review) for review in reviews)
+    return all(_signed_at(path) == wanted for path in newest)
+
+
+def _signed_at(report: Path) -> list[str]:
+    found = pydicom.dcmread(report, specific_tags=["VerifyingObserverSequence"])
+    observers = found.get("VerifyingObserverSequence", ())
+    return sorted(str(one.VerificationDateTime) for one in observers)
 
 
 def write_reviewed_reports(case: Path, reviews: Sequence[Review]) -> tuple[Path, ...]:

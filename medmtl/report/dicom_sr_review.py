@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from medmtl.core.review import FindingVerdict, MaskVerdict, Review
 
-__all__ = ["ANSWERS", "reviewed_report"]
+__all__ = ["ANSWERS", "reviewed_report", "signature_time"]
 
 ANSWERS = {
     "agree": "Agrees with the decision",
@@ -213,5 +213,10 @@ def _signature(review: Review) -> Dataset:
     item.VerifyingObserverName = _person(review.reviewer)
     item.VerifyingObserverIdentificationCodeSequence = DicomSequence([])
     item.VerifyingOrganization = "Not stated; research use only"  # type 1: never empty
-    item.VerificationDateTime = _date_time(review.reviewed_at)
+    item.VerificationDateTime = signature_time(review)
     return item
+
+
+def signature_time(review: Review) -> str:
+    """When a review was signed, as a report says it; to the second."""
+    return _date_time(review.reviewed_at)

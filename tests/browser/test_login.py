@@ -97,6 +97,19 @@ def test_a_reviewer_answers_under_the_name_of_the_login(
     page.get_by_role("cell", name="r@ward").wait_for()
 
 
+def test_after_the_login_the_link_opens_that_was_asked_for(
+    page: Page, address: str, service: LoginService
+) -> None:
+    service.claims = {"sub": "v", "realm_access": {"roles": ["viewer"]}}
+    page.goto(f"{address}/case?case=results/seen&finding=effusion", wait_until="commit")
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_text("You may look, not review.").wait_for()
+    chosen = page.locator("[data-testid=stBaseButton-primary]", has_text="Effusion")
+    chosen.wait_for()
+    assert "/case?" in page.url
+    assert "finding=effusion" in page.url
+
+
 def test_a_login_without_a_role_opens_nothing(
     page: Page, address: str, service: LoginService
 ) -> None:
