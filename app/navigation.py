@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.access import current_reader
-from app.resources import catch_up_reports
+from app.resources import catch_up
 from app.screens.case import case_page
 from app.screens.experiments import experiments_page
 from app.screens.help import help_page
@@ -63,7 +63,7 @@ def open_page(settings: Settings) -> None:
 def _guarded(draw: Callable[[View], None], view: View) -> None:
     """A known error is a sentence on the page; of an unknown one only the log knows more."""
     try:
-        catch_up_reports(view.settings)
+        catch_up(view.settings)
         draw(view)
     except MedmtlError as error:
         st.error(str(error), icon=":material/error:")

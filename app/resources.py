@@ -12,6 +12,7 @@ import streamlit as st
 from app.services.case_index import CaseIndex
 from app.services.jobs import JobBook
 from app.services.models import bundle_folders, read_models
+from app.services.patients import PatientIndex
 from app.services.report_writing import report_all
 from app.services.result_folders import find_places
 from app.services.review_log import open_review_log
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "case_index",
-    "catch_up_reports",
+    "catch_up",
     "job_book",
     "models",
+    "patients",
     "review_log",
     "review_states",
     "reviews_folder",
@@ -55,6 +57,16 @@ def _index(
 def case_index(settings: Settings) -> CaseIndex:
     """The index of the folder, already filled."""
     return _index(str(settings.folder), settings)
+
+
+@st.cache_resource(show_spinner=False)
+def _patients(folder: str, images: tuple[str, ...]) -> PatientIndex:
+    return PatientIndex(tuple(Path(place) for place in (*images, folder)))
+
+
+def patients(settings: Settings) -> PatientIndex:
+    """Which cases belong to one patient."""
+    return _patients(str(settings.folder), tuple(str(place) for place in settings.images))
 
 
 @st.cache_resource(show_spinner=False)
@@ -93,8 +105,9 @@ def review_log(settings: Settings) -> ReviewLog:
 
 
 @st.cache_resource(show_spinner=False)
-def catch_up_reports(_settings: Settings) -> threading.Thread:
-    """Once for each server, beside the pages: signatures that reports lack are written."""
+def catch_up(_settings: Settings) -> threading.Thread:
+    """Once for each server, beside the pages: late signatures into reports, patients of studies."""
+    patients(_settings).look(case_index(_settings).snapshot(), wait_s=0.0)
     thread = threading.Thread(
         target=_report_all, args=(review_log(_settings), case_index(_settings)), daemon=True
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.components.scene import (
@@ -22,7 +24,7 @@ from app.services.images import case_image, noted_inputs
 from app.services.words import plain, sentence
 from app.serving.gateway import gateway
 from app.serving.sources import NiftiSource
-from medmtl.core.geometry import closest_axes
+from medmtl.core.geometry import closest_axes, points_to_space
 from medmtl.data.volume_file import read_grid
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from medmtl.core.study import VolumeRef
     from medmtl.core.volume import Volume
 
-__all__ = ["has_cine", "scene_of_case"]
+__all__ = ["do_meet", "has_cine", "scene_of_case"]
 
 _THICK = 3.0  # slices so many pixels apart show little in another plane
 _PLANES: tuple[Layout, ...] = ("sagittal", "coronal", "axial")  # across x, y, z of the patient
@@ -74,12 +76,15 @@ def has_cine(case: OpenCase) -> bool:
     return any(one.source.startswith("cine") for one in case.answer.measurements)
 
 
-def scene_of_case(case: OpenCase, *, is_cine: bool = False) -> Scene:
+def scene_of_case(
+    case: OpenCase, *, is_cine: bool = False, beside: OpenCase | None = None
+) -> Scene:
     """The scene; what must not be seen yet is not in it.
 
     Args:
         case: The case.
         is_cine: All phases instead of the analysed ones.
+        beside: Another study of the patient, shown beside it.
 
     Raises:
         MedmtlError: If an image is not below the known folders, or the masks are missing.
@@ -89,17 +94,63 @@ def scene_of_case(case: OpenCase, *, is_cine: bool = False) -> Scene:
     volumes = tuple(_volume(case, volume, image) for volume, image in images.items())
     if is_cine:
         volumes = tuple(_phases(case, images, volumes)) or volumes
+    grids = [image.geometry for image in images.values()]
+    others = () if beside is None else tuple(_beside(case, beside))
+    volumes += tuple(volume for volume, _ in others)
     return Scene(
         case_id=case.key,
         volumes=volumes,
-        volume=look.volume,
+        volume=look.volume if look.volume in {volume.id for volume in volumes} else "",
         segments=() if case.is_hidden else _segments(case),
         activation=_activation(case, look.finding),
-        layout=look.layout or _first_layout(next(iter(images.values())).geometry),
+        layout=_layout(look.layout, grids[0], count=len(volumes)),
         crosshair_lps=look.point,
         window=look.window,
+        is_linked=all(do_meet(grids[0], grid) for _, grid in others),
         is_cine_playing=is_cine,
     )
+
+
+def do_meet(one: Geometry, other: Geometry) -> bool:
+    """Whether two grids have a place of the patient's space in common."""
+    (low, high), (other_low, other_high) = _box(one), _box(other)
+    return bool(np.all(low <= other_high) and np.all(other_low <= high))
+
+
+def _box(grid: Geometry) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    ends = [(-0.5, size - 0.5) for size in grid.shape]
+    corners = points_to_space(grid.affine_lps, np.array(list(product(*ends))))
+    return corners.min(axis=0), corners.max(axis=0)
+
+
+def _layout(wanted: Layout | None, grid: Geometry, *, count: int) -> Layout:
+    if wanted == "side_by_side" and count < 2:  # the study beside is gone
+        wanted = None
+    return wanted or _first_layout(grid)
+
+
+def _beside(case: OpenCase, other: OpenCase) -> Iterator[tuple[SceneVolume, Geometry]]:
+    """The volumes of another study, to look at; its masks where they mean the same.
+
+    They stay away as long as those of the case itself do: they are the same model's answer.
+    """
+    is_same = other.row.model_sha256 == case.row.model_sha256
+    has_masks = is_same and not case.is_hidden and not other.is_hidden
+    for name in other.answer.volumes:
+        image = _image(other, name)
+        labels = _labels(other, name) if has_masks else None
+        session = _session()
+        yield (
+            SceneVolume(
+                id=f"beside-{name}",
+                title=f"{name.upper()} of {other.row.case_id[:6]}",
+                image_url=gateway().register_volume(session, image),
+                labels_url=gateway().register_labels(session, labels) if labels else None,
+                slices_url=gateway().register_slices(session, image, labels=labels),
+                **_grey_values(other),
+            ),
+            image.geometry,
+        )
 
 
 def _first_layout(geometry: Geometry) -> Layout:
@@ -134,10 +185,9 @@ def _labels(case: OpenCase, volume: str) -> NiftiSource:
 
 
 def _volume(case: OpenCase, volume: str, image: CaseImage) -> SceneVolume:
-    session, modality = _session(), _modality(case)
+    session = _session()
     labels = None if case.is_hidden else _labels(case, volume)
     maps = {} if case.is_hidden else _maps(case, volume)
-    presets = _PRESETS.get(modality, ())
     return SceneVolume(
         id=volume,
         title=volume.upper(),
@@ -145,11 +195,19 @@ def _volume(case: OpenCase, volume: str, image: CaseImage) -> SceneVolume:
         labels_url=gateway().register_labels(session, labels) if labels else None,
         save_url=_save_url(case, volume, image),
         slices_url=gateway().register_slices(session, image, labels=labels, maps=maps),
-        modality=modality,
-        unit="HU" if modality == "CT" else "",
-        presets=presets,
-        window=(presets[0].low, presets[0].high) if presets else None,
+        **_grey_values(case),
     )
+
+
+def _grey_values(case: OpenCase) -> dict[str, Any]:
+    modality = _modality(case)
+    presets = _PRESETS.get(modality, ())
+    return {
+        "modality": modality,
+        "unit": "HU" if modality == "CT" else "",
+        "presets": presets,
+        "window": (presets[0].low, presets[0].high) if presets else None,
+    }
 
 
 def _modality(case: OpenCase) -> str:

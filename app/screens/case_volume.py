@@ -10,6 +10,7 @@ from app.components.scene import CrosshairMoved, KeyPressed, MaskSaved
 from app.components.volume_viewer import volume_viewer
 from app.look import current_look, look_at_finding, move_to
 from app.scene_of_case import has_cine, scene_of_case
+from app.screens.case_beside import other_studies, study_beside
 from app.state import reading_order
 from medmtl.core.errors import MedmtlError
 
@@ -21,19 +22,35 @@ __all__ = ["volume_area"]
 
 _MOST_PX = 2000
 _ABOVE_PX = 108  # navigation and the line of the case
-_SWITCH_PX = 32
+_SWITCH_PX = 48
 
 
 def volume_area(case: OpenCase) -> None:
     """The viewer, or why there is none."""
-    is_cine = has_cine(case) and st.toggle("All phases of the cine", key=f"cine:{case.key}")
+    others = other_studies(case)
+    has_switches = has_cine(case) or bool(others)
+    is_cine, beside = False, None
+    if has_switches:
+        with st.container(horizontal=True, vertical_alignment="center", key="volume_switches"):
+            is_cine = has_cine(case) and st.toggle("All phases of the cine", key=f"cine:{case.key}")
+            beside = study_beside(case, others) if others else None
+    scene = _scene(case, is_cine=is_cine, beside=beside)
+    if scene is not None:
+        _viewer(case, scene, above=_ABOVE_PX + (_SWITCH_PX if has_switches else 0))
+
+
+def _scene(case: OpenCase, *, is_cine: bool, beside: OpenCase | None) -> Scene | None:
+    if beside is not None:
+        try:
+            return scene_of_case(case, is_cine=is_cine, beside=beside)
+        except MedmtlError as error:
+            st.warning(f"The other study cannot be shown. {error}", icon=":material/error:")
     try:
-        scene = scene_of_case(case, is_cine=is_cine)
+        return scene_of_case(case, is_cine=is_cine)
     except MedmtlError as error:
         st.warning(str(error), icon=":material/image_not_supported:")
         _previews(case)
-        return
-    _viewer(case, scene, above=_ABOVE_PX + (_SWITCH_PX if has_cine(case) else 0))
+        return None
 
 
 @st.fragment

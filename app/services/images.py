@@ -21,16 +21,23 @@ from medmtl.data.source_volume import source_volume
 from medmtl.data.volume_file import read_volume_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from medmtl.core.geometry import Geometry
     from medmtl.core.study import Listing, VolumeRef
     from medmtl.core.volume import Volume
 
-__all__ = ["CaseImage", "ImageMissingError", "case_image", "image_root", "noted_inputs"]
+__all__ = [
+    "CaseImage",
+    "ImageMissingError",
+    "case_image",
+    "direct_roots",
+    "image_root",
+    "noted_inputs",
+]
 
 _DEPTH = 4
-_LISTINGS = 4
+_LISTINGS = 12
 
 
 class ImageMissingError(MedmtlError):
@@ -100,12 +107,7 @@ class CaseImage:
 
     def _refs(self) -> list[VolumeRef]:
         """Readable volumes beside the file; paths in them are relative to what was listed."""
-        if self.root.is_file():
-            listing = _listed(str(self.root), self.root.stat().st_mtime_ns)
-        else:
-            folder = (self.root / self.path).parent
-            listing = _listed(str(folder), folder.stat().st_mtime_ns)
-        return [ref for study in listing.studies for ref in study.volumes]
+        return _volumes_of(self.root if self.root.is_file() else (self.root / self.path).parent)
 
     def _ref(self) -> VolumeRef:
         name = None if self.root.is_file() else PurePosixPath(self.path).name
@@ -120,6 +122,11 @@ class CaseImage:
                 "Analyse the study again."
             )
             raise MedmtlError(message)
+
+
+def _volumes_of(place: Path) -> list[VolumeRef]:
+    listing = _listed(str(place), place.stat().st_mtime_ns)
+    return [ref for study in listing.studies for ref in study.volumes]
 
 
 @functools.lru_cache(maxsize=_LISTINGS)
@@ -142,7 +149,11 @@ def case_image(
         ImageMissingError: If it lies below none of them.
     """
     (volume,) = (one for one in record["source"]["volumes"] if one["id"] == volume_id)
-    root = image_root(volume["path"], roots)
+    path, series_uid = volume["path"], volume.get("series_uid", "")
+    known = tuple(roots)
+    held = direct_roots(path, known)
+    is_doubtful = len(held) > 1 and bool(series_uid)
+    root = _of_series(held, path, series_uid) if is_doubtful else image_root(path, known)
     if root is None:
         message = (
             f"Volume {volume_id}: its image was not found below the folders that the viewer knows. "
@@ -150,23 +161,40 @@ def case_image(
             "analysis."
         )
         raise ImageMissingError(message)
-    series_uid = volume.get("series_uid", "")
-    return CaseImage(root, volume["path"], volume_id, series_uid, geometry, record)
+    return CaseImage(root, path, volume_id, series_uid, geometry, record)
+
+
+def _of_series(roots: Sequence[Path], path: str, series_uid: str) -> Path | None:
+    """Scanners call the files of every study alike: the input that holds this series."""
+    folders = (root if root.is_file() else (root / path).parent for root in roots)
+    return next(
+        (root for root, place in zip(roots, folders, strict=True)
+         if any(ref.series_uid == series_uid for ref in _volumes_of(place))),
+        None,
+    )  # fmt: skip
 
 
 def image_root(path: str, roots: Iterable[Path]) -> Path | None:
     """The folder, or zip, from which a path of case.json leads to a file; never outside of it."""
+    known = tuple(roots)
+    direct = direct_roots(path, known)
+    if direct or not _is_safe(path):
+        return next(iter(direct), None)
+    below = (folder for root in known for folder in _with_folders_below(root))
+    deep = (folder for folder in below if (folder / path).exists())
+    return next(deep, None) or next((root for root in known if root.is_file()), None)
+
+
+def direct_roots(path: str, roots: Iterable[Path]) -> tuple[Path, ...]:
+    """Every folder or zip of `roots` that holds a file of that path: several inputs may."""
+    if not _is_safe(path):
+        return ()
+    return tuple(root for root in roots if (root / path).exists() or _is_in_zip(root, path))
+
+
+def _is_safe(path: str) -> bool:
     wanted = PurePosixPath(path)
-    if not path or wanted.is_absolute() or ".." in wanted.parts:
-        return None
-    other: Path | None = None
-    for root in roots:
-        for folder in _with_folders_below(root):
-            if (folder / wanted).exists() or _is_in_zip(folder, path):
-                return folder
-            if folder.is_file():
-                other = other or folder
-    return other
+    return bool(path) and not wanted.is_absolute() and ".." not in wanted.parts
 
 
 def _is_in_zip(place: Path, name: str) -> bool:

@@ -30,6 +30,7 @@ class Link:
         point: Where the planes meet, LPS mm.
         layout: Which planes are shown, None as the viewer starts.
         window: (low, high) of the grey values.
+        beside: Key of the case that stands beside it, "" for none.
     """
 
     finding: str | None = None
@@ -37,10 +38,12 @@ class Link:
     point: Point | None = None
     layout: Layout | None = None
     window: tuple[float, float] | None = None
+    beside: str = ""
 
     def as_parameters(self) -> dict[str, str]:
         """Short texts; what is not set is left out."""
         found = {"finding": self.finding or "", "volume": self.volume, "layout": self.layout or ""}
+        found["beside"] = self.beside
         if self.point is not None:
             found["at"] = ",".join(f"{mm:.1f}" for mm in self.point)
         if self.window is not None:
@@ -49,7 +52,10 @@ class Link:
 
 
 def link_from_parameters(parameters: Mapping[str, str], case: CaseView) -> Link:
-    """The place that an address names; what is not of this case is left out."""
+    """The place that an address names; what is not of this case is left out.
+
+    The case beside it is taken as it stands there; only a study of the patient is ever opened.
+    """
     finding, volume = parameters.get("finding"), parameters.get("volume", "")
     point = _numbers(parameters.get("at", ""), 3)
     window = _numbers(parameters.get("window", ""), 2)
@@ -59,6 +65,7 @@ def link_from_parameters(parameters: Mapping[str, str], case: CaseView) -> Link:
         point=(point[0], point[1], point[2]) if point else None,
         layout=_LAYOUTS.get(parameters.get("layout", "")),
         window=(window[0], window[1]) if window and window[0] < window[1] else None,
+        beside=parameters.get("beside", ""),
     )
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.uid import generate_uid
 
 from app.services.images import (
     CaseImage,
@@ -26,6 +28,7 @@ from medmtl.data.volume_file import read_grid
 from medmtl.phantom import generate_cine, write_cine_study
 from medmtl.report.nifti import write_image
 from tests.app.results import case_record, write_seen_case
+from tests.dicom_results import write_source
 
 if TYPE_CHECKING:
     from medmtl.core.study import VolumeRef
@@ -78,6 +81,25 @@ def test_of_two_archives_the_one_that_holds_the_image_is_taken(tmp_path: Path) -
     image = case_image(record, "image", geometry=grid, roots=archives)
     assert image.root == archives[1]
     assert image.read().array.shape == grid.shape
+
+
+def test_of_two_inputs_with_files_of_one_name_that_of_the_series_is_taken(tmp_path: Path) -> None:
+    """Scanners call the slices of every study IM0001 and so on."""
+    refs = []
+    for name in ("a", "b"):
+        write_source(tmp_path / name, "axial")
+        series = generate_uid()
+        for path in (tmp_path / name).iterdir():
+            image = dcmread(path)
+            image.SeriesInstanceUID = series
+            image.save_as(path)
+        refs.append(open_input(tmp_path / name).studies[0].volumes[0])
+    assert refs[0].source_files == refs[1].source_files
+    for name, ref in zip("ab", refs, strict=True):
+        roots = [tmp_path / "a", tmp_path / "b"]
+        image = case_image(_record(ref, "ct"), "ct", geometry=ref.geometry, roots=roots)
+        assert image.root == tmp_path / name
+        assert np.array_equal(image.read().array, ref.read().array)
 
 
 def test_a_moved_image_says_how_to_name_its_folder(tmp_path: Path) -> None:
