@@ -102,6 +102,13 @@ def predict(
             "volume id; for NIfTI the end of the file name. Repeat it for each channel.",
         ),
     ] = None,
+    speed: Annotated[
+        str | None,
+        typer.Option(
+            help="fast, balanced or best, for an imported nnU-Net; best gives its authors' labels.",
+            show_default=False,
+        ),
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Compute all cases anew.")] = False,
     deidentify: DeidentifyOption = None,
     credentials: CredentialsOption = None,
@@ -143,6 +150,7 @@ def predict(
         uncertainty=uncertainty,
         cache=converted_cache(),
         channels=channel or (),
+        speed=speed,
     )
     if address is None:
         place, listing = Path(source), open_input(Path(source))

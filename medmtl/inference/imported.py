@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from medmtl.core.prediction import ModelIdentity
     from medmtl.core.study import Study, VolumeRef
     from medmtl.inference.bundle import Bundle
+    from medmtl.inference.plans_speed import PlansSpeed
 
 __all__ = ["ImportedModel"]
 
@@ -33,6 +34,7 @@ class ImportedModel:
         self.bundle = bundle
         self.device = device
         self.input = ChannelRule(bundle.settings, channels or {})
+        self._runs: dict[str, Any] = {"backend": "torch"}
 
     @property
     def identity(self) -> ModelIdentity:
@@ -42,7 +44,13 @@ class ImportedModel:
     @property
     def settings(self) -> Mapping[str, Any]:
         """What makes one result differ from another."""
-        return {"device": self.device.type, "backend": "torch", "cam": [], **self.input.said}
+        return {"device": self.device.type, **self._runs, "cam": [], **self.input.said}
+
+    def note_speed(self, speed: PlansSpeed, made: Sequence[tuple[Any, str]]) -> None:
+        """Say in `settings` what runs the networks; an exact run says nothing more than before."""
+        self._runs["backend"] = "+".join(sorted({name for _, name in made}))
+        if not speed.is_exact:
+            self._runs["speed"] = speed.speed
 
     def select(self, study: Study) -> Sequence[VolumeRef]:
         """The volumes to read, by `ChannelRule`."""

@@ -12,6 +12,7 @@ from medmtl.inference.bundle import load_parts
 from medmtl.inference.imported import ImportedModel
 from medmtl.inference.masks_answer import masks_answer
 from medmtl.inference.plans_predictor import class_labels, orientation_flags
+from medmtl.inference.plans_speed import PlansSpeed
 from medmtl.inference.plans_window import window_logits
 from medmtl.inference.stage_clock import StageClock
 from medmtl.postprocess.restore import label_dtype
@@ -36,17 +37,25 @@ class PartsPredictor(ImportedModel):
     """
 
     def __init__(
-        self, bundle: Bundle, *, device: torch.device, channels: Mapping[str, str] | None = None
+        self,
+        bundle: Bundle,
+        *,
+        device: torch.device,
+        channels: Mapping[str, str] | None = None,
+        speed: PlansSpeed | None = None,
     ) -> None:
         preprocessing = bundle.settings.preprocessing
         if not isinstance(preprocessing, PlansPreprocessing) or not bundle.settings.parts:
             raise BundleError(f"Bundle {bundle.folder.name}: found no parts.")
         super().__init__(bundle, device=device, channels=channels)
         self.preprocessing = preprocessing
-        self.parts = [
-            (part, [net.requires_grad_(requires_grad=False).backbone.to(device) for net in nets])
+        self.speed = speed or PlansSpeed("best", "torch", device)
+        made = [
+            (part, [self.speed.module(net, bundle.settings) for net in nets])
             for part, nets in load_parts(bundle)
         ]
+        self.parts = [(part, [net for net, _ in nets]) for part, nets in made]
+        self.note_speed(self.speed, [one for _, nets in made for one in nets])
 
     def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
         """Masks of all parts, a later one painted over an earlier one."""
@@ -58,18 +67,23 @@ class PartsPredictor(ImportedModel):
         for part, nets in self.parts:
             wanted = self.preprocessing.model_copy(update={"channels": part.intensities})
             if prepared is None or prepared.settings != wanted:
-                prepared = wanted.apply(together.volume, together.further)
+                prepared = wanted.apply(
+                    together.volume, together.further, is_linear=self.speed.speed == "fast"
+                )
                 clock.stop("preprocess")
             logits = window_logits(
                 nets,
                 torch.from_numpy(prepared.array_cabc),
-                part.sliding_window,
+                self.speed.window(part.sliding_window),
                 classes=len(part.network.segments) + 1,
                 device=self.device,
             )
             clock.stop("network")
             values = [by_name[name] for name in part.network.segments]
-            labels = prepared.whole_labels(class_labels(logits.numpy(), prepared, values))
+            if self.speed.is_exact:
+                labels = prepared.whole_labels(class_labels(logits.numpy(), prepared, values))
+            else:
+                labels = self.speed.labels(logits, prepared, values)
             np.copyto(merged, labels, where=labels > 0, casting="same_kind")
             clock.stop("postprocess")
         return masks_answer(

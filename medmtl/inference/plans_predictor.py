@@ -13,6 +13,7 @@ from medmtl.core.prediction import Measurement
 from medmtl.inference.bundle import load_folds
 from medmtl.inference.imported import ImportedModel
 from medmtl.inference.masks_answer import masks_answer
+from medmtl.inference.plans_speed import PlansSpeed
 from medmtl.inference.plans_window import window_logits
 from medmtl.inference.stage_clock import StageClock
 from medmtl.postprocess.restore import label_dtype
@@ -40,16 +41,23 @@ class PlansPredictor(ImportedModel):
     """
 
     def __init__(
-        self, bundle: Bundle, *, device: torch.device, channels: Mapping[str, str] | None = None
+        self,
+        bundle: Bundle,
+        *,
+        device: torch.device,
+        channels: Mapping[str, str] | None = None,
+        speed: PlansSpeed | None = None,
     ) -> None:
         preprocessing, window = bundle.settings.preprocessing, bundle.settings.sliding_window
         if not isinstance(preprocessing, PlansPreprocessing) or window is None:
             raise BundleError(f"Bundle {bundle.folder.name}: not imported from nnU-Net.")
         super().__init__(bundle, device=device, channels=channels)
         self.preprocessing = preprocessing
-        self.window = window
-        nets = [net.requires_grad_(requires_grad=False) for net in load_folds(bundle)]
-        self.nets = [net.backbone.to(device) for net in nets]
+        self.speed = speed or PlansSpeed("best", "torch", device)
+        self.window = self.speed.window(window)
+        made = [self.speed.module(net, bundle.settings) for net in load_folds(bundle)]
+        self.nets = [net for net, _ in made]
+        self.note_speed(self.speed, made)
 
     def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
         """Masks on the grid of the first volume that `select` named."""
@@ -57,7 +65,9 @@ class PlansPredictor(ImportedModel):
         settings = self.bundle.settings
         together = self.input.together(study, volumes)
         volume = together.volume
-        prepared = self.preprocessing.apply(volume, together.further)
+        prepared = self.preprocessing.apply(
+            volume, together.further, is_linear=self.speed.speed == "fast"
+        )
         clock.stop("preprocess")
         logits = window_logits(
             self.nets,
@@ -67,7 +77,11 @@ class PlansPredictor(ImportedModel):
             device=self.device,
         )
         clock.stop("network")
-        labels = prepared.whole_labels(grid_labels(logits.numpy(), prepared, settings))
+        if self.speed.is_exact or settings.regions:
+            labels = prepared.whole_labels(grid_labels(logits.numpy(), prepared, settings))
+        else:
+            values = [segment.label for segment in settings.segments]
+            labels = self.speed.labels(logits, prepared, values)
         return masks_answer(
             self.bundle,
             study,

@@ -35,10 +35,8 @@ from medmtl.inference.channels import parse_channels
 from medmtl.inference.finding_answers import FindingAnswers, answer_findings
 from medmtl.inference.imported import ImportedModel
 from medmtl.inference.joint_pass import JointPass, joint_pass
-from medmtl.inference.monai_predictor import MonaiPredictor
-from medmtl.inference.parts_predictor import PartsPredictor
+from medmtl.inference.load_imported import ImportedPredictor, load_imported
 from medmtl.inference.phases import choose_phases
-from medmtl.inference.plans_predictor import PlansPredictor
 from medmtl.inference.select_input import other_series_flags, select_volumes
 from medmtl.inference.stage_clock import StageClock
 from medmtl.inference.uncertainty import METHODS, gather_members
@@ -48,7 +46,6 @@ from medmtl.postprocess.components import clean_components
 from medmtl.postprocess.measure import measure_segments
 from medmtl.postprocess.restore import restore_labels
 from medmtl.postprocess.torso import torso_measurements
-from medmtl.transforms.monai_plan import MonaiPreprocessing
 from medmtl.transforms.preprocessing import NetworkInput, Preprocessing, PreprocessingConfig
 
 if TYPE_CHECKING:
@@ -344,7 +341,7 @@ class Predictor:
         ]
 
 
-AnyPredictor: TypeAlias = Predictor | PlansPredictor | PartsPredictor | MonaiPredictor
+AnyPredictor: TypeAlias = Predictor | ImportedPredictor
 
 
 class AutoPredictor:
@@ -399,6 +396,7 @@ def load_predictor(
     uncertainty: str = "none",
     cache: Path | None = None,
     channels: Sequence[str] = (),
+    speed: str | None = None,
 ) -> AnyPredictor | AutoPredictor:
     """Load a model once.
 
@@ -410,6 +408,7 @@ def load_predictor(
         uncertainty: "none", "tta" or "ensemble"; see `Predictor`.
         cache: Folder of networks converted for a backend; None keeps none.
         channels: `NAME=SERIES`, for an imported model of several input channels.
+        speed: "fast", "balanced" or "best", for an imported model.
 
     Raises:
         BundleError: If the bundle is missing or altered, or has no ensemble that was asked for.
@@ -428,9 +427,11 @@ def load_predictor(
         backend=backend,
         cache=cache,
         channels=channels,
+        speed=speed,
     )
-    if model is None and channels:
-        raise ConfigError("--channel: no model is named. Name one of several channels, --model.")
+    if model is None and (channels or speed):
+        option = "--channel" if channels else "--speed"
+        raise ConfigError(f"{option}: no model is named. Name the imported one with --model.")
     if model is not None:
         return load(find_bundle(model))
     shipped = shipped_bundles()
@@ -440,24 +441,22 @@ def load_predictor(
 
 
 def _load_one(
-    folder: Path, *, cam: str, device: torch.device, channels: Sequence[str], **options: Any
+    folder: Path,
+    *,
+    cam: str,
+    device: torch.device,
+    channels: Sequence[str],
+    speed: str | None,
+    **options: Any,
 ) -> AnyPredictor:
     bundle = load_bundle(folder)
     wanted = _cam_findings(cam, bundle)
     chosen = parse_channels(channels, [one.name for one in bundle.settings.input.channels])
     if not isinstance(bundle.settings.preprocessing, PreprocessingConfig):
-        if options.get("uncertainty", "none") != "none":
-            raise ConfigError("--uncertainty: an imported model has none. Leave it out.")
-        if options.get("backend") not in (None, "auto", "torch"):
-            raise ConfigError("--backend: an imported model runs on torch only. Leave it out.")
-        return _imported_kind(bundle)(bundle, device=device, channels=chosen)
+        return load_imported(bundle, device=device, channels=chosen, speed=speed, **options)
+    if speed is not None:
+        raise ConfigError(f"--speed: model {bundle.identity.name} has one. Leave it out.")
     return Predictor(bundle, cam=wanted, device=device, **options)
-
-
-def _imported_kind(bundle: Bundle) -> type[PlansPredictor | PartsPredictor | MonaiPredictor]:
-    if isinstance(bundle.settings.preprocessing, MonaiPreprocessing):
-        return MonaiPredictor
-    return PartsPredictor if bundle.settings.parts else PlansPredictor
 
 
 def arranged(listing: Listing, analyser: object) -> Listing:

@@ -11,17 +11,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 from scipy.ndimage import binary_fill_holes, map_coordinates, zoom
 
 from medmtl.core.errors import InputRefusedError
 from medmtl.transforms.orient import AxisPlan, ras_plan
+from medmtl.transforms.resize import ResizePlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from medmtl.core.geometry import Geometry
     from medmtl.core.volume import Volume
 
 __all__ = ["ChannelIntensity", "PlansInput", "PlansPreprocessing", "Resampling", "resample"]
@@ -101,12 +104,19 @@ class PlansPreprocessing(_Settings):
             raise ValueError(f"transpose {self.transpose} must hold 0, 1 and 2")
         return self
 
-    def apply(self, volume: Volume, further: Sequence[NDArray[Any]] = ()) -> PlansInput:
+    def apply(
+        self,
+        volume: Volume,
+        further: Sequence[NDArray[Any]] = (),
+        *,
+        is_linear: bool = False,
+    ) -> PlansInput:
         """Take a volume to the network's grid.
 
         Args:
             volume: The first channel.
             further: The other channels, (i, j, k) on the grid of the volume.
+            is_linear: Interpolate linearly, in single precision: faster, other values.
 
         Raises:
             InputRefusedError: If every voxel is zero, or one is no number.
@@ -130,10 +140,14 @@ class PlansPreprocessing(_Settings):
         for at, (channel, image) in enumerate(zip(self.channels, images, strict=True)):
             part = image[box].copy()
             channel.apply(part, inside)
-            content[at] = resample(part, shape, self.data, from_mm=source_mm, to_mm=target_mm)
+            if is_linear:
+                content[at] = _linear(part, shape)
+            else:
+                content[at] = resample(part, shape, self.data, from_mm=source_mm, to_mm=target_mm)
         return PlansInput(
             array_cabc=content,
             settings=self,
+            source=volume.geometry,
             orient=oriented,
             whole=whole,
             box=box,
@@ -162,6 +176,7 @@ class PlansInput:
     Attributes:
         array_cabc: Normalised float32 on the plans' grid, one channel after the other.
         settings: What was done.
+        source: Grid of the volume.
         orient: Axes of the source to oriented ones.
         whole: Shape (A, B, C) before the crop.
         box: The crop.
@@ -171,11 +186,25 @@ class PlansInput:
 
     array_cabc: NDArray[np.float32]
     settings: PlansPreprocessing
+    source: Geometry
     orient: AxisPlan
     whole: tuple[int, ...]
     box: tuple[slice, ...]
     source_mm: tuple[float, ...]
     target_mm: tuple[float, ...]
+
+    @property
+    def geometry(self) -> Geometry:
+        """Grid, in (i, j, k) order, on which `array_cabc[c].transpose(2, 1, 0)` lies."""
+        own = self.settings.transpose
+        order = (2 - own[2], 2 - own[1], 2 - own[0])
+        turned = AxisPlan(order=order, is_flipped=(False, False, False))
+        oriented = self.orient.apply_geometry(self.source)
+        a, b, c = self.box
+        cropped = turned.apply_geometry(oriented).crop((c, b, a))
+        i, j, k = self.array_cabc.shape[:0:-1]
+        plan = ResizePlan(cropped.shape, (i, j, k), is_antialiased=(False, False, False))
+        return plan.apply_geometry(cropped)
 
     def on_source(self, values_abc: NDArray[Any]) -> NDArray[Any]:
         """Logits of one class on the cropped source grid; the dtype stays."""
@@ -226,6 +255,17 @@ def resample(
         at = [factor * (index + 0.5) - 0.5 for factor, index in zip(scale, grid, strict=True)]
         done = map_coordinates(done, np.array(at), order=settings.order_z, mode="nearest")
     return np.asarray(done.astype(values.dtype))
+
+
+def _linear(values_abc: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]:
+    """Linear interpolation with the same extent, slab by slab."""
+    old, new = values_abc.shape[::-1], tuple(shape)[::-1]
+    plan = ResizePlan(
+        (old[0], old[1], old[2]), (new[0], new[1], new[2]), is_antialiased=(False, False, False)
+    )
+    in_plane = plan.apply_in_plane(torch.from_numpy(np.ascontiguousarray(values_abc)))
+    done: NDArray[np.float32] = plan.apply_through_plane(in_plane).numpy()
+    return done
 
 
 def _resize(values: NDArray[Any], shape: Sequence[int], order: int) -> NDArray[Any]:

@@ -98,9 +98,9 @@ def test_the_image_is_prepared_once_for_parts_that_normalise_alike(
     import_nnunet_parts(folders(tmp_path / "models"), tmp_path / "bundle")
     made, prepare = [], PlansPreprocessing.apply
 
-    def counted(self: PlansPreprocessing, *arguments: Any) -> Any:
+    def counted(self: PlansPreprocessing, *arguments: Any, **options: Any) -> Any:
         made.append(self)
-        return prepare(self, *arguments)
+        return prepare(self, *arguments, **options)
 
     monkeypatch.setattr(PlansPreprocessing, "apply", counted)
     answer(tmp_path / "bundle")

@@ -1,0 +1,105 @@
+"""What an imported network of nnU-Net may do faster, and what that changes.
+
+best: nnU-Net's own steps, the same labels to the voxel.
+balanced: the network by the chosen backend; labels copied where no class can win, by linear
+interpolation along every axis.
+fast: besides, images interpolated linearly instead of by cubic splines, and no mirrored views.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from torch import Tensor, nn
+
+from medmtl.core.errors import ConfigError
+from medmtl.inference.backend import give_engine
+from medmtl.postprocess.restore import restore_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import torch
+    from numpy.typing import NDArray
+
+    from medmtl.inference.bundle import BundleSettings
+    from medmtl.inference.plans_window import SlidingWindow
+    from medmtl.networks.joint import JointNet
+    from medmtl.transforms.plans import PlansInput
+
+__all__ = ["SPEEDS", "PlansSpeed", "Speed", "check_speed"]
+
+Speed: TypeAlias = Literal["fast", "balanced", "best"]
+SPEEDS = get_args(Speed)
+
+
+def check_speed(name: str) -> Speed:
+    """The operating point of a name.
+
+    Raises:
+        ConfigError: If there is no such one.
+    """
+    for speed in SPEEDS:
+        if name == speed:
+            return speed  # type: ignore[no-any-return]  # get_args forgets the type
+    raise ConfigError(f"--speed: found {name!r}, expected one of {', '.join(SPEEDS)}.")
+
+
+@dataclass(frozen=True)
+class PlansSpeed:
+    """How the networks of one bundle run.
+
+    Attributes:
+        speed: The operating point.
+        backend: Of `BACKENDS`; "best" is torch.
+        device: Where the networks are.
+        cache: Folder of converted networks.
+    """
+
+    speed: Speed
+    backend: str
+    device: torch.device
+    cache: Path | None = None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the steps are nnU-Net's own."""
+        return self.speed == "best"
+
+    def module(self, net: JointNet, settings: BundleSettings) -> tuple[nn.Module, str]:
+        """What answers for a patch, and the name of what runs it."""
+        net.requires_grad_(requires_grad=False).to(self.device)
+        if self.is_exact:
+            return net.backbone, "torch"
+        unread = settings.cam.model_copy(update={"levels": ()})  # nothing reads a feature map
+        plain = settings.model_copy(update={"cam": unread})
+        name = give_engine(net, plain, backend=self.backend, device=self.device, cache=self.cache)
+        return (net.backbone if name == "torch" else _Converted(net)), name
+
+    def window(self, window: SlidingWindow) -> SlidingWindow:
+        """Without mirrored views where they are left out."""
+        return window.model_copy(update={"mirror_axes": ()}) if self.speed == "fast" else window
+
+    def labels(
+        self, logits_cabc: Tensor, prepared: PlansInput, values: Sequence[int]
+    ) -> NDArray[Any]:
+        """Labels on the whole source grid; only where steps are not nnU-Net's own."""
+        return restore_labels(logits_cabc, prepared.geometry, prepared.source, labels=[0, *values])
+
+
+class _Converted(nn.Module):
+    """An engine in the place of a backbone: nothing reads the features."""
+
+    def __init__(self, net: JointNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """The image itself."""
+        return [image]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Logits."""
+        return self.net.encode_and_decode(features[0])[1]

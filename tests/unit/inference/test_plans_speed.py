@@ -1,0 +1,155 @@
+"""Operating points of an imported network: what is left out changes nothing where it must not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medmtl.core.errors import ConfigError
+from medmtl.core.geometry import Geometry
+from medmtl.core.study import Study
+from medmtl.core.volume import Volume
+from medmtl.data.volume_file import read_volume_file
+from medmtl.imports.monai import import_monai
+from medmtl.imports.nnunet import NnunetChoices, import_nnunet
+from medmtl.inference.predictor import load_predictor
+from medmtl.transforms.plans import ChannelIntensity, PlansPreprocessing
+from tests.miniatures import write_image
+from tests.monai_folder import monai_config, write_monai
+from tests.nnunet_folder import dataset, plans, write_folder
+
+
+def volume(spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Volume:
+    values = np.random.default_rng(0).normal(40, 60, (13, 12, 9)).astype(np.float32)
+    geometry = Geometry.from_parts(
+        shape=values.shape, spacing_mm=spacing_mm, origin_lps=(0.0, 0.0, 0.0)
+    )
+    return Volume(id="image", array=values, geometry=geometry)
+
+
+def bundle(root: Path, **choices: Any) -> Path:
+    folder = write_folder(root / "model", plans=plans(), dataset=dataset())
+    import_nnunet(folder, root / "bundle", choices=NnunetChoices(**choices))
+    return root / "bundle"
+
+
+def labels(path: Path, image: Volume, **options: Any) -> Any:
+    case = Study(case_id="case", kind="nifti", study_uid="", volumes=())
+    analyser = load_predictor(path, device="cpu", **options)
+    return analyser.analyse(case, [image]).volumes[0].label_map
+
+
+@pytest.mark.parametrize("transpose", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+@pytest.mark.parametrize("orientation", ["source", "RAS"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_network_grid_lies_where_its_values_are(
+    transpose: tuple[int, int, int], orientation: Any, axis: int
+) -> None:
+    """Each voxel of an image of a coordinate says where it lies, up to half a voxel at the ends."""
+    shape, spacing_mm = (12, 10, 8), (1.0, 1.5, 2.0)
+    geometry = Geometry.from_parts(
+        shape=shape, spacing_mm=spacing_mm, origin_lps=(100.0, 200.0, 300.0)
+    )
+    index = np.moveaxis(np.indices(shape), 0, -1)
+    where = index @ geometry.affine_lps[:3, :3].T + geometry.affine_lps[:3, 3]
+    values = where[..., axis].copy()
+    values[:2], values[:, -1] = 0, 0  # cropped away
+    settings = PlansPreprocessing(
+        orientation=orientation, transpose=transpose, spacing_mm=(1.0, 1.0, 1.0),
+        channels=(ChannelIntensity(scheme="none"),),
+    )  # fmt: skip
+    prepared = settings.apply(Volume(values, geometry), is_linear=True)
+    found = prepared.array_cabc[0].transpose(2, 1, 0)
+    grid = prepared.geometry
+    assert found.shape == grid.shape
+    index = np.moveaxis(np.indices(grid.shape), 0, -1)
+    expected = (index @ grid.affine_lps[:3, :3].T + grid.affine_lps[:3, 3])[..., axis]
+    inner = (slice(1, -1),) * 3
+    np.testing.assert_allclose(found[inner], expected[inner], atol=1e-3)
+
+
+@pytest.mark.parametrize("speed", ["balanced", "fast"])
+def test_where_nothing_is_resampled_or_mirrored_every_speed_is_the_same(
+    tmp_path: Path, speed: str
+) -> None:
+    path = bundle(tmp_path, has_mirroring=False)
+    best = labels(path, volume())
+    assert len(np.unique(best)) > 1
+    np.testing.assert_array_equal(labels(path, volume(), speed=speed), best)
+
+
+def test_balanced_changes_little_and_keeps_the_mirrored_views(tmp_path: Path) -> None:
+    path = bundle(tmp_path)
+    image = volume((0.8, 0.8, 1.2))
+    best, balanced = labels(path, image), labels(path, image, speed="balanced")
+    assert float((best == balanced).mean()) > 0.99
+    fast = labels(path, image, speed="fast")
+    assert (fast != balanced).mean() > (best != balanced).mean()
+
+
+def test_regions_have_the_same_choice(tmp_path: Path) -> None:
+    regions = {
+        "labels": {"background": 0, "heart": [1, 2], "lv": [2]}, "regions_class_order": [1, 2],
+    }  # fmt: skip
+    folder = write_folder(tmp_path / "model", plans=plans(), dataset=dataset(**regions), outputs=2)
+    path = tmp_path / "bundle"
+    import_nnunet(folder, path, choices=NnunetChoices(has_mirroring=False))
+    np.testing.assert_array_equal(
+        labels(path, volume(), speed="fast"), labels(path, volume(), speed="best")
+    )
+
+
+def test_a_run_says_its_speed_and_an_exact_one_is_what_it_was(tmp_path: Path) -> None:
+    path = bundle(tmp_path)
+    exact = {"device": "cpu", "backend": "torch", "cam": []}
+    assert load_predictor(path, device="cpu").settings == exact
+    assert load_predictor(path, device="cpu", speed="best").settings == exact
+    fast = load_predictor(path, device="cpu", speed="fast").settings
+    assert fast == exact | {"speed": "fast"}
+
+
+def test_what_a_model_has_not_is_refused(tmp_path: Path) -> None:
+    path = bundle(tmp_path)
+    with pytest.raises(ConfigError, match="expected one of fast, balanced, best"):
+        load_predictor(path, speed="faster")
+    with pytest.raises(ConfigError, match="on torch only"):
+        load_predictor(path, backend="openvino", device="cpu")
+    import_monai(write_monai(tmp_path / "monai", monai_config()), tmp_path / "of-monai")
+    with pytest.raises(ConfigError, match="imported from MONAI has one"):
+        load_predictor(tmp_path / "of-monai", speed="fast")
+    with pytest.raises(ConfigError, match="no model is named"):
+        load_predictor(None, speed="fast")
+    with pytest.raises(ConfigError, match="cardiac-mr has one"):
+        load_predictor("cardiac-mr", speed="fast")
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_openvino_gives_the_labels_of_torch(tmp_path: Path, dimensions: int) -> None:
+    """In a process of its own, as everything that loads OpenVINO here."""
+    if find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    folder = write_folder(
+        tmp_path / "model", plans=plans(dimensions=dimensions), dataset=dataset(), folds=("0", "1")
+    )
+    import_nnunet(folder, tmp_path / "bundle")
+    values = np.random.default_rng(0).normal(0, 100, (13, 12, 9)).astype(np.float32)
+    image = write_image(tmp_path / "case.nii.gz", values)
+    found = {}
+    for backend in ("torch", "openvino"):
+        out = tmp_path / backend
+        command = [sys.executable, "-m", "medmtl", "predict", str(image), "--model",
+                   str(tmp_path / "bundle"), "-o", str(out), "--device", "cpu", "--quiet",
+                   "--speed", "balanced", "--backend", backend, "--formats", "nifti"]  # fmt: skip
+        environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+        root = str(Path(__file__).parents[3])
+        subprocess.run(command, check=True, env=environment | {"PYTHONPATH": root})
+        assert json.loads((out / "run.json").read_text())["backend"] == backend
+        found[backend] = read_volume_file(out / "case" / "image", "segmentation.nii.gz").array
+    assert float((found["torch"] == found["openvino"]).mean()) > 0.999
