@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-import streamlit as st
 
 from app.resources import case_index, models, review_log, reviews_folder
 from app.services.case_view import view_of_case
@@ -109,28 +108,33 @@ class OpenCase:
         return review
 
     def masks(self, volume: str) -> ResultVolume:
-        """The masks of one volume; kept in memory for a while.
+        """The masks of one volume; kept in memory for a while. Safe in any thread.
 
         Raises:
             MedmtlError: If they are missing or damaged.
         """
         path = self.folder / volume / "segmentation.nii.gz"
         stamp = path.stat().st_mtime_ns if path.exists() else 0
-        return _masks(str(path), stamp, self.result, volume)
+        return _read_masks(_MaskFile(str(path), stamp, volume, self.result))
 
 
 def _answers(review: Review) -> dict[str, str]:
     return {verdict.finding: verdict.answer for verdict in review.findings}
 
 
-@st.cache_resource(show_spinner=False, max_entries=6)
-def _masks(
-    path: str,  # noqa: ARG001 - the key of the cache
-    stamp: int,  # noqa: ARG001 - the same
-    _result: ResultCase,
-    volume: str,
-) -> ResultVolume:
-    return _result.volume(volume)
+@dataclass(frozen=True)
+class _MaskFile:
+    """Equal for equal content, so that it names a reading."""
+
+    path: str
+    stamp: int
+    volume: str
+    result: ResultCase = field(compare=False, repr=False)
+
+
+@functools.lru_cache(maxsize=6)
+def _read_masks(file: _MaskFile) -> ResultVolume:
+    return file.result.volume(file.volume)
 
 
 def open_case(view: View, key: str) -> OpenCase | None:

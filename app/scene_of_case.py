@@ -1,4 +1,4 @@
-"""What the volume viewer draws of a case: addresses, colours, windows, the map of a finding."""
+"""What the volume viewer draws of a case: addresses, colours, windows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.components.scene import (
-    ActivationMap,
     Scene,
     SceneVolume,
     Segment,
     WindowPreset,
     colour_of,
 )
-from app.look import current_look, largest_activation
+from app.findings_of_scene import findings_of_scene
+from app.look import current_look
 from app.resources import case_index
 from app.services.drafts import with_correction
 from app.services.images import case_image, noted_inputs
@@ -43,7 +43,6 @@ __all__ = ["do_meet", "has_cine", "scene_of_case"]
 
 _THICK = 3.0  # slices so many pixels apart show little in another plane
 _PLANES: tuple[Layout, ...] = ("sagittal", "coronal", "axial")  # across x, y, z of the patient
-_SHOWN = 0.3  # of the largest activation; what lies below is not drawn
 _PRESETS: Mapping[str, tuple[WindowPreset, ...]] = {
     "CT": (
         WindowPreset("Soft tissue", -160, 240),
@@ -102,12 +101,25 @@ def scene_of_case(
         volumes=volumes,
         volume=look.volume if look.volume in {volume.id for volume in volumes} else "",
         segments=() if case.is_hidden else _segments(case),
-        activation=_activation(case, look.finding),
+        findings=findings_of_scene(case, _session()),
+        finding=look.finding or "",
         layout=_layout(look.layout, grids[0], count=len(volumes)),
         crosshair_lps=look.point,
         window=look.window,
         is_linked=all(do_meet(grids[0], grid) for _, grid in others),
         is_cine_playing=is_cine,
+        page_keys=_page_keys(case),
+    )
+
+
+def _page_keys(case: OpenCase) -> tuple[tuple[str, str], ...]:
+    if not case.can_review:
+        return ()
+    answers = "present, absent, unsure" if case.is_hidden else "agree, disagree, unsure"
+    return (
+        ("Y X U", f"{answers}: the chosen finding"),
+        ("G Q", "accept the mask, call for a correction"),
+        ("Shift S", "sign, open the next case"),
     )
 
 
@@ -220,18 +232,6 @@ def _maps(case: OpenCase, volume: str) -> dict[str, NiftiSource]:
         for finding in case.answer.findings
         if volume in finding.maps
     }
-
-
-def _activation(case: OpenCase, name: str | None) -> ActivationMap | None:
-    finding = case.answer.finding(name)
-    if finding is None or case.is_hidden or not finding.maps:
-        return None
-    urls = {
-        volume: gateway().register_map(_session(), NiftiSource(case.folder, file))
-        for volume, file in finding.maps.items()
-    }
-    top = round(largest_activation(case, finding.maps), 2) or 1.0
-    return ActivationMap(sentence(finding.name), urls, threshold=round(_SHOWN * top, 2), high=top)
 
 
 def _segments(case: OpenCase) -> tuple[Segment, ...]:

@@ -23,6 +23,7 @@ __all__ = [
     "Measured",
     "PointLps",
     "Scene",
+    "SceneFinding",
     "SceneVolume",
     "ScreenshotTaken",
     "Segment",
@@ -103,25 +104,38 @@ class Segment:
 
 @dataclass(frozen=True)
 class ActivationMap:
-    """The map of the chosen finding, in 0..1.
+    """The map of a finding, in 0..1; its colours reach from 0 to its largest value.
 
     Attributes:
-        finding: Its name, for the colour bar.
         urls: Per volume id, from `app.serving`.
-        threshold: Below it nothing is drawn.
+        threshold: Share of the largest value below which nothing is drawn.
         opacity: 0..1.
         colours: Name of the colour scale; all of them are safe for colour-blind readers.
-        low: Value at the lower end of the colour scale.
-        high: Value at its upper end.
     """
 
-    finding: str
     urls: Mapping[str, str]
     threshold: float = 0.3
     opacity: float = 0.5
     colours: ColourScale = "inferno"
-    low: float = 0.0
-    high: float = 1.0
+
+
+@dataclass(frozen=True)
+class SceneFinding:
+    """One finding that can be chosen; the browser goes there before the page hears of it.
+
+    Attributes:
+        name: As in case.json.
+        title: What a reader is shown, beside the colour bar.
+        control: CSS class around the button of the page that chooses it; "" without one.
+        place_url: Where to look, from `app.serving`; None where the page alone decides.
+        activation: Its map; None without one.
+    """
+
+    name: str
+    title: str
+    control: str = ""
+    place_url: str | None = None
+    activation: ActivationMap | None = None
 
 
 @dataclass(frozen=True)
@@ -141,10 +155,11 @@ class Scene:
         volumes: At least one.
         volume: Id of the volume in front; "" is the first.
         segments: What the labels mean.
-        activation: The map of the chosen finding, None for none.
+        findings: Those that can be chosen, in the order of the page.
+        finding: Name of the chosen one; "" for none.
         layout: Which planes are shown.
-        crosshair_lps: Where the planes meet; None is the middle of the first volume. Set it to go
-            to a peak or a centre.
+        crosshair_lps: Where the planes meet; None is the place of the chosen finding, or the
+            middle of the first volume. Set it to go to a centre.
         window: (low, high) for the volume in front; None keeps its own.
         is_inverted: White on black or black on white.
         is_smooth: Linear interpolation, else voxels as they are.
@@ -154,13 +169,15 @@ class Scene:
         brush: Painting is on; None is off.
         has_toolbar: Whether the viewer shows its own tools.
         theme: Colours around the image; `page` are those of the page.
+        page_keys: Keys that the page answers and what they do, for the list on "?".
     """
 
     case_id: str
     volumes: tuple[SceneVolume, ...]
     volume: str = ""
     segments: tuple[Segment, ...] = ()
-    activation: ActivationMap | None = None
+    findings: tuple[SceneFinding, ...] = ()
+    finding: str = ""
     layout: Layout = "mpr"
     crosshair_lps: PointLps | None = None
     window: tuple[float, float] | None = None
@@ -172,6 +189,7 @@ class Scene:
     brush: Brush | None = None
     has_toolbar: bool = True
     theme: Literal["page", "dark", "light"] = "page"
+    page_keys: tuple[tuple[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain dicts and lists for the component."""
@@ -180,12 +198,16 @@ class Scene:
 
 @dataclass(frozen=True)
 class CrosshairMoved:
-    """The reader let go of the crosshair, or changed the layout: what a link reopens."""
+    """The reader let go of the crosshair, or changed the layout: what a link reopens.
+
+    `finding` is the one that was chosen with a key of the viewer; None where it is not news.
+    """
 
     point_lps: PointLps
     volume: str
     layout: Layout
     window: tuple[float, float]
+    finding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -217,12 +239,12 @@ class ScreenshotTaken:
 class KeyPressed:
     """A key that concerns the page and not the image."""
 
-    action: Literal["next_case", "previous_case", "next_finding", "previous_finding"]
+    action: Literal["next_case", "previous_case"]
 
 
 ViewerEvent = CrosshairMoved | MaskSaved | Measured | ScreenshotTaken | KeyPressed
 
-_ACTIONS = ("next_case", "previous_case", "next_finding", "previous_finding")
+_ACTIONS = ("next_case", "previous_case")
 
 
 def _point(value: Any) -> PointLps:
@@ -235,7 +257,11 @@ def _crosshair(value: Mapping[str, Any]) -> CrosshairMoved:
     layout = value["layout"]
     if layout not in get_args(Layout):
         raise ValueError(f"Layout must be one of {get_args(Layout)}. Found {layout!r}.")
-    return CrosshairMoved(_point(value["point_lps"]), str(value["volume"]), layout, (low, high))
+    finding = value.get("finding")
+    return CrosshairMoved(
+        _point(value["point_lps"]), str(value["volume"]), layout, (low, high),
+        None if finding is None else str(finding),
+    )  # fmt: skip
 
 
 def _measured(value: Mapping[str, Any]) -> Measured:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.findings_of_scene import finding_control
 from app.look import current_look, look_at_finding
 from app.services.case_view import measurement_label
 from app.services.drafts import answer_of_reading, next_open, with_finding
@@ -48,8 +49,8 @@ def findings_panel(case: OpenCase) -> None:
             icon=":material/visibility_off:",
         )
     with st.container(key="findings", gap=None):
-        for finding in case.answer.findings:
-            _line(case, finding, is_chosen=finding.name == chosen.name)
+        for number, finding in enumerate(case.answer.findings):
+            _line(case, finding, number, is_chosen=finding.name == chosen.name)
     if case.can_review:
         _answer(case, chosen)
     if not case.is_hidden:
@@ -57,12 +58,12 @@ def findings_panel(case: OpenCase) -> None:
         _measurements(chosen)
 
 
-def _line(case: OpenCase, finding: FindingView, *, is_chosen: bool) -> None:
+def _line(case: OpenCase, finding: FindingView, number: int, *, is_chosen: bool) -> None:
     verdict = case.review.finding(finding.name)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             sentence(finding.name),
-            key=f"choose:{case.key}:{finding.name}",
+            key=finding_control(number),
             type="primary" if is_chosen else "tertiary",
             width=190,
             on_click=look_at_finding,

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.components.scene import CrosshairMoved, KeyPressed, MaskSaved
 from app.components.volume_viewer import volume_viewer
-from app.look import current_look, look_at_finding, move_to
+from app.look import move_to
 from app.scene_of_case import has_cine, scene_of_case
 from app.screens.case_beside import other_studies, study_beside
 from app.state import reading_order
@@ -62,15 +62,16 @@ def _viewer(case: OpenCase, scene: Scene, *, above: int) -> None:
 
 def _answer(case: OpenCase, event: ViewerEvent) -> None:
     match event:
-        case CrosshairMoved(point, volume, layout, window):
+        case CrosshairMoved(point, volume, layout, window, finding):
             move_to(case, point=point, volume=volume, layout=layout, window=window)
+            if finding is not None and case.answer.finding(finding) is not None:
+                move_to(case, finding=finding)
+                st.rerun()
         case MaskSaved():
             st.toast("Corrected mask stored.", icon=":material/check:")
             st.rerun()
-        case KeyPressed(action="next_case" | "previous_case" as action):
+        case KeyPressed(action):
             _step(case, 1 if action == "next_case" else -1)
-        case KeyPressed(action="next_finding" | "previous_finding" as action):
-            _step_finding(case, 1 if action == "next_finding" else -1)
 
 
 def _step(case: OpenCase, by: int) -> None:
@@ -78,15 +79,6 @@ def _step(case: OpenCase, by: int) -> None:
     place = order.index(case.key) + by if case.key in order else -1
     if 0 <= place < len(order):
         case.view.go_to_case(order[place])
-
-
-def _step_finding(case: OpenCase, by: int) -> None:
-    names = [finding.name for finding in case.answer.findings]
-    chosen = current_look(case).finding
-    if names:
-        place = names.index(chosen) + by if chosen in names else 0
-        look_at_finding(case, names[place % len(names)])
-        st.rerun()
 
 
 def _previews(case: OpenCase) -> None:

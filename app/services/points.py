@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -15,22 +16,40 @@ if TYPE_CHECKING:
 
     from medmtl.core.geometry import Geometry
 
-__all__ = ["Point", "largest_piece", "map_peak", "structure_centre"]
+__all__ = ["Place", "Point", "largest_piece", "map_peak", "structure_centre"]
 
 Point: TypeAlias = tuple[float, float, float]
 
 
-def map_peak(activation: NDArray[Any], geometry: Geometry) -> Point | None:
-    """The voxel with the largest activation; None where the map is zero everywhere.
+@dataclass(frozen=True)
+class Place:
+    """Where a finding is looked at.
+
+    Attributes:
+        point_lps: None where there is nothing to go to.
+        highest: Largest value of its maps, 0 without one. A map is 1 at its peak on the network's
+            own coarse grid; on the grid of the image that peak lies between voxels, and a map of
+            few cells is nowhere near 1.
+    """
+
+    point_lps: Point | None
+    highest: float
+
+
+def map_peak(activation: NDArray[Any], geometry: Geometry) -> Place:
+    """The voxel with the largest activation; no point where the map is zero everywhere.
 
     Args:
         activation: Shape (i, j, k), at least 0.
         geometry: Its grid.
     """
-    if activation.size == 0 or not float(activation.max()) > 0:
-        return None
+    if activation.size == 0:
+        return Place(None, 0.0)
     index = np.unravel_index(int(np.argmax(activation)), activation.shape)
-    return _to_lps(np.array(index, dtype=float), geometry)
+    highest = float(activation[index])
+    if not highest > 0:
+        return Place(None, 0.0)
+    return Place(_to_lps(np.array(index, dtype=float), geometry), highest)
 
 
 def largest_piece(label_map: NDArray[Any], label: int, geometry: Geometry) -> Point | None:

@@ -1,7 +1,8 @@
 """An activation map as bytes on a coarse grid: a few kilobytes instead of the source grid's 30 MB.
 
-Maps come out of a layer 8 to 32 times coarser than the image, so block means lose nothing that the
-network knew.
+Maps come out of a layer coarser than the image, so block means lose little that the network knew:
+on torso CT and cardiac MR the peak of 64 blocks a side keeps four fifths of its height, that of 32
+only three fifths, which hid small peaks.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGEST_SIDE", "coarse_map"]
 
-LARGEST_SIDE = 32
-"""Voxels along the longest axis: at most 32 kB before compression."""
+LARGEST_SIDE = 64
+"""Voxels along the longest axis: 2 to 10 kB once compressed."""
 
 
 def _block_means(array: NDArray[Any], blocks: tuple[int, ...]) -> NDArray[np.float32]:

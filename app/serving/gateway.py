@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from app.services.points import map_peak
 from app.serving.coarse_map import coarse_map
 from app.serving.file_cache import FileCache
 from app.serving.maps_ahead import MapsAhead
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from app.services.points import Place
     from app.serving.sources import VolumeSource
     from medmtl.core.geometry import Geometry
     from medmtl.core.volume import Volume
@@ -83,11 +85,13 @@ class Gateway:
     def __init__(self, cache: FileCache, *, is_active: Callable[[str], bool]) -> None:
         self._cache = cache
         self._grids: dict[str, Geometry] = {}
+        self._peaks: dict[str, Place] = {}
         self._drawn = functools.lru_cache(maxsize=DRAWN_VOLUMES)(self._load)
         self._ahead = MapsAhead(lambda source: self.file(ServedFile(source, "map")))
         self.files: TokenBook[ServedFile] = TokenBook(is_active)
         self.masks: TokenBook[MaskTarget] = TokenBook(is_active)
         self.slices: TokenBook[SliceStack] = TokenBook(is_active)
+        self.places: TokenBook[Callable[[], Place]] = TokenBook(is_active)
 
     def register_volume(self, session_id: str, source: VolumeSource) -> str:
         """The relative address of an image; it is read when the browser first asks."""
@@ -128,6 +132,17 @@ class Gateway:
         token = self.masks.issue(session_id, key=f"{name}:{image.key}", resource=target)
         return f"medmtl/mask/{token}"
 
+    def register_place(self, session_id: str, *, key: str, find: Callable[[], Place]) -> str:
+        """The relative address of where a finding is looked at, as JSON.
+
+        Args:
+            session_id: Who may ask.
+            key: Another one for another place.
+            find: Called in a thread of the server, without a Streamlit context.
+        """
+        token = self.places.issue(session_id, key=key, resource=find)
+        return f"medmtl/place/{token}"
+
     def register_slices(
         self,
         session_id: str,
@@ -155,12 +170,25 @@ class Gateway:
         """
 
         def make(path: Path) -> None:
-            write_image(path, _prepare(self._read(served.source), served.role))
+            volume = self._read(served.source)
+            if served.role == "map":
+                self._peaks[served.source.key] = map_peak(volume.array, volume.geometry)
+            write_image(path, _prepare(volume, served.role))
 
         path = self._cache.get(f"{served.source.key}.{served.role}.nii.gz", make)
         if served.role == "image":
             self._ahead.start(served.source.key)
         return path
+
+    def peak(self, source: VolumeSource) -> Place:
+        """The peak of a map, found as its file is prepared: a map is read once.
+
+        Raises:
+            MedmtlError: If the source cannot be read.
+        """
+        if source.key not in self._peaks:
+            self.file(ServedFile(source, "map"))
+        return self._peaks[source.key]
 
     def geometry(self, source: VolumeSource) -> Geometry:
         """The grid of a volume as its source has it; known without reading once it was served.

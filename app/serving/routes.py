@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import zlib
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +54,7 @@ def viewer_routes(gateway: Gateway, *, base_url_path: str = "") -> list[Route]:
     draw, describe, value = slice_endpoints(gateway)
     table: tuple[tuple[str, Callable[[Request], Awaitable[Response]], str], ...] = (
         ("volume/{token}.nii.gz", _volume(gateway), "GET"),
+        ("place/{token}", _place(gateway), "GET"),
         ("mask/{token}", _mask(gateway), "POST"),
         ("slice/{token}", draw, "GET"),
         ("slice/{token}/info", describe, "GET"),
@@ -83,6 +85,20 @@ def _volume(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
         return FileResponse(path, media_type="application/gzip", headers=_PRIVATE)
 
     return volume
+
+
+def _place(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
+    async def place(request: Request) -> Response:
+        find = gateway.places.redeem(request.path_params["token"])
+        if find is None:
+            return _forbidden()
+        try:
+            found = await run_in_threadpool(find)
+        except MedmtlError as error:
+            return _failed(error)
+        return JSONResponse(asdict(found), headers=_PRIVATE)
+
+    return place
 
 
 def _mask(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:

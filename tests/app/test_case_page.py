@@ -83,11 +83,19 @@ def _text(app: AppTest) -> str:
     return " ".join(str(one.proto.body) for one in app.get("html"))
 
 
-def test_the_most_probable_finding_is_chosen_and_looked_at(settings: Settings) -> None:
+def test_the_most_probable_finding_is_chosen_and_looked_at(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway(), "places", TokenBook(lambda _: True))
     app = _open()
     assert "Nodule: present" in _text(app)
-    assert _scene(app)["crosshair_lps"] == pytest.approx(LESION_CENTRE)
-    assert _scene(app)["activation"]["finding"] == "Nodule"
+    scene = _scene(app)
+    assert scene["finding"] == "nodule"
+    assert scene["crosshair_lps"] is None  # the viewer goes to the finding
+    find = gateway().places.redeem(scene["findings"][0]["place_url"].rpartition("/")[2])
+    assert find is not None
+    assert find().point_lps == pytest.approx(LESION_CENTRE)
+    assert find().highest == 1.0
 
 
 def test_an_answer_is_stored_at_once_and_the_next_finding_chosen(settings: Settings) -> None:
@@ -136,7 +144,10 @@ def test_a_mask_is_accepted(settings: Settings) -> None:
 def test_a_blind_reader_sees_nothing_of_the_answer_before_giving_one(settings: Settings) -> None:
     app = _open(is_blind=True)
     scene = _scene(app)
-    assert (scene["activation"], scene["segments"]) == (None, [])
+    assert scene["segments"] == []
+    assert [(one["activation"], one["place_url"]) for one in scene["findings"]] == [
+        (None, None)
+    ] * 2
     assert scene["volumes"][0]["labels_url"] is None
     shown = _text(app)
     assert not any(word in shown for word in ("0.90", "present", "absent", "mL", "cut off"))

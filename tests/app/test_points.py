@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.services.points import largest_piece, map_peak, structure_centre
+from app.services.points import Place, largest_piece, map_peak, structure_centre
 from medmtl.core.geometry import Geometry
 
 # Axes permuted and mirrored: i runs to the head, j to the right, k to the back.
@@ -25,11 +25,11 @@ def test_the_peak_of_a_map_in_patient_space() -> None:
     activation = np.zeros(GRID.shape, dtype=np.float32)
     activation[4, 7, 9] = 0.9
     activation[5, 5, 5] = 0.4
-    assert map_peak(activation, GRID) == _lps(4, 7, 9)
+    assert map_peak(activation, GRID) == Place(_lps(4, 7, 9), pytest.approx(0.9))
 
 
 def test_a_map_of_zeros_has_no_peak() -> None:
-    assert map_peak(np.zeros(GRID.shape), GRID) is None
+    assert map_peak(np.zeros(GRID.shape), GRID) == Place(None, 0.0)
 
 
 def test_the_largest_of_two_lesions_is_shown() -> None:

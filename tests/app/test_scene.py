@@ -16,6 +16,7 @@ from app.components.scene import (
     MaskSaved,
     Measured,
     Scene,
+    SceneFinding,
     SceneVolume,
     ScreenshotTaken,
     Segment,
@@ -30,12 +31,14 @@ def test_scene_is_json() -> None:
         "case",
         (volume,),
         segments=(Segment(1, "liver", colour_of(1)),),
-        activation=ActivationMap("lesion", {"ct": "medmtl/volume/b.nii.gz"}),
+        findings=(
+            SceneFinding("lesion", "Lesion", activation=ActivationMap({"ct": "medmtl/b.nii.gz"})),
+        ),
         crosshair_lps=(1.0, 2.0, 3.0),
     )
     plain = json.loads(json.dumps(scene.as_json(), allow_nan=False))
     assert plain["volumes"][0]["window"] == [-160.0, 240.0]
-    assert plain["activation"]["urls"] == {"ct": "medmtl/volume/b.nii.gz"}
+    assert plain["findings"][0]["activation"]["urls"] == {"ct": "medmtl/b.nii.gz"}
     assert plain["theme"] == "page"
 
 
@@ -54,6 +57,10 @@ CROSSHAIR = {
     ("sent", "event"),
     [
         (CROSSHAIR, CrosshairMoved((1.0, 2.0, 3.0), "ct", "mpr", (0.0, 1.0))),
+        (
+            CROSSHAIR | {"finding": "cyst"},
+            CrosshairMoved((1.0, 2.0, 3.0), "ct", "mpr", (0.0, 1.0), "cyst"),
+        ),
         ({"kind": "mask_saved", "volume": "ct", "voxels_changed": 3}, MaskSaved("ct", 3)),
         (
             {"kind": "measured", "kind_of": "distance", "value": 5, "volume": "ct",

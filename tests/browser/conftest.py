@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext
 
 SHAPE = (60, 50, 40)
 SPACING_MM = (2.0, 2.0, 3.0)
@@ -97,3 +97,12 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("chromium is not installed (apt-get install chromium)")
     with browser() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    """Pages that share what was loaded: most tests do not ask how a page opens."""
+    made = chromium.new_context(viewport={"width": 1440, "height": 900})
+    made.set_default_timeout(90_000)  # a busy machine draws a page slowly
+    yield made
+    made.close()

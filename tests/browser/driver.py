@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
-    from playwright.sync_api import Browser, Page, Playwright
+    from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium")
@@ -157,9 +157,10 @@ class ViewerPage:
     page: Page
 
     @classmethod
-    def open(cls, chromium: Browser, address: str, *, width: int = 1440, height: int = 900) -> Any:
-        """Load the page and wait for the first picture."""
-        page = chromium.new_page(viewport={"width": width, "height": height})
+    def open(cls, where: Browser | BrowserContext, address: str) -> Any:
+        """Load the page and wait for the first picture; a context keeps what was loaded before."""
+        page = where.new_page()
+        page.set_viewport_size({"width": 1440, "height": 900})
         page.goto(address)
         viewer = cls(page)
         viewer.settle()

@@ -14,6 +14,7 @@ from app.components.scene import (
     ActivationMap,
     Brush,
     Scene,
+    SceneFinding,
     SceneVolume,
     Segment,
     WindowPreset,
@@ -64,14 +65,12 @@ def _volume(one: StageVolume, stage: Stage, session: str) -> SceneVolume:
     )
 
 
-def _activation(stage: Stage, finding: str, session: str) -> ActivationMap | None:
-    if finding not in stage.maps:
-        return None
-    urls = {
-        volume: gateway().register_map(session, NiftiSource(FOLDER, file))
-        for volume, file in stage.maps[finding].items()
-    }
-    return ActivationMap(finding, urls)
+def _finding(stage: Stage, name: str, session: str) -> SceneFinding:
+    sources = {volume: NiftiSource(FOLDER, file) for volume, file in stage.maps[name].items()}
+    urls = {volume: gateway().register_map(session, one) for volume, one in sources.items()}
+    (first, *_) = sources.values()
+    place = gateway().register_place(session, key=name, find=lambda: gateway().peak(first))
+    return SceneFinding(name, name, place_url=place, activation=ActivationMap(urls))
 
 
 def main() -> None:
@@ -97,7 +96,8 @@ def main() -> None:
         case_id="stage",
         volumes=tuple(_volume(one, stage, session) for one in stage.volumes),
         segments=segments,
-        activation=_activation(stage, finding, session),
+        findings=tuple(_finding(stage, name, session) for name in stage.maps),
+        finding=finding,
         layout=st.query_params.get("layout", stage.layout),  # type: ignore[arg-type] # by the test
         crosshair_lps=point,  # type: ignore[arg-type] # three numbers by the test
         brush=Brush(1, 4.0) if paints else None,

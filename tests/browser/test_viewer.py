@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext
 
 ORANGE, BLUE = (230, 159, 0), (86, 180, 233)
 
 
 @pytest.fixture
-def viewer(chromium: Browser, address: str) -> Iterator[ViewerPage]:
-    found = ViewerPage.open(chromium, address)
+def viewer(context: BrowserContext, address: str) -> Iterator[ViewerPage]:
+    found = ViewerPage.open(context, address)
     yield found
     found.page.close()
 
@@ -303,6 +303,7 @@ def test_typing_in_a_field_of_the_page_is_no_shortcut(viewer: ViewerPage) -> Non
 
 
 def test_theme_changes_without_loading_again(viewer: ViewerPage) -> None:
+    viewer.page.wait_for_load_state("networkidle")  # the maps of other findings come behind
     fetched: list[str] = []
     viewer.page.on("request", lambda request: fetched.append(request.url))
     viewer.choose("Theme", "light")

@@ -1,12 +1,14 @@
 // The list of shortcuts, on "?".
 import { SHORTCUTS } from "./keys";
 
-export function help(): HTMLElement {
+/** Ours, then those that the page answers. */
+export function help(pageKeys: [string, string][]): HTMLElement {
   const box = document.createElement("div");
   box.className = "help";
   box.setAttribute("role", "note");
   const list = document.createElement("dl");
-  for (const { shown, does } of SHORTCUTS.filter((s) => s.shown)) {
+  const ours = SHORTCUTS.filter((s) => s.shown).map(({ shown, does }): [string, string] => [shown, does]);
+  for (const [shown, does] of [...ours.slice(0, -1), ...pageKeys, ...ours.slice(-1)]) {
     const [key, what] = [document.createElement("dt"), document.createElement("dd")];
     key.textContent = shown;
     what.textContent = does;

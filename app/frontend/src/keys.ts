@@ -6,7 +6,7 @@ import type { Viewer } from "./viewer";
 interface Shortcut { keys: string[]; shown: string; does: string; run: (viewer: Viewer) => void }
 
 const layout = (to: Layout) => (viewer: Viewer) => viewer.setLayout(to);
-const page = (action: string) => (viewer: Viewer) => viewer.send({ kind: "key", action });
+const page = (action: "next_case" | "previous_case") => (viewer: Viewer) => viewer.send({ kind: "key", action });
 
 function tool(to: Tool) {
   return (viewer: Viewer): void => {
@@ -70,8 +70,8 @@ export const SHORTCUTS: Shortcut[] = [
   ...[0, 1, 2, 3, 4].map((n) => ({ keys: [`shift+Digit${n + 1}`], shown: n ? "" : "Shift 1–5", does: n ? "" : "window presets", run: preset(n) })),
   { keys: ["n", "PageDown"], shown: "N", does: "next case", run: page("next_case") },
   { keys: ["p", "PageUp"], shown: "P", does: "previous case", run: page("previous_case") },
-  { keys: ["f"], shown: "F", does: "next finding", run: page("next_finding") },
-  { keys: ["shift+KeyF"], shown: "Shift F", does: "previous finding", run: page("previous_finding") },
+  { keys: ["f"], shown: "F", does: "next finding", run: (viewer) => viewer.stepFinding(1) },
+  { keys: ["shift+KeyF"], shown: "Shift F", does: "previous finding", run: (viewer) => viewer.stepFinding(-1) },
   { keys: ["?", "Escape"], shown: "?", does: "this list", run: (viewer) => viewer.toggleHelp() },
 ];
 

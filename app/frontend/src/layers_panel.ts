@@ -39,8 +39,8 @@ export class LayersPanel {
 
   /** Built again only where something else than the moved control has changed. */
   update(): void {
-    const { segments, activation, showMasks, showMap } = this.viewer.state;
-    const key = JSON.stringify([segments, activation, showMasks, showMap]);
+    const { segments, activation, finding, showMasks, showMap } = this.viewer.state;
+    const key = JSON.stringify([segments, activation, finding, showMasks, showMap]);
     if (this.box.hidden || key === this.key || this.box.contains((this.box.getRootNode() as ShadowRoot | Document).activeElement)) return;
     this.key = key;
     this.box.replaceChildren(this.masks(segments), ...(activation ? [this.map(activation)] : []));
@@ -110,7 +110,7 @@ export class LayersPanel {
     const { state } = this.viewer;
     const change = (to: Partial<ActivationMap>) => { state.activation = { ...state.activation!, ...to }; this.viewer.redraw(); };
     const part = document.createElement("section");
-    part.append(this.heading(`Map: ${activation.finding.replaceAll("_", " ")}`, state.showMap, (on) => { state.showMap = on; }));
+    part.append(this.heading(`Map: ${state.chosen!.title}`, state.showMap, (on) => { state.showMap = on; }));
     const line = (words: string, control: HTMLElement) => {
       const row = document.createElement("label");
       row.className = "row";
@@ -120,7 +120,7 @@ export class LayersPanel {
       part.append(row);
     };
     line("Opacity", slider("Opacity of the map", activation.opacity, (opacity) => change({ opacity })));
-    line("Threshold", slider("Threshold of the map", activation.threshold, (threshold) => change({ threshold })));
+    line("Threshold", slider("Threshold of the map, share of its largest value", activation.threshold, (threshold) => change({ threshold })));
     const scales = document.createElement("select");
     scales.append(...SCALES.map((name) => new Option(name, name)));
     scales.value = activation.colours;

@@ -30,14 +30,22 @@ export interface Segment {
 }
 
 export interface ActivationMap {
-  finding: string;
   urls: Record<string, string>;
-  threshold: number;
+  threshold: number; // share of the largest value
   opacity: number;
   colours: string;
-  low: number;
-  high: number;
 }
+
+export interface SceneFinding {
+  name: string;
+  title: string;
+  control: string;
+  place_url: string | null;
+  activation: ActivationMap | null;
+}
+
+/** What a `place_url` answers. */
+export interface Place { point_lps: Vec3 | null; highest: number }
 
 export interface Brush { label: number; radius_mm: number }
 
@@ -46,7 +54,8 @@ export interface Scene {
   volumes: SceneVolume[];
   volume: string;
   segments: Segment[];
-  activation: ActivationMap | null;
+  findings: SceneFinding[];
+  finding: string;
   layout: Layout;
   crosshair_lps: Vec3 | null;
   window: Range | null;
@@ -58,11 +67,12 @@ export interface Scene {
   brush: Brush | null;
   has_toolbar: boolean;
   theme: "page" | "dark" | "light";
+  page_keys: [string, string][];
 }
 
 export type ViewerEvent =
-  | { kind: "crosshair"; point_lps: Vec3; volume: string; layout: Layout; window: Range }
+  | { kind: "crosshair"; point_lps: Vec3; volume: string; layout: Layout; window: Range; finding: string | null }
   | { kind: "mask_saved"; volume: string; voxels_changed: number }
   | { kind: "measured"; kind_of: "distance" | "angle"; value: number; volume: string; points_lps: Vec3[] }
   | { kind: "screenshot"; volume: string }
-  | { kind: "key"; action: string };
+  | { kind: "key"; action: "next_case" | "previous_case" };

@@ -2,7 +2,7 @@
 import type { MapLook, RayMode, SegmentLook } from "./drawing";
 import { rgb } from "./colours";
 import type { PlaneName } from "./plane";
-import type { ActivationMap, Layout, Range, Scene, SceneVolume, Segment, Vec3 } from "./scene";
+import type { ActivationMap, Layout, Place, Range, Scene, SceneFinding, SceneVolume, Segment, Vec3 } from "./scene";
 
 export type Tool = "crosshair" | "window" | "pan" | "zoom" | "distance" | "angle" | "brush" | "eraser";
 export interface Measurement { kind: "distance" | "angle"; points: Vec3[]; volume: string }
@@ -23,7 +23,14 @@ export class State {
   isLinked = true;
   isPlaying = false;
   segments: Segment[] = [];
-  activation: ActivationMap | null = null;
+  finding = "";
+  activation: ActivationMap | null = null; // of the chosen finding, as the reader made it look
+  /** The chosen finding has a place that the reader was not brought to yet. */
+  isUnplaced = false;
+  /** Chosen by hand, oldest first: what Python says of them later is no news. */
+  byHand: string[] = [];
+  /** Chosen by a key of ours, and not yet by Python. */
+  unconfirmed: string | null = null;
   showMasks = true;
   showMap = true;
   tool: Tool = "crosshair";
@@ -44,8 +51,10 @@ export class State {
       windows: new Map(), crosshairs: new Map(), focuses: new Map(), measurements: [], zoom: 1,
       layout: scene.layout, isInverted: scene.is_inverted, isSmooth: scene.is_smooth,
       isLinked: scene.is_linked, isPlaying: scene.is_cine_playing, segments: scene.segments,
-      activation: scene.activation, showMasks: true, showMap: true, plane: null,
+      activation: null, showMasks: true, showMap: true, plane: null, unconfirmed: null, byHand: [],
     });
+    this.chooseFinding(scene.finding);
+    if (scene.crosshair_lps) this.isUnplaced = false; // a link leads to its own point
     this.front = scene.volume || scene.volumes[0].id;
     if (this.layout === "axial" || this.layout === "coronal" || this.layout === "sagittal") this.plane = this.layout;
     if (scene.brush) this.setBrush(scene);
@@ -64,6 +73,8 @@ export class State {
     }
     if (scene.volume !== before.volume && scene.volume) this.front = scene.volume;
     if (!scene.volumes.some((v) => v.id === this.front)) this.front = scene.volumes[0].id;
+    this.takeFinding(scene.finding, before.finding);
+    if (!same(findingOf(scene, this.finding), findingOf(before, this.finding))) this.takeMap();
     if (scene.layout !== before.layout && this.isNews("layout", scene.layout)) this.setLayout(scene.layout);
     if (!same(scene.crosshair_lps, before.crosshair_lps) && scene.crosshair_lps && this.isNews("crosshair", scene.crosshair_lps)) this.goTo(scene.crosshair_lps);
     if (!same(scene.window, before.window) && scene.window && this.isNews("window", scene.window)) this.windows.set(this.front, scene.window);
@@ -72,7 +83,6 @@ export class State {
     if (scene.is_linked !== before.is_linked) this.isLinked = scene.is_linked;
     if (scene.is_cine_playing !== before.is_cine_playing) this.isPlaying = scene.is_cine_playing;
     this.takeSegments(scene.segments, before.segments);
-    this.takeMap(scene.activation, before.activation);
     if (!same(scene.brush, before.brush)) this.setBrush(scene);
     return false;
   }
@@ -102,18 +112,34 @@ export class State {
     this.segments = now.map((s) => (same(s, old.get(s.label)) ? mine.get(s.label) ?? s : s));
   }
 
-  private takeMap(now: ActivationMap | null, before: ActivationMap | null): void {
-    if (same(now, before)) return;
-    if (!now || !this.activation || !before) {
-      this.activation = now;
-      this.showMap = true;
+  private takeFinding(now: string, before: string): void {
+    if (now === before) {
+      if (now === this.finding) this.byHand = [];
       return;
     }
-    const kept = this.activation;
-    const pick = <K extends keyof ActivationMap>(key: K) => (same(now[key], before[key]) ? kept[key] : now[key]);
-    this.activation = {
-      ...now, threshold: pick("threshold"), opacity: pick("opacity"), colours: pick("colours"), low: pick("low"), high: pick("high"),
-    };
+    const place = this.byHand.indexOf(now);
+    this.byHand = this.byHand.slice(place + 1);
+    if (this.unconfirmed === now || place < 0) this.unconfirmed = null;
+    if (place >= 0) return;
+    this.byHand = [];
+    if (now !== this.finding) this.chooseFinding(now);
+  }
+
+  get chosen(): SceneFinding | undefined {
+    return findingOf(this.scene, this.finding);
+  }
+
+  chooseFinding(name: string): void {
+    this.finding = name;
+    this.isUnplaced = Boolean(this.chosen?.place_url);
+    this.takeMap();
+  }
+
+  /** The map of the chosen finding, looking as the reader made the one before look. */
+  private takeMap(): void {
+    const now = this.chosen?.activation ?? null;
+    const { threshold, opacity, colours } = this.activation ?? now ?? {};
+    this.activation = now && { ...now, threshold: threshold!, opacity: opacity!, colours: colours! };
   }
 
   setLayout(layout: Layout): void {
@@ -137,6 +163,7 @@ export class State {
   moveCrosshair(point: Vec3, volume: string): void {
     const ids = this.isLinked ? this.scene.volumes.map((v) => v.id) : [volume];
     for (const id of ids) this.crosshairs.set(id, point);
+    this.isUnplaced = false;
   }
 
   moveFocus(point: Vec3, volume: string): void {
@@ -144,8 +171,9 @@ export class State {
     for (const id of ids) this.focuses.set(id, point);
   }
 
-  /** From Python: the crosshair goes there. */
-  private goTo(point: Vec3): void {
+  /** From Python, or to the chosen finding: the crosshair goes there. */
+  goTo(point: Vec3): void {
+    this.isUnplaced = false;
     for (const { id } of this.scene.volumes) {
       this.crosshairs.set(id, point);
       if (this.zoom > 1 || this.focuses.size) this.focuses.set(id, point); // or it might be out of sight
@@ -159,10 +187,15 @@ export class State {
       .map((s) => ({ label: s.label, colour: rgb(s.colour), opacity: s.opacity, isOutline: s.is_outline }));
   }
 
-  mapLook(volume: string): MapLook | null {
+  mapLook(volume: string, place: Place | undefined): MapLook | null {
     const a = this.activation;
     const url = a?.urls[volume];
     if (!a || !url || !this.showMap || a.opacity === 0) return null;
-    return { finding: a.finding, url, threshold: a.threshold, opacity: a.opacity, colours: a.colours, low: a.low, high: a.high };
+    const high = Math.max(place?.highest ?? 1, 0.01);
+    return { finding: this.chosen!.title, url, threshold: a.threshold * high, opacity: a.opacity, colours: a.colours, low: 0, high };
   }
+}
+
+function findingOf(scene: Scene, name: string): SceneFinding | undefined {
+  return scene.findings.find((finding) => finding.name === name);
 }

@@ -1,6 +1,6 @@
 // What has been loaded for a scene: volumes, masks and maps, on the CPU; changed only by the brush.
 import { fetchNifti, type Voxels } from "./nifti";
-import type { Range, SceneVolume, Vec3 } from "./scene";
+import type { Place, Range, SceneFinding, SceneVolume, Vec3 } from "./scene";
 import { RemoteImage, VolumeData, gridOf, offsetAt, type Grid, type ShownImage } from "./volume";
 
 export interface LabelData { grid: Grid; voxels: Uint8Array | Uint16Array; version: number }
@@ -47,42 +47,62 @@ export class Study {
     return { grid: gridOf(dims, affine), voxels: voxels as Uint8Array };
   });
 
+  readonly places = new Loads<Place>(async (url) => (await this.ask(url)) as Place);
+
   /** Remote: the server draws, and only the facts of the grid come here. */
   constructor(private readonly isRemote: boolean) {}
 
   private async facts(url: string): Promise<ShownImage> {
-    const response = await fetch(new URL(`${url}/info`, document.baseURI), { signal: this.abort.signal });
-    if (!response.ok) throw new Error((await response.text()).slice(0, 300));
-    const facts = (await response.json()) as { shape: Vec3; affine_lps: number[]; percentiles: Range };
+    const facts = (await this.ask(`${url}/info`)) as { shape: Vec3; affine_lps: number[]; percentiles: Range };
     return new RemoteImage(gridOf(facts.shape, facts.affine_lps), facts.percentiles);
+  }
+
+  private async ask(url: string): Promise<unknown> {
+    const response = await fetch(new URL(url, document.baseURI), { signal: this.abort.signal });
+    if (!response.ok) throw new Error((await response.text()).slice(0, 300));
+    return response.json();
   }
 
   imageUrl(volume: SceneVolume): string {
     return this.isRemote ? volume.slices_url ?? "" : volume.image_url;
   }
 
-  /** Fetches what a volume needs to be shown; the map only where one is chosen. */
-  async load(volume: SceneVolume, mapUrl: string | undefined): Promise<void> {
+  /** Fetches what a volume needs to be shown. */
+  async load(volume: SceneVolume): Promise<void> {
     const parts: Promise<unknown>[] = [this.images.get(this.imageUrl(volume))];
     if (!this.isRemote && volume.labels_url) parts.push(this.labels.get(volume.labels_url));
-    if (!this.isRemote && mapUrl) parts.push(this.maps.get(mapUrl));
     await Promise.all(parts);
     const [image, labels] = [this.image(volume), this.labelsOf(volume)];
     if (image && labels && image.grid.dims.some((size, axis) => size !== labels.grid.dims[axis]))
       throw new Error(`The mask of ${volume.title} lies on another grid than its image. Analyse the case again.`);
   }
 
-  isLoaded(volume: SceneVolume, mapUrl: string | undefined): boolean {
+  isLoaded(volume: SceneVolume): boolean {
     if (!this.images.done.has(this.imageUrl(volume))) return false;
-    if (this.isRemote) return true;
-    return (!volume.labels_url || this.labels.done.has(volume.labels_url)) && (!mapUrl || this.maps.done.has(mapUrl));
+    return this.isRemote || !volume.labels_url || this.labels.done.has(volume.labels_url);
   }
 
-  /** Maps are small: those of a case stay until another case begins (null keeps them). */
-  keepOnly(volumes: SceneVolume[], mapUrls: string[] | null): void {
+  private mapUrls(finding: SceneFinding, volumes: SceneVolume[]): string[] {
+    if (this.isRemote) return [];
+    return volumes.flatMap((v) => finding.activation?.urls[v.id] ?? []);
+  }
+
+  /** Fetches where a finding is looked at, and its maps of these volumes: a few kilobytes. */
+  async loadFinding(finding: SceneFinding, volumes: SceneVolume[]): Promise<void> {
+    const maps: Promise<unknown>[] = this.mapUrls(finding, volumes).map((url) => this.maps.get(url));
+    await Promise.all(finding.place_url ? [this.places.get(finding.place_url), ...maps] : maps);
+  }
+
+  isFindingLoaded(finding: SceneFinding, volumes: SceneVolume[]): boolean {
+    return (!finding.place_url || this.places.done.has(finding.place_url)) && this.mapUrls(finding, volumes).every((url) => this.maps.done.has(url));
+  }
+
+  /** Maps are small: those of a case stay until another case begins. */
+  keepOnly(volumes: SceneVolume[], findings: SceneFinding[]): void {
     this.images.drop(new Set(volumes.map((v) => this.imageUrl(v))));
     this.labels.drop(new Set(volumes.flatMap((v) => [v.labels_url ?? "", `new:${v.image_url}`])));
-    if (mapUrls) this.maps.drop(new Set(mapUrls));
+    this.maps.drop(new Set(findings.flatMap((f) => Object.values(f.activation?.urls ?? {}))));
+    this.places.drop(new Set(findings.flatMap((f) => f.place_url ?? [])));
   }
 
   image(volume: SceneVolume): ShownImage | undefined {

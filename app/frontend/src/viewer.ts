@@ -8,7 +8,7 @@ import { Overlay, valueOf, type Shown } from "./overlay";
 import { Painting } from "./painting";
 import { acquired, basisOf, extent, pictureOf, stepAlong, type Basis } from "./plane";
 import { Pointer } from "./pointer";
-import type { Layout, Range, Scene, SceneVolume, Vec3, ViewerEvent } from "./scene";
+import type { Layout, Place, Range, Scene, SceneFinding, SceneVolume, Vec3, ViewerEvent } from "./scene";
 import { ServerDrawing } from "./server_drawing";
 import { State, type Measurement } from "./state";
 import { Study } from "./study";
@@ -42,12 +42,19 @@ export class Viewer {
   private readonly onLeave = (event: BeforeUnloadEvent) => {
     if (this.painting.isUnsaved) event.preventDefault();
   };
+  /** A button of the page that chooses a finding: the picture does not wait for Python. */
+  private readonly onClick = ({ target }: MouseEvent) => {
+    const pressed = target instanceof Element ? target.closest("button") : null;
+    const found = pressed && this.state.scene.findings.find((f) => f.control && pressed.closest(`.${f.control}`));
+    if (found) this.chooseFinding(found.name);
+  };
   private readonly onKey = (event: KeyboardEvent) => handleKey(this, event);
   private asked = 0;
   private settle = 0;
   private cine = 0;
   private refining = 0;
   private loads = 0;
+  private ahead: SceneFinding[] | null = null;
   private isGone = false;
   private frames = 0;
   private readonly lastMaps = new Map<string, MapLook>();
@@ -84,6 +91,7 @@ export class Viewer {
     this.sizes = new ResizeObserver(() => this.redraw());
     this.sizes.observe(this.stage);
     document.addEventListener("keydown", this.onKey, true);
+    document.addEventListener("click", this.onClick, true);
     window.addEventListener("beforeunload", this.onLeave);
     this.drawing.canvas.addEventListener("webglcontextlost", (event) => {
       event.preventDefault();
@@ -118,7 +126,7 @@ export class Viewer {
       this.tell(isUnsaved ? "What was painted on the case before has not been saved." : "");
     }
     if (isNewCase) this.lastMaps.clear();
-    this.study.keepOnly(scene.volumes, isNewCase ? Object.values(scene.activation?.urls ?? {}) : null);
+    this.study.keepOnly(scene.volumes, scene.findings);
     if (this.drawing instanceof WebGlDrawing) this.drawing.prune();
     this.show();
   }
@@ -152,19 +160,17 @@ export class Viewer {
   }
 
   private async fetchShown(): Promise<void> {
-    const volumes = this.wanted().filter((v) => !this.study.isLoaded(v, this.mapUrl(v)));
-    if (!volumes.length) return;
+    const volumes = this.wanted().filter((v) => !this.study.isLoaded(v));
+    const { chosen } = this.state;
+    if (!volumes.length && (!chosen || this.study.isFindingLoaded(chosen, this.wanted()))) return this.place();
     this.loads++;
     this.busy();
-    this.say("Loading…", true);
+    if (volumes.length) this.say("Loading…", true);
     try {
-      for (const volume of volumes) {
-        await this.study.load(volume, this.mapUrl(volume));
-        if (this.isGone) return;
-        if (volume.id === this.state.front) this.state.plane ??= acquired(this.study.image(volume)!.grid);
-        this.redraw();
-      }
+      await Promise.all([this.fetchVolumes(volumes), this.fetchFinding(chosen)]);
+      if (this.isGone) return;
       if (this.loads === 1) this.say("");
+      void this.fetchAhead();
     } catch (error) {
       if (!this.isGone) this.fail((error as Error).message);
     } finally {
@@ -174,8 +180,48 @@ export class Viewer {
     }
   }
 
-  private mapUrl(volume: SceneVolume): string | undefined {
-    return this.state.activation?.urls[volume.id];
+  private async fetchVolumes(volumes: SceneVolume[]): Promise<void> {
+    for (const volume of volumes) {
+      await this.study.load(volume);
+      if (this.isGone) return;
+      if (volume.id === this.state.front) this.state.plane ??= acquired(this.study.image(volume)!.grid);
+      this.place();
+      this.redraw();
+    }
+  }
+
+  private async fetchFinding(finding: SceneFinding | undefined): Promise<void> {
+    if (!finding) return;
+    await this.study.loadFinding(finding, this.wanted());
+    this.place();
+    this.redraw();
+  }
+
+  /** The maps and places of the other findings, one after the other: switching waits for nobody. */
+  private async fetchAhead(): Promise<void> {
+    const { scene } = this.state;
+    if (this.ahead === scene.findings) return;
+    this.ahead = scene.findings;
+    for (const finding of scene.findings) {
+      if (this.isGone || this.state.scene.case_id !== scene.case_id) return;
+      await this.study.loadFinding(finding, scene.volumes).catch(() => undefined); // said once it is chosen
+    }
+  }
+
+  /** The crosshair goes to the chosen finding once its place is known. */
+  private place(): void {
+    const { state } = this;
+    const place = this.placeOfChosen();
+    if (!state.isUnplaced || !place || !this.study.image(state.frontVolume)) return;
+    state.isUnplaced = false;
+    if (!place.point_lps) return;
+    state.goTo(place.point_lps);
+    this.settleSoon();
+    this.redraw();
+  }
+
+  private placeOfChosen(): Place | undefined {
+    return this.study.places.done.get(this.state.chosen?.place_url ?? "");
   }
 
   say(words: string, isWaiting = false): void {
@@ -249,10 +295,16 @@ export class Viewer {
 
   /** The map of the finding before stays until the new one is there: one drawing instead of two. */
   private mapOf(volume: string): MapLook | null {
-    const wanted = this.state.mapLook(volume);
-    const isHere = wanted !== null && (!this.drawing.is3d || this.study.maps.done.has(wanted.url));
+    const wanted = this.state.mapLook(volume, this.placeOfChosen());
+    const isHere = wanted !== null && this.isMapHere(wanted);
     if (isHere) this.lastMaps.set(volume, wanted);
     return wanted === null || isHere ? wanted : this.lastMaps.get(volume) ?? null;
+  }
+
+  private isMapHere({ url }: MapLook): boolean {
+    const { chosen } = this.state;
+    const isPlaced = !chosen?.place_url || this.study.places.done.has(chosen.place_url);
+    return isPlaced && (!this.drawing.is3d || this.study.maps.done.has(url));
   }
 
   private sliceOf(image: ShownImage, basis: Basis, crosshair: Vec3): Shown["slice"] {
@@ -329,8 +381,8 @@ export class Viewer {
     this.host.dataset.busy = String(isLoading || this.asked !== 0 || this.drawing.isWaiting);
     this.host.dataset.frames = String(this.frames);
     this.host.dataset.front = this.state.front;
-    const map = this.state.mapLook(this.state.front);
-    this.host.dataset.map = map && this.study.maps.done.has(map.url) ? map.finding : "";
+    const map = this.state.mapLook(this.state.front, this.placeOfChosen());
+    this.host.dataset.map = map && this.isMapHere(map) ? map.finding : "";
   }
 
   private play(): void {
@@ -359,6 +411,24 @@ export class Viewer {
     if (layout === "side_by_side" && this.state.scene.volumes.length > MOST_SIDE_BY_SIDE)
       this.tell(`${MOST_SIDE_BY_SIDE} of ${this.state.scene.volumes.length} volumes are shown side by side.`);
     this.show();
+    this.settled();
+  }
+
+  chooseFinding(name: string): void {
+    if (name === this.state.finding) return;
+    this.state.byHand.push(name);
+    this.state.chooseFinding(name);
+    this.show();
+  }
+
+  /** By a key of ours: Python is told with where that leads. */
+  stepFinding(by: number): void {
+    const names = this.state.scene.findings.map((finding) => finding.name);
+    if (!names.length) return;
+    const at = names.indexOf(this.state.finding);
+    const name = names[at < 0 ? 0 : (at + by + names.length) % names.length];
+    this.chooseFinding(name);
+    this.state.unconfirmed = name;
     this.settled();
   }
 
@@ -434,7 +504,7 @@ export class Viewer {
     this.state.remember("crosshair", point_lps);
     this.state.remember("window", window);
     this.state.remember("layout", layout);
-    this.send({ kind: "crosshair", point_lps, volume: volume.id, layout, window });
+    this.send({ kind: "crosshair", point_lps, volume: volume.id, layout, window, finding: this.state.unconfirmed });
   }
 
   addMeasurement(measurement: Measurement): void {
@@ -489,7 +559,7 @@ export class Viewer {
   toggleHelp(): void {
     const open = this.stage.querySelector(".help");
     if (open) open.remove();
-    else this.stage.append(help());
+    else this.stage.append(help(this.state.scene.page_keys));
   }
 
   refreshControls(): void {
@@ -503,6 +573,7 @@ export class Viewer {
     clearTimeout(this.refining);
     cancelAnimationFrame(this.asked);
     document.removeEventListener("keydown", this.onKey, true);
+    document.removeEventListener("click", this.onClick, true);
     window.removeEventListener("beforeunload", this.onLeave);
     this.sizes.disconnect();
     this.pointer.release();
