@@ -1,10 +1,12 @@
-"""A reader's way through the viewer: worklist, case, findings, review, signature, reload."""
+"""A reader's way through the viewer: keys, blind reading, corrected masks, one screen."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from tests.app.results import LESION_CENTRE, case_record, finding, write_case, write_seen_case
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from numpy.typing import NDArray
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 PATIENCE_MS = 90_000  # a busy machine draws a page slowly
 pytestmark = [
@@ -24,14 +27,20 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write_seen_case(tmp_path)
-    write_case(tmp_path / "results", case_record("other", finding("nodule", 0.3)))
-    return tmp_path
+CASES = 4
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every test that stores something has a case of its own."""
+    place: Path = tmp_path_factory.mktemp("walk")
+    for name in ("seen", "sent", "painted"):
+        write_seen_case(place, name)
+    write_case(place / "results", case_record("other", finding("nodule", 0.3)))
+    return place
+
+
+@pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
     with viewer(folder) as running:
         yield running
@@ -50,14 +59,10 @@ def _chosen(page: Page) -> str:
 
 
 def test_review_of_a_case_is_there_after_a_reload(chromium: Browser, address: str) -> None:
-    page = _opened(chromium, address)
+    page = _opened(chromium, "about:blank")
     outside: list[str] = []
     page.on("request", lambda asked: outside.append(asked.url))
-    page.get_by_role("button", name="Open the first case").wait_for()
-    page.wait_for_timeout(500)  # its key is listened for a moment after it is drawn
-    page.keyboard.press("o")
-    page.locator(".m-line").first.wait_for()
-    assert "case=results%2Fseen" in page.url
+    page.goto(f"{address}/case?case=results/seen")
     ViewerPage(page).settle()
     assert _chosen(page) == "Nodule: present"
 
@@ -72,7 +77,7 @@ def test_review_of_a_case_is_there_after_a_reload(chromium: Browser, address: st
     page.get_by_text("all masks: accepted").wait_for()
     page.get_by_role("tab", name="Findings").click()
     page.keyboard.press("Shift+S")
-    page.wait_for_url("**case=results%2Fother**")  # the next case
+    page.wait_for_url("**case=results%2Fsent**")  # the next case
 
     page.goto(f"{address}/case?case=results/seen")
     page.locator(".m-signed").wait_for()
@@ -109,7 +114,7 @@ def test_a_blind_reader_is_shown_no_mask_before_the_answer(chromium: Browser, ad
     page.locator("[data-testid=stPopoverButton]").click()
     page.get_by_text("Blind reading").click()
     page.keyboard.press("Escape")
-    page.get_by_text("2 of 2 cases").wait_for()
+    page.get_by_text(f"{CASES} of {CASES} cases").wait_for()
     page.wait_for_timeout(500)
     asked: list[str] = []
     page.on("request", lambda one: asked.append(one.url))
@@ -125,4 +130,72 @@ def test_the_index_is_kept_for_the_next_start(
 ) -> None:
     _opened(chromium, address).locator("[data-testid=stDataFrame]").wait_for()
     kept = json.loads((folder / "results" / ".medmtl" / "viewer.json").read_bytes())
-    assert set(kept["cases"]) == {"seen", "other"}
+    assert set(kept["cases"]) == {"seen", "sent", "painted", "other"}
+
+
+def _masks(folder: Path, case_id: str) -> Path:
+    return folder / "results" / case_id / "image" / "segmentation.nii.gz"
+
+
+def _stored(folder: Path, case_id: str) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """The note and the voxels of the one correction of a case."""
+    (note,) = (folder / "reviews" / "results" / case_id).glob("*.json")
+    (mask,) = note.parent.glob("*.nii.gz")
+    return json.loads(note.read_bytes()), np.asarray(nib.load(mask).dataobj)
+
+
+def _mark_is_there(page: Page, address: str, case_id: str) -> None:
+    page.goto(f"{address}/case?case=results/{case_id}")
+    page.get_by_role("tab", name="Structures").click()
+    page.get_by_text("Corrected mask ✎").wait_for()
+
+
+def test_a_mask_that_is_sent_back_is_stored_and_shown(
+    context: BrowserContext, folder: Path, address: str, tmp_path: Path
+) -> None:
+    model = nib.load(_masks(folder, "sent"))
+    corrected = np.asarray(model.dataobj).copy()
+    corrected[corrected == 2] = 1
+    corrected[12:15, 12:15, 20:23] = 2  # the nodule lies elsewhere
+    nib.save(nib.Nifti1Image(corrected, model.affine), tmp_path / "corrected.nii.gz")
+    page = context.new_page()
+    page.goto(f"{address}/case?case=results/sent")
+    ViewerPage(page).settle()
+    with page.expect_response("**/medmtl/volume/**") as fetched:  # the new mask is drawn
+        page.get_by_role("tab", name="Structures").click()
+        page.get_by_text("Corrected mask", exact=True).click()
+        page.locator("input[type=file]").set_input_files(tmp_path / "corrected.nii.gz")
+        page.get_by_role("button", name="Use this mask").click()
+    assert fetched.value.ok
+    page.get_by_text("Corrected mask ✎").wait_for()
+    note, kept = _stored(folder, "sent")
+    assert note["source"] == "nifti"
+    assert np.array_equal(kept, corrected)
+    _mark_is_there(page, address, "sent")
+    page.close()
+
+
+def test_what_is_painted_is_stored_as_a_correction(
+    context: BrowserContext, folder: Path, address: str
+) -> None:
+    at = ",".join(map(str, LESION_CENTRE))
+    shown = ViewerPage.open(context, f"{address}/case?case=results/painted&layout=axial&at={at}")
+    shown.press("b")
+    box = shown.page.locator(".medmtl-viewer .stage").bounding_box()
+    assert box is not None
+    mm = 1.04 * 64 / min(box["width"], box["height"])
+    middle = -1.0  # of 32 voxels of 2 mm from -32 mm on
+    x, y = (0.5 + (place - middle) / mm / box[side]
+            for place, side in ((-24.0, "width"), (-24.0, "height")))  # fmt: skip
+    shown.drag((x, y), (x + 0.001, y))
+    shown.page.locator(".medmtl-viewer").get_by_text("Save mask").click()
+    shown.page.get_by_text("Corrected mask stored.").wait_for()
+    note, kept = _stored(folder, "painted")
+    assert note["source"] == "painted"
+    changed = np.argwhere(kept != np.asarray(nib.load(_masks(folder, "painted")).dataobj))
+    assert len(changed) == note["voxels_changed"] > 4
+    assert set(kept[tuple(changed.T)]) == {1}
+    assert set(changed[:, 2]) == {21}  # the slice that was shown
+    assert changed[:, :2].mean(axis=0) * 2 - 32 == pytest.approx([-24, -24], abs=1.5)
+    _mark_is_there(shown.page, address, "painted")
+    shown.page.close()
