@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.components.scene import ActivationMap, SceneFinding
-from app.services.points import Place, largest_piece
+from app.services.points import largest_piece
 from app.services.words import sentence
 from app.serving.gateway import gateway
+from app.serving.peak import Place
 from app.serving.sources import NiftiSource
 from medmtl.core.errors import MedmtlError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ _MAIN = Path(__file__).with_name("main.py")
 
 def serve(settings: Settings) -> None:
     """Serve until the process is told to end."""
+    for page in ("worklist", "case"):
+        import_module(f"app.screens.{page}")  # or the first reader waits for them
     routes = viewer_routes(gateway(), base_url_path=_BASE)
     app = st.App(
         _MAIN.resolve(),

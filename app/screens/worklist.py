@@ -9,7 +9,14 @@ import streamlit as st
 from app.resources import case_index, review_states, worklist_table
 from app.screens.reader_menu import reader_menu
 from app.services.words import plain, sentence
-from app.services.worklist import ORDERS, STATES, Filters, finding_columns, select_rows
+from app.services.worklist import (
+    ORDERS,
+    STATES,
+    Filters,
+    browser_table,
+    finding_columns,
+    select_rows,
+)
 from app.state import is_blind, keep_order, kept
 
 if TYPE_CHECKING:
@@ -120,7 +127,7 @@ def _summary(shown: pd.DataFrame, frame: pd.DataFrame, snapshot: Snapshot) -> No
 def _table(view: View, shown: pd.DataFrame, wanted: Filters) -> None:
     columns = _columns(shown, wanted)
     event = st.dataframe(
-        shown[list(columns)].reset_index(drop=True),  # the browser needs no keys
+        browser_table(shown, list(columns)),
         key="worklist_table",
         hide_index=True,
         height=min(_MOST_PX, _ROW_PX * (len(shown) + 1) + 3),

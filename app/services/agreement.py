@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from sklearn.metrics import cohen_kappa_score
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -197,6 +195,8 @@ def _pair(
 def _kappa(one: Sequence[bool], two: Sequence[bool]) -> float | None:
     if len(set(one)) < 2 and len(set(two)) < 2:
         return None
+    from sklearn.metrics import cohen_kappa_score  # seconds that no first page should wait for
+
     return float(cohen_kappa_score(one, two, labels=[False, True]))
 
 

@@ -1,12 +1,10 @@
-"""Where to look: the peak of a map, the largest lesion, the middle of a structure (LPS mm)."""
+"""Where to look: the largest lesion, the middle of a structure (LPS mm)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from scipy import ndimage
 
 from medmtl.core.geometry import points_to_space
 from medmtl.evidence.boxes import label_boxes
@@ -16,40 +14,9 @@ if TYPE_CHECKING:
 
     from medmtl.core.geometry import Geometry
 
-__all__ = ["Place", "Point", "largest_piece", "map_peak", "structure_centre"]
+__all__ = ["Point", "largest_piece", "structure_centre"]
 
 Point: TypeAlias = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a finding is looked at.
-
-    Attributes:
-        point_lps: None where there is nothing to go to.
-        highest: Largest value of its maps, 0 without one. A map is 1 at its peak on the network's
-            own coarse grid; on the grid of the image that peak lies between voxels, and a map of
-            few cells is nowhere near 1.
-    """
-
-    point_lps: Point | None
-    highest: float
-
-
-def map_peak(activation: NDArray[Any], geometry: Geometry) -> Place:
-    """The voxel with the largest activation; no point where the map is zero everywhere.
-
-    Args:
-        activation: Shape (i, j, k), at least 0.
-        geometry: Its grid.
-    """
-    if activation.size == 0:
-        return Place(None, 0.0)
-    index = np.unravel_index(int(np.argmax(activation)), activation.shape)
-    highest = float(activation[index])
-    if not highest > 0:
-        return Place(None, 0.0)
-    return Place(_to_lps(np.array(index, dtype=float), geometry), highest)
 
 
 def largest_piece(label_map: NDArray[Any], label: int, geometry: Geometry) -> Point | None:
@@ -58,6 +25,8 @@ def largest_piece(label_map: NDArray[Any], label: int, geometry: Geometry) -> Po
     if found is None:
         return None
     mask, start = found
+    from scipy import ndimage  # half a second that no first page should wait for
+
     pieces, count = ndimage.label(mask)
     if count > 1:
         sizes = np.bincount(pieces.ravel())

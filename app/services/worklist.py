@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from app.services.words import plain
 
@@ -21,6 +22,7 @@ __all__ = [
     "STATES",
     "Filters",
     "Order",
+    "browser_table",
     "finding_columns",
     "select_rows",
     "worklist_frame",
@@ -148,6 +150,17 @@ def _states(
         states.get((identity, sha256)) or states.get((key, sha256)) or "open"
         for identity, key, sha256 in places
     ]
+
+
+def browser_table(shown: pd.DataFrame, columns: Sequence[str]) -> pa.Table:
+    """These columns as they go to the browser: a text that repeats is sent once."""
+    table = pa.Table.from_pandas(shown[list(columns)], preserve_index=False)
+    for place, column in enumerate(table.columns):
+        if column.null_count < len(column) and not pa.types.is_floating(column.type):
+            packed = column.dictionary_encode().combine_chunks()
+            if 2 * len(packed.dictionary) < len(packed):
+                table = table.set_column(place, table.column_names[place], packed)
+    return table.replace_schema_metadata(None)
 
 
 def _ordered(frame: pd.DataFrame, order: Order) -> pd.DataFrame:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from app.serving.preload import preload_links
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -63,6 +65,7 @@ class _Page:
         if message.get("more_body"):
             return
         body = self._body.replace(b"<head>", b"<head>" + _SCRIPT, 1)
+        body = body.replace(b"</head>", preload_links() + b"</head>", 1)
         headers = [pair for pair in self._start["headers"] if pair[0].lower() != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
         await self._send({**self._start, "headers": headers})

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from app.services.points import map_peak
 from app.serving.coarse_map import coarse_map
 from app.serving.file_cache import FileCache
 from app.serving.maps_ahead import MapsAhead
+from app.serving.peak import map_peak
 from app.serving.regular import as_regular
 from app.serving.tokens import TokenBook
 from medmtl.report.nifti import write_image
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from app.services.points import Place
+    from app.serving.peak import Place
     from app.serving.sources import VolumeSource
     from medmtl.core.geometry import Geometry
     from medmtl.core.volume import Volume

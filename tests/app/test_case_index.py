@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -151,3 +152,17 @@ def test_evaluations_manifests_and_links_are_no_result_folders(tmp_path: Path) -
 
 def test_an_empty_folder_has_no_case(tmp_path: Path) -> None:
     assert CaseIndex(tmp_path).snapshot().rows == {}
+
+
+def test_a_new_case_is_seen_at_once_and_an_old_list_is_looked_at_behind(tmp_path: Path) -> None:
+    write_results(tmp_path, case_record("a"))
+    index = CaseIndex(tmp_path, max_age_s=0.0)
+    index.snapshot()
+    write_results(tmp_path, case_record("b"))
+    assert set(index.snapshot().rows) == {"a", "b"}
+    record = case_record("a", model={"name": "another", "version": "1", "sha256": "1" * 64})
+    write_results(tmp_path, record)  # within its folder: no folder of cases has changed
+    deadline = time.monotonic() + 10
+    while index.snapshot().rows["a"].model != "another":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

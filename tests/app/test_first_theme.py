@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import streamlit
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -10,6 +14,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from app.serving.first_theme import DarkFirst
+from app.serving.preload import preload_links
 
 PAGE = "<!doctype html><html><head><title>x</title></head><body>" + "y" * 5000 + "</body></html>"
 
@@ -33,8 +38,20 @@ def test_a_page_gets_the_line_before_its_own_code() -> None:
     answer = _client().get("/", headers={"accept": "text/html,*/*"})
     assert answer.text.startswith("<!doctype html><html><head><script>")
     assert answer.text.count("<script>") == 1
-    assert answer.text.endswith(PAGE.partition("<head>")[2])
+    title, end, rest = PAGE.partition("<head>")[2].partition("</head>")
+    assert title in answer.text
+    assert answer.text.endswith(preload_links().decode() + end + rest)
     assert int(answer.headers["content-length"]) == len(answer.content)
+
+
+def test_code_that_is_asked_for_ahead_is_there_and_not_asked_for_twice() -> None:
+    static = Path(streamlit.__file__).parent / "static"
+    page = (static / "index.html").read_text(encoding="utf-8")
+    linked = re.findall(r'href="\./(static/[^"]+)"', preload_links().decode())
+    assert any("DataFrame" in name for name in linked)
+    assert all((static / name).is_file() for name in linked)
+    assert len(set(linked)) == len(linked)
+    assert not [name for name in linked if name in page]
 
 
 def test_what_is_no_page_passes_as_it_is() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.services.points import Place, largest_piece, map_peak, structure_centre
+from app.services.points import largest_piece, structure_centre
+from app.serving.peak import Place, map_peak
 from medmtl.core.geometry import Geometry
 
 # Axes permuted and mirrored: i runs to the head, j to the right, k to the back.

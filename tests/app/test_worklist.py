@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from app.services.case_row import CaseRow, row_of_case
-from app.services.worklist import Filters, select_rows, worklist_frame
+from app.services.worklist import Filters, browser_table, select_rows, worklist_frame
 from tests.app.results import SHA256, case_record, finding
 
 if TYPE_CHECKING:
@@ -101,3 +101,13 @@ def test_a_finding_that_a_model_does_not_know_is_empty_and_not_zero() -> None:
     frame = worklist_frame([_row("a", finding("x", 0.0)), _row("b", finding("y", 1.0))])
     assert frame.loc["a", "p:x"] == 0.0
     assert frame["p:x"].isna().tolist() == [False, True]
+
+
+def test_the_browser_is_sent_the_same_cells_and_a_repeated_text_once() -> None:
+    frame = worklist_frame([_row(f"c{n}", finding("a", 0.1 * n)) for n in range(9)])
+    columns = ["case", "present", "p:a", "date"]
+    sent = browser_table(frame, columns)
+    assert sent.to_pandas().astype(object).values.tolist() == frame[columns].values.tolist()
+    assert "present" in sent.column_names
+    assert str(sent.schema.field("present").type).startswith("dictionary")
+    assert not str(sent.schema.field("case").type).startswith("dictionary")
