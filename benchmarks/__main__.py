@@ -12,7 +12,7 @@ from benchmarks.record import RESULTS, ROOT, write_page
 
 NAMES = (
     "scan", "reading", "restore", "resume", "joint_pass", "end_to_end", "memory", "demo_time",
-    "dicom_objects",
+    "dicom_objects", "imported_speed",
     "data_loading", "balancers", "viewer", "worklist",
 )  # fmt: skip
 

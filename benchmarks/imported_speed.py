@@ -1,0 +1,141 @@
+"""What `--speed` of an imported nnU-Net gains, and what it costs in Dice to the ground truth.
+
+    python -m benchmarks.imported_speed [--model FOLDER] [--minutes N]
+
+The model is the small 2d nnU-Net of `encoder_acdc`, trained by nnU-Net itself on four folds of
+ACDC; the cases are those of the fold it has not seen, whose voxels have another size than the
+network's. Every case is answered at every speed, one after the other, so that a load on the machine
+meets all of them. Differences are paired, with a bootstrap that draws patients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.peers.__main__ import PEERS
+from benchmarks.record import RESULTS, ROOT, Row, finish
+from medmtl.core.study import Study
+from medmtl.data.manifest import read_manifest
+from medmtl.data.volume_file import read_volume_file
+from medmtl.imports.nnunet import import_nnunet
+from medmtl.inference.plans_speed import SPEEDS
+from medmtl.inference.predictor import load_predictor
+from medmtl.metrics.overlap import dice
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from medmtl.data.cases import Manifest, VolumeRow
+
+_MODEL = PEERS / "nnunet-models" / "acdc_2d"
+_DATA = ROOT.parent / "shared" / "data" / "acdc"
+_FOLD = 0
+_QUICK_CASES = 2
+_RESAMPLES = 2000
+
+
+def main() -> None:
+    """Answer every case at every speed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=_MODEL, help="model folder of nnU-Net")
+    parser.add_argument("--data", type=Path, default=_DATA)
+    parser.add_argument(
+        "--minutes", type=float, default=20.0, help="cases that do not fit are left"
+    )
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    if not options.model.is_dir():
+        raise SystemExit(
+            f"No model folder at {options.model}: `python -m benchmarks.encoder_acdc` trains one."
+        )
+    manifest = read_manifest(ROOT / "data_manifests" / "acdc")
+    with tempfile.TemporaryDirectory() as folder:
+        import_nnunet(options.model, Path(folder) / "bundle")
+        answers = _Answers(Path(folder) / "bundle", manifest, options.data)
+        until = time.monotonic() + 60 * options.minutes
+        cases = [case for case in manifest.cases if (case.split, case.fold) == ("train", _FOLD)]
+        for case in cases[: _QUICK_CASES if options.quick else None]:
+            if time.monotonic() > until:
+                break
+            for row in case.volumes:
+                answers.add(case.patient_id, row)
+    finish("imported_speed", answers.rows(), options)
+
+
+class _Answers:
+    """Dice, seconds and equal voxels of all cases so far."""
+
+    def __init__(self, bundle: Path, manifest: Manifest, data: Path) -> None:
+        self.data = data
+        self.labels = {segment.name: segment.label for segment in manifest.schema.segments}
+        self.models = {
+            speed: load_predictor(bundle, device="cpu", backend="auto", speed=speed)
+            for speed in reversed(SPEEDS)
+        }
+        self.dice: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.equal: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, patient: str, row: VolumeRow) -> None:
+        """One volume at every speed."""
+        image = replace(read_volume_file(self.data, row.image), modality="MR")
+        truth = read_volume_file(self.data, str(row.segmentation)).array
+        best: NDArray[Any] | None = None
+        for speed, model in self.models.items():
+            study = Study(case_id=patient, kind="nifti", study_uid="", volumes=())
+            began = time.perf_counter()
+            prediction = model.analyse(study, [image])
+            self.seconds[speed].append(time.perf_counter() - began)
+            labels = prediction.volumes[0].label_map
+            best = labels if best is None else best
+            self.equal[speed].append(float((labels == best).mean()))
+            named = {segment.name: segment.label for segment in prediction.segments}
+            for name, label in named.items():
+                found = dice(labels == label, truth == self.labels[name])
+                if found is not None:
+                    self.dice[speed][patient].append(found)
+
+    def rows(self) -> list[Row]:
+        """Means over patients, differences to best with their interval, seconds per volume."""
+        patients = sorted(self.dice["best"])
+        means = {
+            speed: np.array([np.mean(self.dice[speed][one]) for one in patients])
+            for speed in self.models
+        }
+        backend = {speed: str(model.settings["backend"]) for speed, model in self.models.items()}
+        rows = []
+        for speed in self.models:
+            what = f"{speed} ({backend[speed]}), {len(patients)} patients"
+            rows.append(Row(f"{what}: mean Dice to the ground truth", f"{means[speed].mean():.4f}"))
+            if speed != "best":
+                rows.append(
+                    Row(f"{speed}: change of Dice", _interval(means[speed] - means["best"]))
+                )
+                equal = float(np.mean(self.equal[speed]))
+                rows.append(Row(f"{speed}: voxels as in best", f"{equal:.6f}"))
+            rows.append(
+                Row(f"{speed}: seconds per volume, median", f"{median(self.seconds[speed]):.2f}")
+            )
+        return rows
+
+
+def _interval(differences: NDArray[np.float64]) -> str:
+    """Mean and 95 % interval of a bootstrap over patients."""
+    random = np.random.default_rng(0)
+    draws = random.integers(0, len(differences), (_RESAMPLES, len(differences)))
+    low, high = np.percentile(differences[draws].mean(axis=1), (2.5, 97.5))
+    return f"{differences.mean():+.4f} ({low:+.4f} to {high:+.4f})"
+
+
+if __name__ == "__main__":
+    main()
