@@ -227,6 +227,12 @@ def table(
         list[str] | None,
         typer.Option(metavar="LABEL=NAME", help="Segment of the label maps, such as 1=liver."),
     ] = None,
+    test_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0.02, max=0.5, help="Share of the patients that is kept apart for `evaluate`."
+        ),
+    ] = None,
     made_in: MadeInOption = None,
     quick: QuickOption = False,
     quiet: QuietOption = False,
@@ -252,7 +258,12 @@ def table(
     for line in built.understood:
         console.print(line, markup=False)
     checked = check_built(
-        built.manifest, built.problems, data, with_voxels=not quick, track=_tracked
+        built.manifest,
+        built.problems,
+        data,
+        test_share=test_share,
+        with_voxels=not quick,
+        track=_tracked,
     )
     console.print(f"--data-root of this manifest: {data.folder}", markup=False)
     _write(checked, out)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from medmtl.data.cases import Case, Manifest
 
-__all__ = ["FOLDS", "choose_split", "with_folds"]
+__all__ = ["FOLDS", "choose_split", "with_folds", "with_test"]
 
 FOLDS = 5
 """Folds that a manifest gets where its authors give none."""
@@ -72,4 +72,31 @@ def with_folds(
     return tuple(
         replace(case, fold=folds[case.patient_id] if case.split == split else None)
         for case in cases
+    )
+
+
+def with_test(
+    cases: Sequence[Case], *, share: float, together: Sequence[tuple[str, str]] = ()
+) -> tuple[Case, ...]:
+    """The cases with about this share of the patients of split `train` in split `test`.
+
+    Args:
+        cases: In any order, which is kept.
+        share: Above 0 and at most one half; they are dealt out as folds are, one of `1 / share`.
+        together: Pairs of patients who stay on one side, see `with_folds`.
+
+    Raises:
+        ConfigError: If there are too few patients to keep one apart.
+    """
+    count = round(1 / share)
+    patients = len({case.patient_id for case in cases if case.split == "train"})
+    if patients < count:
+        raise ConfigError(
+            f"--test-share {share:g}: found {patients} patients, expected at least {count}. "
+            "Leave it out, or keep a larger share apart."
+        )
+    dealt = with_folds(cases, count=count, together=together)
+    return tuple(
+        replace(case, split="test" if one.fold == count - 1 else case.split)
+        for case, one in zip(cases, dealt, strict=True)
     )

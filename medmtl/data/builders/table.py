@@ -15,7 +15,7 @@ from medmtl.data.builders.lidc import build_lidc_manifest
 from medmtl.data.builders.msd import build_msd_manifest
 from medmtl.data.builders.totalsegmentator import build_totalsegmentator_manifest
 from medmtl.data.check import Problem, check_cases
-from medmtl.data.splits import with_folds
+from medmtl.data.splits import with_folds, with_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -90,6 +90,7 @@ def check_built(
     data: DataCopy,
     *,
     folds: Literal["deal", "keep"] = "deal",
+    test_share: float | None = None,
     with_voxels: bool = True,
     track: Callable[[Sequence[Case]], Iterable[Case]] = iter,
 ) -> Checked:
@@ -100,6 +101,7 @@ def check_built(
         layout: What the builder found missing or strange.
         data: Where the files lie.
         folds: Dealt out anew, or as they stand.
+        test_share: Of the patients, who become split `test` before folds are dealt; None for none.
         with_voxels: Read every voxel; else only headers and checksums.
         track: Wraps the cases, to show progress.
 
@@ -124,6 +126,8 @@ def check_built(
         for problem in problems
         if problem.twin in patients and problem.case_id in patients
     ]
+    if test_share is not None:
+        kept = list(with_test(kept, share=test_share, together=twins))
     dealt = with_folds(kept, together=twins) if folds == "deal" else tuple(kept)
     return Checked(
         manifest=replace(manifest, cases=dealt),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medmtl.core.errors import ConfigError
 from medmtl.data.cases import Case, VolumeRow
-from medmtl.data.splits import with_folds
+from medmtl.data.splits import with_folds, with_test
 
 
 def case(number: int, patient: int, *, ill: bool | None = None, split: str = "train") -> Case:
@@ -54,3 +56,17 @@ def test_two_numbers_of_one_person_share_a_fold() -> None:
     assert folded[7].fold == folded[3].fold
     changed = [one.case_id for one, other in zip(apart, folded, strict=True) if one != other]
     assert changed == ["c7"]
+
+
+def test_a_test_part_has_its_share_of_each_kind_and_whole_patients() -> None:
+    cases = [case(n, n // 2, ill=n // 2 % 4 == 0) for n in range(80)]
+    parted = with_test(cases, share=0.25, together=[("p0", "p1")])
+    test = {one.patient_id for one in parted if one.split == "test"}
+    assert len(test) == pytest.approx(10, abs=1)
+    assert sum(one.findings["ill"] is True for one in parted if one.split == "test") >= 4
+    assert test.isdisjoint(one.patient_id for one in parted if one.split == "train")
+    assert len(test & {"p0", "p1"}) != 1
+    folded = with_folds(parted)
+    assert {one.fold for one in folded if one.split == "test"} == {None}
+    with pytest.raises(ConfigError, match="found 2 patients, expected at least 4"):
+        with_test(cases[:4], share=0.25)
