@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import InputRefusedError, MedmtlError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from medmtl.dicom import Sources
 
 __all__ = ["open_input"]
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT = ReadLimits()
 _UNREAD = frozenset({"unreadable", "zip-damaged", "zip-encrypted"})
@@ -50,6 +53,8 @@ def _list(sources: Sources, limits: ReadLimits) -> Listing:
     nifti_files = [(file.path, file.name) for file in sources.files if is_nifti_name(file.name)]
     unread = [entry.source for entry in sources.skipped if entry.code in _UNREAD]
     dicom = list_dicom(dicom_files, limits=limits, unread=unread, keep_alive=sources.keep_alive)
+    logger.info("%d headers read, %d refused or left out", len(dicom_files),
+                len(dicom.refusals) + len(dicom.skipped))  # fmt: skip
     nifti = Listing()
     if nifti_files:
         from medmtl.nifti.listing import (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Scan", "dicomdir_sources", "scan_files"]
 
-logger = logging.getLogger(__name__)
 
 _ENHANCED_SIGNS = ("NumberOfFrames", "SharedFunctionalGroupsSequence")
 _DICOM_STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
@@ -120,7 +118,6 @@ def scan_files(files: Iterable[SourceFile], worker: Worker) -> Scan:
             skipped.append(Skipped(file.name, "not-dicom", "no DICOM file"))
         else:
             instances.append(instance)
-    logger.info("%d headers read, %d files left out", len(instances), len(refusals) + len(skipped))
     return Scan(tuple(instances), tuple(refusals), tuple(skipped))
 
 
