@@ -17,10 +17,14 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from medmtl.balancing.configs import BalancerConfig, SumConfig
+from medmtl.core.errors import ConfigError
 from medmtl.data.sampling import SamplingConfig
 from medmtl.evidence.contradictions import MeasurementRule
 from medmtl.evidence.masks import MaskRules
@@ -31,6 +35,7 @@ from medmtl.training.augmentation import AugmentationConfig, NoAugmentation, Pat
 from medmtl.training.calibrate_config import CalibrationConfig
 from medmtl.training.config_file import read_settings
 from medmtl.training.selection import DEFAULT_VAL_SPLIT
+from medmtl.transforms.any_grid import AnyPreprocessing
 from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
@@ -42,6 +47,7 @@ __all__ = [
     "BundleInfo",
     "CompareConfig",
     "DataConfig",
+    "EncoderConfig",
     "HeadRefitConfig",
     "ManifestSource",
     "TrackingConfig",
@@ -184,6 +190,33 @@ class HeadRefitConfig(_Section):
     views: PositiveInt = 3
 
 
+class EncoderConfig(_Section):
+    """A network that was trained before, as the shared encoder; see docs/train.md.
+
+    Attributes:
+        source: `from` in the file: a bundle's folder or name. Backbone, segments and preprocessing
+            are its own.
+        training: "frozen" trains the head alone, on features kept on disk; "partial" also the
+            coarsest levels of the encoder, the decoder and what fits; "full" everything.
+        unfreeze: Encoder levels of "partial", counted from the coarsest.
+        layer_decay: Factor of the learning rate from each encoder level to the next finer one; the
+            decoder learns like the coarsest level, the head at the full rate.
+        max_dice_loss: A run whose masks lose more than this Dice on the validation cases, in any
+            segment, is refused.
+        distil_weight: Of the loss that keeps the masks like those of the source, for volumes
+            without labels.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    source: str = Field(alias="from")
+    training: Literal["frozen", "partial", "full"] = "frozen"
+    unfreeze: PositiveInt = 1
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.7
+    max_dice_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
+    distil_weight: NonNegativeFloat = 1.0
+
+
 class TrackingConfig(_Section):
     """Where the run is written down.
 
@@ -299,7 +332,9 @@ class TrainConfig(_Section):
         seed: Of weights, order, augmentation and dropout.
         tasks: What is learned; of `network` the parts of other tasks are left out.
         data: Where the cases come from.
-        preprocessing: From a volume to the network grid, in training and inference alike.
+        encoder: A network to start from; None starts from random weights.
+        preprocessing: From a volume to the network grid, in training and inference alike; that of
+            the encoder where there is one.
         network: The joint network.
         augmentation: Random changes of the training samples, by the modality.
         patch: Train on patches; None trains on whole volumes.
@@ -317,7 +352,8 @@ class TrainConfig(_Section):
     seed: NonNegativeInt = 0
     tasks: tuple[Task, ...] = Field(default=("segmentation", "diagnosis"), min_length=1)
     data: DataConfig
-    preprocessing: PreprocessingConfig
+    encoder: EncoderConfig | None = None
+    preprocessing: AnyPreprocessing | None = Field(default=None, validate_default=True)
     network: NetworkConfig
     augmentation: AugmentationConfig = Field(default_factory=NoAugmentation)
     patch: PatchConfig | None = None
@@ -330,6 +366,22 @@ class TrainConfig(_Section):
     bundle: BundleInfo
     compare: CompareConfig = Field(default_factory=CompareConfig)
 
+    @field_validator("preprocessing")
+    @classmethod
+    def _is_given(
+        cls, value: AnyPreprocessing | None, info: ValidationInfo
+    ) -> AnyPreprocessing | None:
+        if value is None and info.data.get("encoder", 0) is None:
+            raise PydanticCustomError("missing", "a value is required")
+        return value
+
+    @property
+    def grid(self) -> AnyPreprocessing:
+        """The preprocessing, which an encoder has filled in by now."""
+        if self.preprocessing is None:
+            raise ConfigError("preprocessing: found none, expected that of encoder.from.")
+        return self.preprocessing
+
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
         if problems := [text for text, is_wrong in self._contradictions() if is_wrong]:
@@ -338,6 +390,11 @@ class TrainConfig(_Section):
 
     def _contradictions(self) -> Iterator[tuple[str, bool]]:
         network, wants = self.network, self.bundle.input
+        if self.encoder is None:
+            is_own = isinstance(self.preprocessing, PreprocessingConfig)
+            yield "preprocessing of an imported network needs encoder.from", not is_own
+        elif self.preprocessing is None:  # the encoder fills the rest in, see build.encoder
+            return
         yield (
             "tasks has segmentation, but network.segments is empty",
             ("segmentation" in self.tasks and not network.segments),

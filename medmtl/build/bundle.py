@@ -12,12 +12,13 @@ from medmtl.training.label_settings import finding_settings, segment_settings
 from medmtl.training.standardise import volumes_ml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from medmtl.build.parts import RunParts
     from medmtl.core.volume import Volume
+    from medmtl.data.sources import DataSource
 
-__all__ = ["bundle_settings", "training_text"]
+__all__ = ["bundle_settings", "range_volumes", "training_text"]
 
 _RANGE_VOLUMES = 100
 """Training volumes that are read for the input ranges of a bundle."""
@@ -28,7 +29,7 @@ def bundle_settings(parts: RunParts) -> BundleSettings:
     info, network = parts.config.bundle, parts.config.network_of_tasks()
     schema = merged_schema(parts.train_sources, network)
     ranges = input_ranges(
-        _range_volumes(parts),
+        range_volumes(parts.train_sources),
         modality=info.input.modality,
         axes=info.axes,
         has_units=info.has_units,
@@ -49,7 +50,7 @@ def bundle_settings(parts: RunParts) -> BundleSettings:
         notice=info.notice,
         findings_exclusive=schema.findings_exclusive,
         input=wanted,
-        preprocessing=parts.config.preprocessing,
+        preprocessing=parts.config.grid,
         network=network,
         ranges=ranges,
         cam=info.cam,
@@ -61,10 +62,11 @@ def bundle_settings(parts: RunParts) -> BundleSettings:
     )
 
 
-def _range_volumes(parts: RunParts) -> Iterator[Volume]:
+def range_volumes(sources: Sequence[DataSource]) -> Iterator[Volume]:
+    """Training images, evenly drawn, for the input ranges."""
     rows = [
         (source.data_root, row.image)
-        for source in parts.train_sources
+        for source in sources
         for case in source.cases
         for row in case.volumes
     ]

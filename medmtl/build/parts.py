@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,14 @@ from medmtl.tracking.tracker import NoTracker
 from medmtl.training.augmentation import build_augmentation
 from medmtl.training.deliver import merged_schema
 from medmtl.training.distributed import Ranks
+from medmtl.training.encoder_layers import learning_scales
 from medmtl.training.objective import JointObjective
 from medmtl.training.selection import choose_cases, label_share, shared_cases
 from medmtl.training.state import FitOptions, TrainState
 from medmtl.training.trainer import RunOptions, Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from medmtl.config import TrainConfig
     from medmtl.data.label_table import LabelTable
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from medmtl.networks.joint import NetworkConfig
     from medmtl.tracking.tracker import Tracker
 
-__all__ = ["RunParts", "build", "read_sources"]
+__all__ = ["RunParts", "build", "check_rule", "check_taught", "read_sources"]
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +114,17 @@ def build(
     data_root: Path = Path(),
     tracker: Tracker | None = None,
     ranks: Ranks | None = None,
+    start: JointNet | None = None,
 ) -> RunParts:
     """Everything that a run needs; no image is opened yet.
+
+    Args:
+        config: The run; with an encoder, as `with_encoder` gives it.
+        out: Of checkpoints and cache.
+        data_root: What the manifests' own roots start from.
+        tracker: Told what happens.
+        ranks: The processes that train together.
+        start: The network with the weights of an encoder; None starts from random ones.
 
     Raises:
         ConfigError: If config, manifests and machine do not fit together.
@@ -128,23 +139,28 @@ def build(
     if not any(source.cases for source in val_sources):
         logger.warning("no validation cases: the last weights are delivered, uncalibrated")
     sets = [
-        StudyDataset(sources, network=network, preprocessing=config.preprocessing, cache_dir=cache)
+        StudyDataset(sources, network=network, preprocessing=config.grid, cache_dir=cache)
         for sources in (train_sources, val_sources)
     ]
-    _check_taught(sets[0].table, network)
-    _check_rule(config, train_sources)
+    check_taught(sets[0].table, network, has_masks=start is not None)
+    check_rule(config, train_sources)
+    _check_encoder_balancer(config)
     _check_meeting(sets[0].table, config, places=config.trainer.batch_size * ranks.world)
     torch.manual_seed(config.seed)
-    net = JointNet(network)
+    net = start or JointNet(network)
     if config.trainer.deep_supervision and network.has_segmentation:
         net.add_deep_supervision(config.trainer.deep_supervision)
     if config.trainer.channels_last:
         _lay_channels_last(net)
     net.to(device)
+    scales, teacher = _started(config, net) if start is not None else ({}, None)
     options = _options(config, cases=len(sets[0]), world=ranks.world)
     tasks = tuple(config.tasks)
     state = TrainState.start(
-        net, options.fit, balancer=build_balancer(config.balancer_of_tasks(), tasks)
+        net,
+        options.fit,
+        balancer=build_balancer(config.balancer_of_tasks(), tasks),
+        scales=scales,
     )
     sampler = TaskSampler(
         sets[0].table,
@@ -172,7 +188,7 @@ def build(
         state=state,
         data=loader,
         validation=sets[1],
-        objective=_objective(config, train_sources),
+        objective=_objective(config, train_sources, teacher),
         options=options,
         folder=out / "checkpoints",
         tracker=tracker or NoTracker(),
@@ -190,14 +206,31 @@ def _lay_channels_last(net: JointNet) -> None:
             weight.data = weight.data.contiguous(memory_format=formats[weight.dim()])
 
 
-def _check_taught(table: LabelTable, network: NetworkConfig) -> None:
+def _started(config: TrainConfig, net: JointNet) -> tuple[Mapping[str, float], JointNet]:
+    """Learning rates by weight, and a copy of the network whose masks are to be kept."""
+    wanted = config.encoder
+    if wanted is None:
+        raise ConfigError("encoder: found none, expected encoder.from.")
+    teacher = copy.deepcopy(net).eval().requires_grad_(requires_grad=False)
+    unfreeze = wanted.unfreeze if wanted.training == "partial" else None
+    return learning_scales(net, unfreeze=unfreeze, decay=wanted.layer_decay), teacher
+
+
+def check_taught(table: LabelTable, network: NetworkConfig, *, has_masks: bool) -> None:
     """Refuse outputs that no case teaches: a bundle would answer them at random.
+
+    Args:
+        table: What is known of every training case.
+        network: Its outputs.
+        has_masks: Whether the network knows its segments already.
 
     Raises:
         ConfigError: Naming them.
     """
     is_known = {
-        "network.segments": dict(zip(network.segments, table.is_annotated.T, strict=True)),
+        "network.segments": {}
+        if has_masks
+        else dict(zip(network.segments, table.is_annotated.T, strict=True)),
         "network.findings": dict(zip(network.findings, ~np.isnan(table.findings).T, strict=True)),
     }
     problems = [
@@ -210,7 +243,7 @@ def _check_taught(table: LabelTable, network: NetworkConfig) -> None:
         raise ConfigError(f"{'; '.join(problems)}. {advice}")
 
 
-def _check_rule(config: TrainConfig, sources: Sequence[DataSource]) -> None:
+def check_rule(config: TrainConfig, sources: Sequence[DataSource]) -> None:
     """Refuse before the training what the calibration would refuse after it.
 
     Raises:
@@ -224,6 +257,16 @@ def _check_rule(config: TrainConfig, sources: Sequence[DataSource]) -> None:
             f"calibration.threshold {rule}: found findings that may occur together, expected "
             "manifests whose findings_exclusive is true and whose findings are the network's. "
             "Choose another rule."
+        )
+
+
+def _check_encoder_balancer(config: TrainConfig) -> None:
+    """A balancer that reads gradients where the tasks part needs all levels to have one."""
+    is_partial = config.encoder is not None and config.encoder.training == "partial"
+    if is_partial and config.balancer.name not in _WEIGHS_EACH_ALONE:
+        raise ConfigError(
+            f"balancer {config.balancer.name}: found encoder.training partial, whose frozen levels "
+            f"have no gradients to balance. Use one of {', '.join(_WEIGHS_EACH_ALONE)}."
         )
 
 
@@ -266,13 +309,15 @@ def _options(config: TrainConfig, *, cases: int, world: int) -> RunOptions:
         steps_per_epoch=per_epoch,
         validate_every=wanted.validate_every,
         checkpoint_every_s=wanted.checkpoint_every_s,
-        freeze_batch_norm=wanted.freeze_batch_norm,
+        freeze_batch_norm=wanted.freeze_batch_norm or config.encoder is not None,
         log_every=wanted.log_every,
         deliver=wanted.deliver,
     )
 
 
-def _objective(config: TrainConfig, sources: Sequence[DataSource]) -> JointObjective:
+def _objective(
+    config: TrainConfig, sources: Sequence[DataSource], teacher: JointNet | None
+) -> JointObjective:
     wanted = config.trainer
     weights: tuple[float, ...] = ()
     if wanted.lesion_weight != 1:
@@ -286,4 +331,6 @@ def _objective(config: TrainConfig, sources: Sequence[DataSource]) -> JointObjec
         channels_last=wanted.channels_last,
         sharing_weight=wanted.sharing_weight,
         meets_at_encoder=getattr(config.balancer, "on", None) == "encoder",
+        teacher=teacher,
+        distil_weight=config.encoder.distil_weight if config.encoder else 1.0,
     )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import platform
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from medmtl.build.bundle import bundle_settings, training_text
+from medmtl.build.encoder_run import train_on_encoder
+from medmtl.build.folder import check_folder, check_manifests
 from medmtl.build.parts import RunParts, build
+from medmtl.build.result import TrainResult
 from medmtl.core.durable import replace_file
 from medmtl.core.errors import ConfigError, InputRefusedError
 from medmtl.data.manifest import find_manifest, listed_problems, manifest_sha256
@@ -28,32 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from medmtl.config import TrainConfig
-    from medmtl.metrics.scores import CaseScore
     from medmtl.tracking.tracker import Tracker
     from medmtl.training.loop import StepReport
 
 __all__ = ["TrainResult", "train_run"]
-
-
-@dataclass(frozen=True, eq=False)
-class TrainResult:
-    """What a run ends with; on the other processes of `torchrun` only the places.
-
-    Attributes:
-        bundle: Folder of the delivered bundle.
-        metrics: Content of its metrics.json, on the validation cases.
-        scores: The validation cases one by one, calibrated.
-        cases: Path of cases.csv, the same as a table.
-        run: Content of run.json: parameters, steps, seconds per step, memory.
-        history: Metrics of every epoch.
-    """
-
-    bundle: Path
-    metrics: dict[str, Any]
-    scores: tuple[CaseScore, ...]
-    cases: Path
-    run: dict[str, Any]
-    history: list[dict[str, float]]
 
 
 def train_run(
@@ -87,10 +67,22 @@ def train_run(
         OutOfMemoryError: If the memory does not suffice, with what to lower.
     """
     ranks = ranks or Ranks()
+    if config.encoder is not None:
+        if ranks.world > 1:
+            raise ConfigError("encoder: found several processes, expected one. Leave torchrun out.")
+        return train_on_encoder(
+            config,
+            out,
+            data_root=data_root,
+            resume=resume,
+            tracker=tracker,
+            watch=watch,
+            should_stop=should_stop,
+        )
     tracker = (tracker if ranks.is_main else None) or NoTracker()
-    _check_folder(config, out, resume=resume, ranks=ranks)
+    check_folder(config, out, resume=resume, is_main=ranks.is_main)
     parts = build(config, out, data_root=data_root, tracker=tracker, ranks=ranks)
-    _check_manifests(config, out, ranks=ranks)
+    check_manifests(config, out, is_main=ranks.is_main)
     trainer = parts.trainer
     trainer.watch = lambda report: watch(report, trainer.options.fit.steps)
     trainer.should_stop = should_stop
@@ -149,57 +141,6 @@ def _train(parts: RunParts) -> None:
             device=trainer.device,
             seed=config.seed,
         )
-
-
-def _check_folder(config: TrainConfig, out: Path, *, resume: bool, ranks: Ranks) -> None:
-    """Refuse to mix two runs in one folder; write the resolved config beside the checkpoints."""
-    path = out / "config.json"
-    text = json.dumps(config.model_dump(mode="json"), indent=1) + "\n"
-    started = (out / "checkpoints" / "last.ckpt").exists()
-    if started and not resume:
-        raise ConfigError(
-            f"{out.name}: found a run there, expected an empty folder. Go on with --resume, or "
-            "choose another folder with -o."
-        )
-    if started and path.exists() and _matters(path.read_text("utf-8")) != _matters(text):
-        raise ConfigError(
-            f"{out.name}: --resume with another configuration than the run was started with "
-            "(config.json). Use the same, or choose another folder with -o."
-        )
-    if ranks.is_main:
-        out.mkdir(parents=True, exist_ok=True)
-        replace_file(path, text.encode())
-
-
-def _check_manifests(config: TrainConfig, out: Path, *, ranks: Ranks) -> None:
-    """Refuse to go on with cases that were edited since the run was started.
-
-    Raises:
-        ConfigError: Naming the manifests.
-    """
-    path = out / "manifests.json"
-    folders = [one.folder for one in config.data.manifests]
-    found = {folder: manifest_sha256(find_manifest(folder)) for folder in folders}
-    is_resumed = (out / "checkpoints" / "last.ckpt").exists()
-    known = json.loads(path.read_text("utf-8")) if is_resumed and path.exists() else {}
-    if edited := [folder for folder, digest in known.items() if found.get(folder, "") != digest]:
-        raise ConfigError(
-            f"{out.name}: --resume with other manifests than the run was started with: "
-            f"{', '.join(edited)} changed since (manifests.json has their SHA-256). The run would "
-            "learn from other cases than it says. Undo the change, or choose another folder (-o)."
-        )
-    if ranks.is_main:
-        replace_file(path, (json.dumps(known or found, indent=1) + "\n").encode())
-
-
-def _matters(text: str) -> dict[str, Any]:
-    """What the numbers of a run depend on."""
-    config: dict[str, Any] = json.loads(text)
-    config.pop("tracking", None)
-    config.pop("compare", None)
-    for name in ("checkpoint_every_s", "log_every", "workers"):
-        config["trainer"].pop(name, None)
-    return config
 
 
 def _log_start(parts: RunParts, tracker: Tracker) -> None:

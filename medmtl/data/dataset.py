@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from medmtl.data.sample_cache import GridVolume, SampleCache, entry_key, file_fa
 from medmtl.data.samples import Sample
 from medmtl.data.sources import DataSource, finding_values, network_rows, source_problems
 from medmtl.data.volume_file import read_volume_file
-from medmtl.transforms.preprocessing import Preprocessing, PreprocessingConfig, config_hash
+from medmtl.transforms.any_grid import grid_hash, network_grid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from medmtl.core.volume import Volume
     from medmtl.data.cases import VolumeRow
     from medmtl.networks.joint import NetworkConfig
+    from medmtl.transforms.any_grid import AnyPreprocessing
 
 __all__ = ["DataSource", "StudyDataset"]
 
@@ -49,14 +50,14 @@ class StudyDataset(Dataset[Sample]):
         sources: Sequence[DataSource],
         *,
         network: NetworkConfig,
-        preprocessing: PreprocessingConfig,
+        preprocessing: AnyPreprocessing,
         cache_dir: Path | None = None,
     ) -> None:
         self.network = network
-        self.preprocessing = Preprocessing(preprocessing)
+        self.preprocessing = network_grid(preprocessing)
         self.cache = SampleCache(cache_dir) if cache_dir is not None else None
         self.entries = tuple((source, case) for source in sources for case in source.cases)
-        self._hash = config_hash(preprocessing)
+        self._hash = grid_hash(preprocessing)
         problems = list(source_problems(sources, network))
         if problems:
             raise ConfigError(listed_problems("training data", problems))
@@ -136,7 +137,7 @@ class StudyDataset(Dataset[Sample]):
 
     def _build(self, data_root: Path, row: VolumeRow, mapping: LabelMapping) -> GridVolume:
         image = read_volume_file(data_root, row.image)
-        prepared = self.preprocessing.apply(image)
+        prepared: Any = self.preprocessing.apply(image)
         labels = None
         if row.segmentation:
             mask = read_volume_file(data_root, row.segmentation)

@@ -11,16 +11,14 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
     FiniteFloat,
     PositiveFloat,
-    Tag,
     ValidationError,
     model_validator,
 )
@@ -36,7 +34,7 @@ from medmtl.networks.joint import JointNet, NetworkConfig
 from medmtl.postprocess.calibration import Calibration
 from medmtl.postprocess.components import ComponentRules
 from medmtl.postprocess.conformal import BinaryConformal, ClassConformal
-from medmtl.transforms.monai_plan import MonaiPreprocessing
+from medmtl.transforms.any_grid import AnyPreprocessing
 from medmtl.transforms.plans import ChannelIntensity, PlansPreprocessing
 from medmtl.transforms.settings import PreprocessingConfig
 
@@ -69,20 +67,6 @@ _HASHED = (_WEIGHTS, "card.md", "metrics.json")
 
 MemberFile = Annotated[str, Field(pattern=r"^weights_[A-Za-z0-9_-]+\.safetensors$")]
 Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-def _kind(value: Any) -> str:
-    """Own preprocessing has no name: it was there first."""
-    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    return str(name or "medmtl")
-
-
-AnyPreprocessing = Annotated[
-    Annotated[PreprocessingConfig, Tag("medmtl")]
-    | Annotated[PlansPreprocessing, Tag("nnunet_plans")]
-    | Annotated[MonaiPreprocessing, Tag("monai")],
-    Discriminator(_kind),
-]
 
 
 class _Strict(BaseModel):
@@ -310,6 +294,7 @@ class BundleSettings(_Strict):
         )
         is_nnunet = isinstance(self.preprocessing, PlansPreprocessing)
         is_imported = not isinstance(self.preprocessing, PreprocessingConfig)
+        is_joint = is_imported and bool(findings)
         yield (
             "sliding_window, folds and regions belong to preprocessing nnunet_plans",
             is_nnunet != (self.sliding_window is not None)
@@ -334,7 +319,19 @@ class BundleSettings(_Strict):
             isinstance(self.preprocessing, PlansPreprocessing)
             and len(self.preprocessing.channels) != network.in_channels,
         )
-        yield "an imported network gives masks only", is_imported and bool(findings)
+        yield (
+            "findings of an imported network need network.slice_context 0 and network.sharing hard",
+            is_joint and (network.slice_context > 0 or network.sharing != "hard"),
+        )
+        yield (
+            f"cam.method {self.cam.method} needs a whole feature map at once; an imported network "
+            "sees patches: layercam or attribution",
+            is_joint and self.cam.method not in ("layercam", "attribution"),
+        )
+        yield (
+            "findings need an imported network of one input channel and one part",
+            is_joint and (network.in_channels > 1 or bool(self.parts)),
+        )
         yield (
             "conformal needs exclusive findings and one quantile for each and for none",
             self.conformal is not None
@@ -466,13 +463,15 @@ def load_members(bundle: Bundle) -> tuple[JointNet, ...]:
 
 
 def load_folds(bundle: Bundle) -> tuple[JointNet, ...]:
-    """All networks whose logits are averaged, the first of them first.
+    """All networks whose logits are averaged, the first of them first; the others give masks only.
 
     Raises:
         BundleError: If a file is missing or altered.
     """
+    settings = bundle.settings
+    masks = settings.network.model_copy(update={"findings": (), "head": None})
     further = (
-        _load_net(bundle.folder, name, bundle.settings) for name in bundle.settings.folds or ()
+        _load_net(bundle.folder, name, settings, network=masks) for name in settings.folds or ()
     )
     return (bundle.net, *further)
 

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from medmtl.networks.pooling import PooledSums
     from medmtl.transforms.preprocessing import NetworkInput
 
-__all__ = ["JointPass", "covariate_tensors", "joint_pass", "large_study_output"]
+__all__ = [
+    "JointPass",
+    "attribution_cams",
+    "covariate_tensors",
+    "fact_contributions",
+    "joint_pass",
+    "large_study_output",
+    "map_shape",
+]
 
 MAX_WHOLE_VOXELS = 12_000_000
 """A network grid above this is tiled, to bound the memory of its feature maps."""
@@ -95,9 +103,11 @@ def joint_pass(
     contributions = None
     cams: dict[int, list[Tensor]] = {}
     if cam.method == "attribution":
-        contributions = _contributions(net, measurements, covariate_tensors(covariates, device))
+        contributions = fact_contributions(net, measurements, covariate_tensors(covariates, device))
         if leaves and contributions is not None:
-            cams = _attribution_cams(contributions, measurements[0], leaves, cam_findings)
+            cams = attribution_cams(
+                contributions, measurements[0], [one.probabilities for one in leaves], cam_findings
+            )
     elif leaves and finding_logits is not None:
         for index in cam_findings:
             cams[index] = _cams(finding_logits[0, index], leaves, cam.method, len(cam.levels) + 1)
@@ -235,10 +245,10 @@ def _cams(score: Tensor, leaves: Sequence[_Leaves], method: CamMethod, count: in
         for number, (tensor, gradient) in enumerate(zip(wanted, gradients, strict=True))
     ]
     by_volume = [maps[n : n + count] for n in range(0, len(maps), count)]
-    return join_levels(by_volume, [_map_shape(levels[-1]) for levels in by_volume])
+    return join_levels(by_volume, [map_shape(levels[-1]) for levels in by_volume])
 
 
-def _contributions(
+def fact_contributions(
     net: JointNet, measurements: Tensor, covariates: dict[str, Tensor]
 ) -> Tensor | None:
     """(F, facts): how far each fact moved each logit from that of the mean training patient."""
@@ -253,18 +263,21 @@ def _contributions(
     return shares[:, :facts] + shares[:, facts : 2 * facts]
 
 
-def _attribution_cams(
-    contributions: Tensor, measurements: Tensor, leaves: Sequence[_Leaves], findings: Sequence[int]
+def attribution_cams(
+    contributions: Tensor,
+    measurements: Tensor,
+    probabilities: Sequence[Tensor],
+    findings: Sequence[int],
 ) -> dict[int, list[Tensor]]:
     """Maps of `draw_contributions` by finding, on the grid of activation maps."""
     wanted = contributions[list(findings), : len(measurements)]
-    drawn = draw_contributions(wanted, measurements, [leaf.probabilities for leaf in leaves])
-    shapes = [_map_shape(leaf.probabilities[0, 0]) for leaf in leaves]
+    drawn = draw_contributions(wanted, measurements, list(probabilities))
+    shapes = [map_shape(one[0, 0]) for one in probabilities]
     joined = [join_levels([[one] for one in maps], shapes) for maps in drawn]
     return dict(zip(findings, joined, strict=True))
 
 
-def _map_shape(finest: Tensor) -> tuple[int, int, int]:
+def map_shape(finest: Tensor) -> tuple[int, int, int]:
     """In plane a map is coarser than the network grid by CAM_GRID_FACTOR."""
     k, j, i = finest.shape
     return k, max(1, j // CAM_GRID_FACTOR), max(1, i // CAM_GRID_FACTOR)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medmtl.networks.joint import JointNet
     from medmtl.transforms.preprocessing import Preprocessing
 
-__all__ = ["choose_phases"]
+__all__ = ["choose_phases", "pick_phases"]
 
 MARGIN_MM = 25.0
 """Kept around the heart of the first phase."""
@@ -61,6 +61,19 @@ def choose_phases(
         labels = _labels(net, image[:, :, :, box[0], box[1]])
         voxels = int((labels == class_index).sum())
         curve.append(voxels * prepared.geometry.voxel_mm3 / 1000.0)
+    return (*pick_phases(curve, phases), np.array(curve))
+
+
+def pick_phases(curve: Sequence[float], phases: Sequence[Volume]) -> tuple[int, int]:
+    """Index of end diastole and of end systole.
+
+    Args:
+        curve: Volume of the structure in mL at every phase.
+        phases: In time order.
+
+    Raises:
+        InputRefusedError: If the structure is not found in any phase.
+    """
     curve_ml = np.array(curve)
     smooth = curve_ml
     if len(curve) > 2:  # of two phases each is the other's neighbour on both sides
@@ -74,7 +87,7 @@ def choose_phases(
             expected=f"at least {MIN_SEGMENT_ML:g} mL",
             advice="Check that the series is a short-axis cine of the heart.",
         )
-    return int(smooth.argmax()), int(smooth.argmin()), curve_ml
+    return int(smooth.argmax()), int(smooth.argmin())
 
 
 @torch.no_grad()

@@ -34,9 +34,8 @@ from medmtl.inference.bundle import find_bundle, load_bundle, load_members, ship
 from medmtl.inference.channels import parse_channels
 from medmtl.inference.finding_answers import FindingAnswers, answer_findings
 from medmtl.inference.imported import ImportedModel
-from medmtl.inference.joint_pass import JointPass, joint_pass
 from medmtl.inference.load_imported import ImportedPredictor, load_imported
-from medmtl.inference.phases import choose_phases
+from medmtl.inference.routes import OwnRoute, route_of
 from medmtl.inference.select_input import other_series_flags, select_volumes
 from medmtl.inference.stage_clock import StageClock
 from medmtl.inference.uncertainty import METHODS, gather_members
@@ -44,9 +43,8 @@ from medmtl.inference.uncertainty_report import with_uncertainty
 from medmtl.postprocess.cardiac import cardiac_measurements
 from medmtl.postprocess.components import clean_components
 from medmtl.postprocess.measure import measure_segments
-from medmtl.postprocess.restore import restore_labels
 from medmtl.postprocess.torso import torso_measurements
-from medmtl.transforms.preprocessing import NetworkInput, Preprocessing, PreprocessingConfig
+from medmtl.transforms.preprocessing import NetworkInput, PreprocessingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,13 +52,15 @@ if TYPE_CHECKING:
 
     from medmtl.core.study import Listing, Study, VolumeRef
     from medmtl.core.volume import Volume
-    from medmtl.inference.bundle import Bundle
+    from medmtl.inference.bundle import Bundle, BundleSettings
+    from medmtl.inference.joint_pass import JointPass
     from medmtl.networks.joint import JointNet
 
 __all__ = ["AutoPredictor", "Predictor", "arranged", "choose_device", "load_predictor"]
 
 SOURCE_MEASUREMENTS = {"cardiac": cardiac_measurements, "torso": torso_measurements}
-"""Measurements on the source grid, by the name of the head's measurement set."""
+"""Measurements on the source grid, by the name of the head's measurement set; plain volumes are
+reported with the segments."""
 
 
 class Predictor:
@@ -93,11 +93,11 @@ class Predictor:
         self.bundle = bundle
         self.device = device
         self.schema = bundle.settings.label_schema()
-        if not isinstance(bundle.settings.preprocessing, PreprocessingConfig):
+        if is_masks_only(bundle.settings):
             message = f"Bundle {bundle.folder.name}: imported; load it with load_predictor."
             raise BundleError(message)
-        self.preprocessing = Preprocessing(bundle.settings.preprocessing)
         self.net = bundle.net.to(device)
+        self.route = route_of(bundle, device=device)
         self.net.requires_grad_(requires_grad=False)
         self.cam = tuple(name for name in self.schema.finding_names if name in cam)
         self.uncertainty = uncertainty
@@ -105,6 +105,9 @@ class Predictor:
         if uncertainty == "ensemble":
             nets = load_members(bundle)
             self.further_nets = tuple(net.requires_grad_(False).to(device) for net in nets)
+        if not isinstance(self.route, OwnRoute):
+            self.backend = "torch"
+            return
         give = partial(
             give_engine, settings=bundle.settings, backend=backend, device=device, cache=cache
         )
@@ -136,16 +139,14 @@ class Predictor:
         ranges = self.bundle.settings.ranges
         for volume in volumes:
             flags += [*volume.flags, *(check_input(volume, ranges) if ranges else ())]
-        inputs = [self.preprocessing.apply(volume) for volume in volumes]
+        inputs = [self.route.prepare(volume) for volume in volumes]
         clock.stop("preprocess")
         names = self.schema.finding_names
-        answer = joint_pass(
+        answer = self.route.run(
             self.net,
             inputs,
             covariates=study.covariates,
             cam_findings=[names.index(name) for name in self.cam],
-            cam=self.bundle.settings.cam,
-            device=self.device,
         )
         clock.stop("network")
         prediction = self._report(study, volumes, inputs, answer, flags, phase_facts)
@@ -156,9 +157,8 @@ class Predictor:
                 [self.net, *self.further_nets],
                 inputs,
                 answer=answer,
-                covariates=study.covariates,
                 settings=self.bundle.settings,
-                device=self.device,
+                run=partial(self.route.run, covariates=study.covariates),
             )
             prediction = with_uncertainty(
                 prediction, members, inputs, settings=self.bundle.settings, method=self.uncertainty
@@ -185,9 +185,7 @@ class Predictor:
                 advice="Name the files by their phases, or use a model with segmentation.",
             )
         class_index = self.net.config.segments.index(wanted.phase_segment) + 1
-        ed, es, curve_ml = choose_phases(
-            self.net, self.preprocessing, volumes, class_index=class_index, device=self.device
-        )
+        ed, es, curve_ml = self.route.phases(self.net, volumes, class_index=class_index)
         facts = [
             Measurement("ed_phase", float(ed), "1", f"cine of {len(volumes)} phases"),
             Measurement("es_phase", float(es), "1", f"cine of {len(volumes)} phases"),
@@ -226,6 +224,9 @@ class Predictor:
                 self.schema, mask.label_map, segments=measured, rules=settings.mask_rules
             )
         measurements = [*phase_facts, *self._measurements(study, masks, answer)]
+        for mask in masks:
+            said, found = self.route.facts(study, mask.volume, mask.label_map)
+            flags, measurements = [*flags, *said], [*measurements, *found]
         logits = answer.finding_logits
         answered = None if logits is None else answer_findings(settings, logits.tolist())
         findings = [] if answered is None else self._findings(masks, inputs, answer, answered)
@@ -257,8 +258,7 @@ class Predictor:
         )
 
     def _label_map(self, volume: Volume, prepared: NetworkInput, logits: torch.Tensor) -> Any:
-        labels = [0, *(segment.label for segment in self.schema.segments)]
-        restored = restore_labels(logits, prepared.content_geometry, volume.geometry, labels=labels)
+        restored = self.route.label_map(volume, prepared, logits)
         rules = self.bundle.settings.components
         return clean_components(restored, volume.geometry, self.schema, rules=rules)
 
@@ -269,9 +269,10 @@ class Predictor:
         head, measure = self.net.config.head, self.net.measure
         if head is None or head.measurements is None or measure is None:
             return []
-        on_source = SOURCE_MEASUREMENTS[head.measurements](
-            {mask.volume.id: mask for mask in masks}, self.schema, covariates=study.covariates
-        )
+        on_source: Sequence[Measurement] = ()
+        if (take := SOURCE_MEASUREMENTS.get(head.measurements)) is not None:
+            by_id = {mask.volume.id: mask for mask in masks}
+            on_source = take(by_id, self.schema, covariates=study.covariates)
         values = answer.measurements.tolist()
         read = [
             Measurement(
@@ -452,11 +453,22 @@ def _load_one(
     bundle = load_bundle(folder)
     wanted = _cam_findings(cam, bundle)
     chosen = parse_channels(channels, [one.name for one in bundle.settings.input.channels])
-    if not isinstance(bundle.settings.preprocessing, PreprocessingConfig):
+    if is_masks_only(bundle.settings):
         return load_imported(bundle, device=device, channels=chosen, speed=speed, **options)
     if speed is not None:
         raise ConfigError(f"--speed: model {bundle.identity.name} has one. Leave it out.")
+    if not isinstance(bundle.settings.preprocessing, PreprocessingConfig):
+        if options.get("backend") not in (None, "auto", "torch"):
+            raise ConfigError("--backend: an imported encoder runs on torch only. Leave it out.")
+        if bundle.settings.regions and options.get("uncertainty", "none") != "none":
+            raise ConfigError("--uncertainty: a model of regions has none. Leave it out.")
     return Predictor(bundle, cam=wanted, device=device, **options)
+
+
+def is_masks_only(settings: BundleSettings) -> bool:
+    """Whether the bundle is an imported network as it came, without a diagnosis."""
+    is_own = isinstance(settings.preprocessing, PreprocessingConfig)
+    return not is_own and not settings.findings
 
 
 def arranged(listing: Listing, analyser: object) -> Listing:

@@ -9,13 +9,11 @@ Lakshminarayanan et al. 2017 (arXiv:1612.01474).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
-from medmtl.inference.joint_pass import joint_pass
 from medmtl.inference.uncertainty_views import VIEWS, apply_view, undo_view
 
 if TYPE_CHECKING:
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from medmtl.core.prediction import Covariates
     from medmtl.inference.bundle import BundleSettings
     from medmtl.inference.joint_pass import JointPass
     from medmtl.inference.uncertainty_views import View
@@ -80,7 +77,7 @@ def view_members(
     for view in views:
         answer = run(net, [replace(one, array_kji=_view(one, view)) for one in inputs])
         back = [
-            undo_view(logits, view, spacing_mm=_in_plane(prepared))
+            undo_view(logits.float(), view, spacing_mm=_in_plane(prepared))
             for logits, prepared in zip(answer.logits, inputs, strict=True)
         ]
         yield member_of(view.name, replace(answer, logits=back), inputs)
@@ -100,9 +97,8 @@ def gather_members(
     inputs: Sequence[NetworkInput],
     *,
     answer: JointPass,
-    covariates: Covariates,
     settings: BundleSettings,
-    device: torch.device,
+    run: Pass,
 ) -> list[Member]:
     """The answer itself, then those it is compared with.
 
@@ -111,26 +107,13 @@ def gather_members(
         nets: The network that answered, then the further ones of an ensemble.
         inputs: What it answered to.
         answer: Its answer.
-        covariates: Of the study.
         settings: Of the bundle.
-        device: Where the networks run.
+        run: The pass that answered.
     """
-    further = partial(_one_pass, covariates=covariates, settings=settings, device=device)
     own = member_of("answer", answer, inputs)
     if method == "tta":
-        return [own, *view_members(nets[0], inputs, run=further)]
-    return [own, *ensemble_members(nets[1:], inputs, names=settings.ensemble or (), run=further)]
-
-
-def _one_pass(
-    net: JointNet,
-    inputs: Sequence[NetworkInput],
-    *,
-    covariates: Covariates,
-    settings: BundleSettings,
-    device: torch.device,
-) -> JointPass:
-    return joint_pass(net, inputs, covariates=covariates, cam=settings.cam, device=device)
+        return [own, *view_members(nets[0], inputs, run=run)]
+    return [own, *ensemble_members(nets[1:], inputs, names=settings.ensemble or (), run=run)]
 
 
 def _labels(logits_ckji: torch.Tensor, prepared: NetworkInput) -> NDArray[np.int16]:

@@ -65,6 +65,8 @@ class NetworkConfig(BaseModel):
             the background.
         head: The diagnosis head; None switches it off.
         sharing: "hard" is one encoder for both tasks; "soft" and "cross_stitch" are two.
+        axes: Which of (K, J, I) the backbone takes as its first, second and third axis: an
+            imported one may have learned on another order. All else here is (K, J, I).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,9 +81,14 @@ class NetworkConfig(BaseModel):
     has_background: bool = True
     head: HeadConfig | None = None
     sharing: Sharing = "hard"
+    axes: tuple[int, int, int] = (0, 1, 2)
 
     @model_validator(mode="after")
     def _can_share(self) -> NetworkConfig:
+        if sorted(self.axes) != [0, 1, 2]:
+            raise ValueError(f"axes {self.axes} must hold 0, 1 and 2")
+        if self.axes != (0, 1, 2) and self.sharing != "hard":
+            raise ValueError("two encoders take the axes as they are: leave axes or sharing out")
         if self.sharing == "cross_stitch" and self.backbone.name == "swin_unetr":
             raise ValueError("sharing cross_stitch needs a convolutional encoder, not swin_unetr.")
         return self
@@ -189,7 +196,9 @@ class JointNet(nn.Module):
     @property
     def divisor(self) -> tuple[int, int, int]:
         """The grid (K, J, I) must be a multiple of this."""
-        return cast("Backbone", self.backbone).divisor
+        own = cast("Backbone", self.backbone).divisor
+        k, j, i = (own[self.config.axes.index(axis)] for axis in range(3))
+        return k, j, i
 
     @property
     def measurement_names(self) -> tuple[str, ...]:
@@ -207,7 +216,19 @@ class JointNet(nn.Module):
         """Feature maps of a tile, cut from what `context` makes of the whole volume."""
         if self.partner is not None:
             return self.partner.encode(self.backbone, stem_bckji)
-        return cast("Backbone", self.backbone).encode(stem_bckji)
+        features = cast("Backbone", self.backbone).encode(self._turned(stem_bckji))
+        return [self._turned_back(feature) for feature in features]
+
+    def _turned(self, x_bckji: Tensor) -> Tensor:
+        """With the axes in the backbone's order."""
+        if self.config.axes == (0, 1, 2):
+            return x_bckji
+        return x_bckji.permute(0, 1, *(axis + 2 for axis in self.config.axes))
+
+    def _turned_back(self, x: Tensor) -> Tensor:
+        if self.config.axes == (0, 1, 2):
+            return x
+        return x.permute(0, 1, *(self.config.axes.index(axis) + 2 for axis in range(3)))
 
     def _levels(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """What the segmentation reads of `encode`, and what the diagnosis reads."""
@@ -226,7 +247,8 @@ class JointNet(nn.Module):
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Segmentation logits (B, C, K, J, I) of one volume."""
-        return cast("Backbone", self.backbone).decode(self._levels(features)[0])
+        levels = [self._turned(level) for level in self._levels(features)[0]]
+        return self._turned_back(cast("Backbone", self.backbone).decode(levels))
 
     def encode_and_decode(self, stem_bckji: Tensor) -> tuple[list[Tensor], Tensor]:
         """Feature maps and segmentation logits of what `context` makes of a volume, or of a tile.
@@ -244,9 +266,13 @@ class JointNet(nn.Module):
     def decode_deep(self, features: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Segmentation logits of one volume, and those of the deep heads on their own grids."""
         backbone = cast("Backbone", self.backbone)
-        levels = backbone.decode_levels(self._levels(features)[0])
-        deep = [head(level) for head, level in zip(self.deep_heads, levels[1:], strict=False)]
-        return backbone.classify(levels[0]), deep
+        shared = [self._turned(level) for level in self._levels(features)[0]]
+        levels = backbone.decode_levels(shared)
+        deep = [
+            self._turned_back(head(level))
+            for head, level in zip(self.deep_heads, levels[1:], strict=False)
+        ]
+        return self._turned_back(backbone.classify(levels[0])), deep
 
     def pool(
         self, features: list[Tensor], probabilities: Tensor, weight: Tensor | None = None

@@ -23,6 +23,7 @@ __all__ = [
     "MeasurementSet",
     "TorsoMeasurements",
     "TorsoSums",
+    "VolumeMeasurements",
 ]
 
 MYOCARDIUM_G_PER_ML = 1.05
@@ -277,8 +278,30 @@ def soft_width(columns: Tensor) -> Tensor:
     return torch.sigmoid((columns - 0.5) * 10.0).sum(dim=-1)
 
 
+class VolumeMeasurements(MeasurementSet):
+    """Volume of every segment in the first volume of a study, whatever the segments are.
+
+    Args:
+        segments: Names in label order.
+    """
+
+    def __init__(self, segments: tuple[str, ...]) -> None:
+        super().__init__()
+        self.names = tuple(f"{name}_volume" for name in segments)
+        self.units = ("mL",) * len(segments)
+
+    def forward(
+        self, probabilities: list[Tensor], spacing_mm: Tensor, covariates: dict[str, Tensor]
+    ) -> Tensor:
+        """Measure, see MeasurementSet."""
+        del covariates
+        voxel_ml = spacing_mm[:, 0].prod(dim=-1, keepdim=True) / 1000.0
+        return firm_sum(probabilities[0][:, 1:]) * voxel_ml
+
+
 MEASUREMENTS: Mapping[str, Callable[[tuple[str, ...]], MeasurementSet]] = {
     "cardiac": lambda _segments: CardiacMeasurements(),
     "torso": TorsoMeasurements,
+    "volumes": VolumeMeasurements,
 }
 """Measurement sets that a head can read, by name; called with the segment names."""

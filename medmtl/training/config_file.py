@@ -100,7 +100,11 @@ def _problem(model: type[BaseModel], table: Table, error: Any) -> str:
     keys = list(_keys(table, error["loc"]))
     where = ".".join(str(key) for key in keys)
     if error["type"] == "extra_forbidden":
-        known = [name for one in _models_at(model, table, keys[:-1]) for name in one.model_fields]
+        known = [
+            field.alias or name
+            for one in _models_at(model, table, keys[:-1])
+            for name, field in one.model_fields.items()
+        ]
         near = difflib.get_close_matches(str(keys[-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
         return f"{where}: unknown key; {hint}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medmtl.core.durable import replace_file
-from medmtl.core.labels import LabelSchema
+from medmtl.core.labels import LabelSchema, SegmentSpec
 from medmtl.inference.bundle import write_bundle
 from medmtl.inference.evaluate import Evaluation
 from medmtl.inference.evaluation_report import cases_table
@@ -66,6 +67,8 @@ def merged_schema(sources: Sequence[DataSource], network: NetworkConfig) -> Labe
     """
     schemas = [source.manifest.schema for source in sources]
     segments = {spec.name: spec for schema in reversed(schemas) for spec in schema.segments}
+    for name in network.segments:  # an encoder from elsewhere knows more than the manifests
+        segments.setdefault(name, SegmentSpec(1, name))
     findings = {spec.name: spec for schema in reversed(schemas) for spec in schema.findings}
     known = set(network.findings)
     answering = [schema for schema in schemas if known.intersection(schema.finding_names)]
@@ -104,6 +107,9 @@ def deliver(
     out: Path,
     records: Path,
     device: str,
+    folds: Mapping[str, Mapping[str, Tensor]] | None = None,
+    is_half: bool = True,
+    facts: Mapping[str, Any] | None = None,
 ) -> Delivery:
     """Measure the network on the validation cases, calibrate it on them and write the bundle.
 
@@ -116,10 +122,14 @@ def deliver(
         out: Gets `bundle/`, `cases.csv`, `scores.json` and, for what is measured, `uncalibrated/`.
         records: Keeps scores and pictures of the validation cases, one folder per manifest.
         device: Where it is measured.
+        folds: Further weights whose logits are averaged, of an imported network.
+        is_half: Whether large weights are stored in half precision.
+        facts: What else metrics.json shall hold.
     """
     weights = bundle_weights(weights)
     raw = out / "uncalibrated"
-    write_bundle(raw, settings, weights, card="Not calibrated.\n", metrics_json="{}\n")
+    write = partial(write_bundle, weights=weights, folds=folds, is_half=is_half)
+    write(raw, settings, card="Not calibrated.\n", metrics_json="{}\n")
     scores = score_cases(raw, validation, records=records, device=device)
     names = [finding.name for finding in settings.findings]
     report: dict[str, Any] = {}
@@ -136,9 +146,10 @@ def deliver(
     }
     metrics |= summarise(scores, findings=names, is_exclusive=settings.findings_exclusive)
     metrics["calibration"] = report or None
+    metrics |= facts or {}
     bundle = out / "bundle"
     card = card_text(settings, training=training, evaluation=_evaluation(scores), metrics=metrics)
-    write_bundle(bundle, settings, weights, card=card, metrics_json=as_json(metrics))
+    write(bundle, settings, card=card, metrics_json=as_json(metrics))
     table = out / "cases.csv"
     replace_file(table, cases_table(scores))
     replace_file(out / "scores.json", json.dumps([asdict(score) for score in scores]).encode())

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medmtl.losses.diagnosis import known_binary_cross_entropy
 from medmtl.networks.joint import COVARIATES
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from medmtl.networks.diagnosis_head import DiagnosisHead
     from medmtl.networks.joint import JointNet
 
-__all__ = ["HeadOptions", "HeadTable", "collect_head_inputs", "fit_head"]
+__all__ = ["HeadOptions", "HeadTable", "collect_head_inputs", "fit_head", "standardise_pooled"]
+
+_CONSTANT = 1e-4
+"""Deviation below which a normalised feature says nothing."""
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +124,26 @@ def fit_head(
         optimiser.step()
     logger.info("head refitted, last loss %.4f", loss.item())
     net.eval()
+
+
+@torch.no_grad()
+def standardise_pooled(net: JointNet, table: HeadTable) -> None:
+    """Let the norm before the projection give each pooled feature mean 0 and deviation 1.
+
+    Features of a frozen encoder are large beside what differs between patients. They become
+    z-scores over the training views, by the norm's own scale and shift, which stay as they are
+    then; a feature that never changes is left out.
+    """
+    project = _head(net).project
+    if project is None:
+        return
+    norm = cast("nn.LayerNorm", cast("nn.Sequential", project)[0])
+    seen = nn.functional.layer_norm(table.pooled, norm.normalized_shape, eps=norm.eps)
+    deviation = seen.std(dim=0, correction=0)
+    scale = torch.where(deviation > _CONSTANT, 1 / deviation.clamp_min(_CONSTANT), 0.0)
+    norm.weight.copy_(scale)
+    norm.bias.copy_(-seen.mean(dim=0) * scale)
+    norm.requires_grad_(requires_grad=False)
 
 
 def _head(net: JointNet) -> DiagnosisHead:

@@ -106,7 +106,7 @@ def train_steps(
         wait_s = time.monotonic() - began
         lr = options.lr(state.step)
         for group in state.optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("scale", 1.0)
         state.optimiser.zero_grad(set_to_none=True)
         learn = partial(_learn, state, partial(objective, run), micro, options, ranks)
         found = (

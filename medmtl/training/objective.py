@@ -44,6 +44,9 @@ class JointObjective:
         channels_last: Whether images lie channels last in memory.
         sharing_weight: Of the distance of two tied encoders.
         meets_at_encoder: Whether balancers get the encoder's levels, not where the tasks part.
+        teacher: Whose masks are to be kept where a volume has no labels, in evaluation mode; None
+            keeps none.
+        distil_weight: Factor of that loss.
     """
 
     precision: str = "float32"
@@ -53,6 +56,8 @@ class JointObjective:
     channels_last: bool = False
     sharing_weight: float = 0.0
     meets_at_encoder: bool = False
+    teacher: JointNet | None = None
+    distil_weight: float = 1.0
 
     def __call__(self, model: nn.Module, batch: Batch) -> TaskLosses:
         """Losses of the tasks of which the batch knows anything."""
@@ -103,8 +108,25 @@ class JointObjective:
                 zip(output.segmentation_logits, deep, strict=True)
             )
         ]
+        if self.teacher is not None:
+            losses = [
+                self._like_teacher(self.teacher, output, batch, number) if loss is None else loss
+                for number, loss in enumerate(losses)
+            ]
         known = [loss for loss in losses if loss is not None]
         return torch.stack(known).mean() if known else None
+
+    def _like_teacher(
+        self, teacher: JointNet, output: JointOutput, batch: Batch, number: int
+    ) -> Tensor:
+        """Distillation (arXiv:1503.02531): the mean divergence from the teacher's probabilities."""
+        with torch.no_grad():
+            wanted = teacher.decode(teacher.encode(batch.images[number])).float()
+        found = output.segmentation_logits[number].float().log_softmax(dim=1)
+        divergence = nn.functional.kl_div(
+            found, wanted.log_softmax(dim=1), reduction="none", log_target=True
+        )
+        return self.distil_weight * divergence.sum(dim=1).mean()
 
     def _volume(
         self, levels: Sequence[Tensor], labels: Tensor, is_annotated: Tensor

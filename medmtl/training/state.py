@@ -117,12 +117,24 @@ class TrainState:
 
     @classmethod
     def start(
-        cls, model: nn.Module, options: FitOptions, *, balancer: Balancer | None = None
+        cls,
+        model: nn.Module,
+        options: FitOptions,
+        *,
+        balancer: Balancer | None = None,
+        scales: Mapping[str, float] | None = None,
     ) -> TrainState:
-        """The state before the first step."""
+        """The state before the first step.
+
+        Args:
+            model: Its weights that need no gradient are not learned.
+            options: Of the stage.
+            balancer: None is the plain sum.
+            scales: Factor of the learning rate by name of a weight; 1 for those not named.
+        """
         balancer = balancer or PlainSum()
         learned = [p for p in model.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": learned}]
+        groups = _groups(model, scales or {})
         if own := list(balancer.parameters()):
             groups.append({"params": own, "weight_decay": 0.0})
         return cls(
@@ -162,3 +174,13 @@ class TrainState:
         self.balancer.load_state_dict(state.get("balancer", {}))
         self.scaler.load_state_dict(state.get("scaler", {}))
         self.step = int(state["step"])
+
+
+def _groups(model: nn.Module, scales: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Weights to learn, those of one learning rate together."""
+    groups: dict[float, dict[str, Any]] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            scale = scales.get(name, 1.0)
+            groups.setdefault(scale, {"params": [], "scale": scale})["params"].append(weight)
+    return list(groups.values())

@@ -87,7 +87,7 @@ def test_measured_volumes_are_those_of_the_mask(torso: Predictor) -> None:
 
 def test_maps_cover_the_network_grid_and_lie_in_0_to_1(torso: Predictor) -> None:
     volume = image()
-    grid = torso.preprocessing.apply(volume).geometry
+    grid = torso.route.prepare(volume).geometry
     for finding in answer(torso, volume).findings:
         cam = finding.cams["ct"]
         assert cam.array.dtype == np.float32

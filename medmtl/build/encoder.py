@@ -1,0 +1,170 @@
+"""A configuration that starts from a trained network: what that network brings along."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from medmtl.config import TrainConfig
+from medmtl.core.errors import BundleError, ConfigError
+from medmtl.inference.bundle import Bundle, BundleSettings, find_bundle, load_bundle
+from medmtl.networks.diagnosis_head import HeadConfig
+from medmtl.networks.joint import JointNet
+from medmtl.training.config_file import settings_of
+from medmtl.training.encoder_layers import take_backbone
+from medmtl.training.label_settings import finding_settings
+from medmtl.transforms.monai_plan import MonaiPreprocessing
+from medmtl.transforms.plans import PlansPreprocessing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from medmtl.core.labels import LabelSchema
+    from medmtl.evidence.input_ranges import InputRanges
+    from medmtl.networks.joint import NetworkConfig
+
+__all__ = ["joint_settings", "starting_net", "with_encoder"]
+
+_DEFAULT_HEAD = HeadConfig(pooling=("global", "mask"), measurements="volumes")
+
+
+def with_encoder(config: TrainConfig) -> tuple[TrainConfig, Bundle]:
+    """The configuration with backbone, segments and preprocessing of its encoder.
+
+    Raises:
+        BundleError: If there is no such bundle, or it is damaged.
+        ConfigError: If it cannot carry a diagnosis, or the configuration says otherwise.
+    """
+    wanted = config.encoder
+    if wanted is None:
+        raise ConfigError("encoder: found none, expected encoder.from.")
+    encoder = load_bundle(find_bundle(wanted.source))
+    network = _network(config, encoder.settings)
+    if problems := [text for text, is_wrong in _problems(config, encoder, network) if is_wrong]:
+        raise ConfigError(f"encoder.from {encoder.folder.name}: {'; '.join(problems)}")
+    values = config.model_dump() | {
+        "preprocessing": encoder.settings.preprocessing.model_dump(),
+        "network": network.model_dump(),
+    }
+    return settings_of(TrainConfig, values, source=f"encoder {encoder.folder.name}"), encoder
+
+
+def _network(config: TrainConfig, encoder: BundleSettings) -> NetworkConfig:
+    """The encoder's network with the volumes, findings and head of the configuration."""
+    own, stated = config.network, config.network.model_fields_set
+    update: dict[str, Any] = {"findings": own.findings, "head": own.head or _DEFAULT_HEAD}
+    if "volumes" in stated:
+        update["volumes"] = own.volumes
+    if isinstance(encoder.preprocessing, PlansPreprocessing):
+        update["axes"] = encoder.preprocessing.transpose
+    return encoder.network.model_copy(update=update)
+
+
+def _problems(
+    config: TrainConfig, encoder: Bundle, network: NetworkConfig
+) -> Iterator[tuple[str, bool]]:
+    settings, own = encoder.settings, config.network
+    head = network.head
+    training = config.encoder.training if config.encoder else "frozen"
+    for name in ("backbone", "segments", "slice_context", "sharing"):
+        is_other = getattr(own, name) != getattr(settings.network, name)
+        yield (
+            f"network.{name} is that of the encoder: leave it out",
+            (name in own.model_fields_set and is_other),
+        )
+    yield (
+        "preprocessing is that of the encoder: leave it out",
+        (config.preprocessing is not None and config.preprocessing != settings.preprocessing),
+    )
+    yield (
+        "bundle.components: the masks stay those of the encoder, leave it out",
+        (
+            "components" in config.bundle.model_fields_set
+            and config.bundle.components != settings.components
+        ),
+    )
+    yield (
+        "found a network of MONAI, which is not taken apart into encoder and decoder; expected a "
+        "bundle of nnU-Net or of medmtl",
+        isinstance(settings.preprocessing, MonaiPreprocessing),
+    )
+    yield (
+        "found a network without masks, expected one with segments",
+        not settings.network.has_segmentation,
+    )
+    yield (
+        "found several input channels or several parts; a diagnosis is learned on one network of "
+        "one channel only",
+        settings.network.in_channels > 1 or bool(settings.parts),
+    )
+    yield "network.findings is empty: name the findings to learn", not network.findings
+    yield "tasks without diagnosis has nothing to learn", "diagnosis" not in config.tasks
+    yield (
+        "pooling attention has weights of its own, which a frozen encoder does not train: use "
+        "network.head.pooling global and mask",
+        training == "frozen" and head is not None and head.embedding > 0
+        and "attention" in head.pooling,
+    )  # fmt: skip
+    yield (
+        "a network that answers for regions can only be frozen: its masks have no loss here",
+        training != "frozen" and not settings.network.has_background,
+    )
+
+
+def starting_net(config: TrainConfig, encoder: Bundle) -> JointNet:
+    """The network with the encoder's weights and a new head.
+
+    Raises:
+        BundleError: If the weights do not fit.
+    """
+    torch.manual_seed(config.seed)
+    net = JointNet(config.network)
+    try:
+        take_backbone(net, encoder.net)
+    except RuntimeError as error:
+        raise BundleError(f"encoder {encoder.folder.name}: {error}. Import it again.") from error
+    return net.eval()
+
+
+def joint_settings(
+    config: TrainConfig,
+    encoder: BundleSettings,
+    schema: LabelSchema,
+    *,
+    ranges: InputRanges | None,
+    has_folds: bool,
+) -> BundleSettings:
+    """The bundle, uncalibrated: masks as the encoder has them, findings as the manifests do."""
+    info = config.bundle
+    names = {segment.name for segment in encoder.segments}
+    findings = tuple(
+        finding.model_copy(
+            update={"segments": tuple(name for name in finding.segments if name in names)}
+            | ({} if finding.requires_segment in names else {"requires_segment": None})
+        )
+        for finding in finding_settings(schema, {})
+    )
+    return BundleSettings(
+        name=info.name,
+        version=info.version,
+        licence=info.licence,
+        intended_use=info.intended_use,
+        limits=info.limits,
+        notice=info.notice,
+        findings_exclusive=schema.findings_exclusive,
+        sha256=encoder.sha256,
+        input=info.input,
+        preprocessing=encoder.preprocessing,
+        network=config.network,
+        ranges=ranges,
+        cam=info.cam,
+        segments=encoder.segments,
+        findings=findings,
+        rules=tuple(rule for rule in info.rules if rule.finding in config.network.findings),
+        components=encoder.components,
+        mask_rules=info.mask_rules,
+        folds=encoder.folds if has_folds else None,
+        sliding_window=encoder.sliding_window,
+        regions=encoder.regions,
+    )

@@ -1,0 +1,312 @@
+"""A run that starts from a trained network: its features, a head on them, then maybe all of it.
+
+The head is fitted to the features of the encoder as it came. With a frozen encoder that is all.
+Else everything learns on from there (a head that is fitted first spares the features,
+arXiv:2202.10054), and the head is fitted once more to the features that came out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from medmtl.build.bundle import range_volumes
+from medmtl.build.encoder import joint_settings, starting_net, with_encoder
+from medmtl.build.folder import check_folder, check_manifests
+from medmtl.build.parts import build, check_rule, check_taught, read_sources
+from medmtl.build.result import TrainResult
+from medmtl.config import HeadRefitConfig
+from medmtl.core.durable import replace_file
+from medmtl.core.errors import ConfigError
+from medmtl.core.prediction import ModelIdentity
+from medmtl.data.dataset import StudyDataset
+from medmtl.evidence.input_ranges import input_ranges
+from medmtl.inference.bundle import Bundle, load_folds
+from medmtl.inference.predictor import Predictor, choose_device
+from medmtl.tracking.tracker import NoTracker
+from medmtl.training.deliver import bundle_weights, deliver, merged_schema
+from medmtl.training.encoder_features import FeatureStore, head_table
+from medmtl.training.figures import log_figures
+from medmtl.training.head import HeadOptions, fit_head, standardise_pooled
+from medmtl.training.mask_change import check_masks_kept, mask_change
+from medmtl.training.memory import memory_errors, peak_memory_mib
+from medmtl.transforms.settings import PreprocessingConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from medmtl.config import TrainConfig
+    from medmtl.data.cases import Case
+    from medmtl.data.sources import DataSource
+    from medmtl.networks.joint import JointNet
+    from medmtl.tracking.tracker import Tracker
+    from medmtl.training.encoder_features import CaseFeatures
+    from medmtl.training.loop import StepReport
+
+__all__ = ["train_on_encoder"]
+
+logger = logging.getLogger(__name__)
+
+
+def train_on_encoder(
+    config: TrainConfig,
+    out: Path,
+    *,
+    data_root: Path = Path(),
+    resume: bool = False,
+    tracker: Tracker | None = None,
+    watch: Callable[[StepReport, int], None] = lambda _report, _steps: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainResult:
+    """See `train_run`; the arguments are its.
+
+    Raises:
+        BundleError: If the encoder is missing or damaged.
+        ConfigError: If encoder, manifests and configuration do not fit together.
+        MasksLostError: If the masks lost more than `encoder.max_dice_loss`; no bundle is written.
+    """
+    config, encoder = with_encoder(config)
+    check_folder(config, out, resume=resume, is_main=True)
+    run = _Run.prepare(config, encoder, out, data_root=data_root, tracker=tracker or NoTracker())
+    check_manifests(config, out, is_main=True)
+    torch.use_deterministic_algorithms(config.trainer.deterministic, warn_only=True)
+    run.tracker.log_config(config.model_dump(mode="json"))
+    began = time.monotonic()
+    with memory_errors():
+        before = run.features(run.val, has_folds=True)
+        run.fit(run.features(run.train, has_folds=True))
+        steps = 0
+        if not run.is_frozen:
+            steps = run.tune(data_root, watch=watch, should_stop=should_stop)
+            run.fit(run.features(run.train, has_folds=False))
+        after = run.features(run.val, has_folds=run.is_frozen)
+    return run.finish(before, after, steps=steps, seconds=time.monotonic() - began)
+
+
+Features = list[tuple["DataSource", "Case", "CaseFeatures"]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What the steps of a run share; `net` changes in place."""
+
+    config: TrainConfig
+    encoder: Bundle
+    net: JointNet
+    train: tuple[DataSource, ...]
+    val: tuple[DataSource, ...]
+    out: Path
+    device: torch.device
+    tracker: Tracker
+
+    @classmethod
+    def prepare(
+        cls, config: TrainConfig, encoder: Bundle, out: Path, *, data_root: Path, tracker: Tracker
+    ) -> _Run:
+        train, val = read_sources(config, data_root)
+        known = StudyDataset(train, network=config.network, preprocessing=config.grid)
+        StudyDataset(val, network=config.network, preprocessing=config.grid)  # names what lacks
+        check_taught(known.table, config.network, has_masks=True)
+        check_rule(config, train)
+        run = cls(
+            config,
+            encoder,
+            starting_net(config, encoder),
+            train,
+            val,
+            out,
+            choose_device(config.trainer.device),
+            tracker,
+        )
+        if not run.is_frozen and not any(source.cases for source in val):
+            raise ConfigError(
+                "encoder.training: found no validation cases, which measure what the masks lose. "
+                'Give val_splits or val_fold, or use encoder.training = "frozen".'
+            )
+        return run
+
+    @property
+    def is_frozen(self) -> bool:
+        return self.config.encoder is None or self.config.encoder.training == "frozen"
+
+    def features(self, sources: Sequence[DataSource], *, has_folds: bool) -> Features:
+        """Of every case, by the network as it is now."""
+        schema = merged_schema(self.train, self.config.network)
+        settings = joint_settings(
+            self.config, self.encoder.settings, schema, ranges=None, has_folds=has_folds
+        )
+        bundle = Bundle(
+            settings, ModelIdentity(settings.name, "training", ""), self.net, self.encoder.folder
+        )
+        needs = {name: weight.requires_grad for name, weight in self.net.named_parameters()}
+        predictor = Predictor(bundle, device=self.device, cam=())
+        self.net.eval()
+        store = FeatureStore(predictor, self._cache / "features")
+        found = list(store.of_sources(sources))
+        logger.info("features of %d cases, %d of them computed now", len(found), store.computed)
+        for name, weight in self.net.named_parameters():
+            weight.requires_grad_(needs[name])
+        return found
+
+    @property
+    def _cache(self) -> Path:
+        stated = self.config.data.cache_dir
+        return Path(stated) if stated else self.out / "cache"
+
+    def fit(self, features: Features) -> None:
+        """The head alone."""
+        wanted = self.config.head_refit or HeadRefitConfig()
+        table = head_table(features, self.config.network.findings)
+        self.net.cpu()
+        standardise_pooled(self.net, table)
+        torch.manual_seed(self.config.seed)
+        options = HeadOptions(
+            steps=wanted.steps,
+            batch=wanted.batch,
+            peak_lr=wanted.lr,
+            weight_decay=wanted.weight_decay,
+            blur=wanted.blur,
+            covariate_dropout=wanted.covariate_dropout,
+        )
+        fit_head(self.net, table, options, np.random.default_rng([self.config.seed, 6]))
+        self.net.to(self.device)
+
+    def tune(
+        self,
+        data_root: Path,
+        *,
+        watch: Callable[[StepReport, int], None],
+        should_stop: Callable[[], bool],
+    ) -> int:
+        """Both tasks, from the encoder and the fitted head; the number of steps."""
+        self.net.requires_grad_(requires_grad=True)
+        parts = build(
+            self.config, self.out, data_root=data_root, tracker=self.tracker, start=self.net
+        )
+        trainer = parts.trainer
+        trainer.watch = lambda report: watch(report, trainer.options.fit.steps)
+        trainer.should_stop = should_stop
+        if not trainer.has_checkpoint:
+            trainer.restart_average()
+        trainer.train()
+        trainer.net.requires_grad_(requires_grad=True)
+        return trainer.state.step
+
+    def finish(
+        self, before: Features, after: Features, *, steps: int, seconds: float
+    ) -> TrainResult:
+        """The gate, then the bundle."""
+        wanted = self.config.encoder
+        change = mask_change(
+            ((*one, other) for one, (_, _, other) in zip(before, after, strict=True)),
+            self.encoder.settings.segments,
+            self.config.network.volumes,
+        )
+        limit = wanted.max_dice_loss if wanted else 0.0
+        facts = {
+            "from": {
+                "name": self.encoder.identity.name,
+                "version": self.encoder.identity.version,
+                "sha256": self.encoder.identity.sha256,
+            },
+            "training": wanted.training if wanted else "frozen",
+            "max_dice_loss": limit,
+            **change,
+        }
+        check_masks_kept(change, max_loss=limit)
+        delivery = self._deliver(facts, steps)
+        record = self._record(facts, steps, seconds)
+        replace_file(self.out / "run.json", (json.dumps(record, indent=1) + "\n").encode())
+        records = self.out / ".medmtl" / "scores"
+        log_figures(
+            self.tracker,
+            delivery.scores,
+            calibration=delivery.metrics["calibration"],
+            records=records,
+            sources=self.val,
+            out=self.out,
+        )
+        self.tracker.log_bundle(delivery.bundle)
+        for path in (delivery.cases, self.out / "run.json", delivery.bundle / "metrics.json"):
+            self.tracker.log_file(path)
+        return TrainResult(
+            delivery.bundle, delivery.metrics, delivery.scores, delivery.cases, record, []
+        )
+
+    def _deliver(self, facts: dict[str, Any], steps: int) -> Any:
+        info = self.config.bundle
+        ranges = self.encoder.settings.ranges or input_ranges(
+            range_volumes(self.train),
+            modality=info.input.modality,
+            axes=info.axes,
+            has_units=info.has_units,
+        )
+        settings = joint_settings(
+            self.config,
+            self.encoder.settings,
+            merged_schema(self.train, self.config.network),
+            ranges=ranges,
+            has_folds=self.is_frozen,
+        )
+        _, *others = load_folds(self.encoder)
+        names = [name.split("_", 1)[1].split(".")[0] for name in self.encoder.settings.folds or ()]
+        folds = {n: net.state_dict() for n, net in zip(names, others, strict=True)}
+        return deliver(
+            bundle_weights(self.net.state_dict()),
+            settings,
+            validation=self.val,
+            calibration=self.config.calibration,
+            training=self._text(facts, steps),
+            out=self.out,
+            records=self.out / ".medmtl" / "scores",
+            device=self.device.type,
+            folds=folds if self.is_frozen and folds else None,
+            is_half=isinstance(self.config.preprocessing, PreprocessingConfig),
+            facts={"encoder": facts},
+        )
+
+    def _text(self, facts: dict[str, Any], steps: int) -> str:
+        """The paragraph of the card."""
+        cases = [f"{s.manifest.name} ({len(s.cases)} cases)" for s in self.train]
+        cited = "; ".join(s.manifest.citation for s in self.train if s.manifest.citation)
+        trained = "frozen" if self.is_frozen else f"{facts['training']}, {steps} steps"
+        return (
+            f"{', '.join(cases)}: a diagnosis head on the encoder of {self.encoder.identity.name} "
+            f"{self.encoder.identity.version} (encoder {trained}); `medmtl train`, configuration "
+            f"{self.config.name}. {cited}\n\n{masks_text(facts)}"
+        )
+
+    def _record(self, facts: dict[str, Any], steps: int, seconds: float) -> dict[str, Any]:
+        return {
+            "schema_version": 1,
+            "name": self.config.name,
+            "encoder": facts,
+            "steps": steps,
+            "train_cases": sum(len(source.cases) for source in self.train),
+            "val_cases": sum(len(source.cases) for source in self.val),
+            "seconds": round(seconds, 3),
+            "peak_memory_mib": peak_memory_mib(self.device),
+            "device": self.device.type,
+            "torch": str(torch.__version__),
+        }
+
+
+def masks_text(facts: dict[str, Any]) -> str:
+    """What became of the masks, in one sentence."""
+    before, after = facts["dice_before"]["mean"], facts["dice_after"]["mean"]
+    if not facts["n_cases"]:
+        return "Masks before and after were not compared: there were no validation cases."
+    said = f"Masks on {facts['n_cases']} validation cases: "
+    if before is not None:
+        said += f"mean Dice {before:.4f} before, {after:.4f} after; "
+    return said + (
+        f"{facts['equal_voxels']:.6f} of the voxels are the same, the worst segment lost "
+        f"{facts['loss']:.4f} Dice (allowed: {facts['max_dice_loss']:g})."
+    )

@@ -1,0 +1,68 @@
+"""The folder of a run: one run each, and a resumed one with the same settings and cases."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from medmtl.core.durable import replace_file
+from medmtl.core.errors import ConfigError
+from medmtl.data.manifest import find_manifest, manifest_sha256
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from medmtl.config import TrainConfig
+
+__all__ = ["check_folder", "check_manifests"]
+
+
+def check_folder(config: TrainConfig, out: Path, *, resume: bool, is_main: bool) -> None:
+    """Refuse to mix two runs in one folder; write the resolved config beside the checkpoints."""
+    path = out / "config.json"
+    text = json.dumps(config.model_dump(mode="json"), indent=1) + "\n"
+    started = (out / "checkpoints" / "last.ckpt").exists()
+    if started and not resume:
+        raise ConfigError(
+            f"{out.name}: found a run there, expected an empty folder. Go on with --resume, or "
+            "choose another folder with -o."
+        )
+    if started and path.exists() and _matters(path.read_text("utf-8")) != _matters(text):
+        raise ConfigError(
+            f"{out.name}: --resume with another configuration than the run was started with "
+            "(config.json). Use the same, or choose another folder with -o."
+        )
+    if is_main:
+        out.mkdir(parents=True, exist_ok=True)
+        replace_file(path, text.encode())
+
+
+def check_manifests(config: TrainConfig, out: Path, *, is_main: bool) -> None:
+    """Refuse to go on with cases that were edited since the run was started.
+
+    Raises:
+        ConfigError: Naming the manifests.
+    """
+    path = out / "manifests.json"
+    folders = [one.folder for one in config.data.manifests]
+    found = {folder: manifest_sha256(find_manifest(folder)) for folder in folders}
+    is_resumed = (out / "checkpoints" / "last.ckpt").exists()
+    known = json.loads(path.read_text("utf-8")) if is_resumed and path.exists() else {}
+    if edited := [folder for folder, digest in known.items() if found.get(folder, "") != digest]:
+        raise ConfigError(
+            f"{out.name}: --resume with other manifests than the run was started with: "
+            f"{', '.join(edited)} changed since (manifests.json has their SHA-256). The run would "
+            "learn from other cases than it says. Undo the change, or choose another folder (-o)."
+        )
+    if is_main:
+        replace_file(path, (json.dumps(known or found, indent=1) + "\n").encode())
+
+
+def _matters(text: str) -> dict[str, Any]:
+    """What the numbers of a run depend on."""
+    config: dict[str, Any] = json.loads(text)
+    config.pop("tracking", None)
+    config.pop("compare", None)
+    for name in ("checkpoint_every_s", "log_every", "workers"):
+        config["trainer"].pop(name, None)
+    return config

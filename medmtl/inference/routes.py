@@ -1,0 +1,241 @@
+"""How a joint network gets from a volume to its masks: in medmtl's own way, or in nnU-Net's.
+
+Everything after that, findings, evidence, uncertainty, is the same: see `predictor.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from medmtl.core.errors import BundleError
+from medmtl.inference.bundle import load_folds
+from medmtl.inference.joint_pass import joint_pass
+from medmtl.inference.phases import choose_phases, pick_phases
+from medmtl.inference.plans_predictor import grid_labels, orientation_flags, region_volumes
+from medmtl.inference.plans_window import window_logits
+from medmtl.inference.window_pass import WindowedVolume, window_pass
+from medmtl.postprocess.restore import restore_labels
+from medmtl.transforms.imported_grid import GridInput, ImportedGrid
+from medmtl.transforms.plans import PlansPreprocessing
+from medmtl.transforms.preprocessing import Preprocessing
+from medmtl.transforms.settings import PreprocessingConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from medmtl.core.flags import Flag
+    from medmtl.core.prediction import Covariates, Measurement
+    from medmtl.core.study import Study
+    from medmtl.core.volume import Volume
+    from medmtl.inference.bundle import Bundle
+    from medmtl.inference.joint_pass import JointPass
+    from medmtl.inference.plans_window import SlidingWindow
+    from medmtl.networks.joint import JointNet
+    from medmtl.transforms.preprocessing import NetworkInput
+
+__all__ = ["OwnRoute", "PlansRoute", "Route", "route_of"]
+
+
+class Route(Protocol):
+    """From volumes to masks and back, for one bundle."""
+
+    def prepare(self, volume: Volume) -> Any:
+        """The volume on the network grid, with `array_kji`, `geometry` and `content_geometry`."""
+
+    def run(
+        self,
+        net: JointNet,
+        inputs: Sequence[Any],
+        *,
+        covariates: Covariates,
+        cam_findings: Sequence[int] = (),
+    ) -> JointPass:
+        """Masks and diagnosis of prepared volumes."""
+
+    def label_map(self, volume: Volume, prepared: Any, logits: torch.Tensor) -> NDArray[Any]:
+        """Labels on the grid of the volume."""
+
+    def phases(
+        self, net: JointNet, volumes: Sequence[Volume], *, class_index: int
+    ) -> tuple[int, int, NDArray[np.float64]]:
+        """End diastole, end systole and the curve in mL, as `choose_phases`."""
+
+    def facts(
+        self, study: Study, volume: Volume, labels: NDArray[Any]
+    ) -> tuple[list[Flag], list[Measurement]]:
+        """What there is to say of one volume and its masks besides."""
+
+
+@dataclass(frozen=True, eq=False)
+class OwnRoute:
+    """The one of networks that medmtl trained from nothing."""
+
+    bundle: Bundle
+    preprocessing: Preprocessing
+    device: torch.device
+
+    def prepare(self, volume: Volume) -> NetworkInput:
+        """See `Preprocessing`."""
+        return self.preprocessing.apply(volume)
+
+    def run(
+        self,
+        net: JointNet,
+        inputs: Sequence[NetworkInput],
+        *,
+        covariates: Covariates,
+        cam_findings: Sequence[int] = (),
+    ) -> JointPass:
+        """See `joint_pass`."""
+        return joint_pass(
+            net,
+            inputs,
+            covariates=covariates,
+            cam_findings=cam_findings,
+            cam=self.bundle.settings.cam,
+            device=self.device,
+        )
+
+    def label_map(
+        self, volume: Volume, prepared: NetworkInput, logits: torch.Tensor
+    ) -> NDArray[Any]:
+        """See `restore_labels`."""
+        labels = [0, *(segment.label for segment in self.bundle.settings.segments)]
+        return restore_labels(logits, prepared.content_geometry, volume.geometry, labels=labels)
+
+    def phases(
+        self, net: JointNet, volumes: Sequence[Volume], *, class_index: int
+    ) -> tuple[int, int, NDArray[np.float64]]:
+        """See `choose_phases`."""
+        return choose_phases(
+            net, self.preprocessing, volumes, class_index=class_index, device=self.device
+        )
+
+    def facts(
+        self, study: Study, volume: Volume, labels: NDArray[Any]
+    ) -> tuple[list[Flag], list[Measurement]]:
+        """Nothing more."""
+        del study, volume, labels
+        return [], []
+
+
+class PlansRoute:
+    """The one of networks from nnU-Net: its steps, so that the masks are those of the import.
+
+    Args:
+        bundle: With preprocessing `nnunet_plans`.
+        device: Where the networks run.
+
+    Raises:
+        BundleError: If the weights of a fold are altered.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
+        preprocessing, window = bundle.settings.preprocessing, bundle.settings.sliding_window
+        if not isinstance(preprocessing, PlansPreprocessing) or window is None:
+            raise BundleError(f"Bundle {bundle.folder.name}: not imported from nnU-Net.")
+        self.bundle, self.device, self.window = bundle, device, window
+        self.grid = ImportedGrid(preprocessing)
+        self.transpose = preprocessing.transpose
+        (_, *others) = load_folds(bundle)
+        self.others = [net.requires_grad_(requires_grad=False).to(device) for net in others]
+
+    def prepare(self, volume: Volume) -> GridInput:
+        """See `ImportedGrid`."""
+        return self.grid.apply(volume)
+
+    def run(
+        self,
+        net: JointNet,
+        inputs: Sequence[GridInput],
+        *,
+        covariates: Covariates,
+        cam_findings: Sequence[int] = (),
+    ) -> JointPass:
+        """The masks as the import has them, then `window_pass`; features are of the first fold."""
+        size = (1, *self.window.patch_size)[-3:]
+        k, j, i = (size[self.transpose.index(axis)] for axis in range(3))
+        volumes = [
+            WindowedVolume(
+                torch.from_numpy(np.ascontiguousarray(prepared.array_kji)),
+                self._logits(net, prepared, self.window),
+                prepared.geometry.spacing_mm[::-1],
+                (k, j, i),
+                self.bundle.settings.regions,
+            )
+            for prepared in inputs
+        ]
+        return window_pass(
+            net,
+            volumes,
+            covariates=covariates,
+            cam_findings=cam_findings,
+            cam=self.bundle.settings.cam,
+            device=self.device,
+        )
+
+    def _logits(self, net: JointNet, prepared: GridInput, window: SlidingWindow) -> torch.Tensor:
+        """(C, K, J, I)."""
+        settings = self.bundle.settings
+        logits = window_logits(
+            [one.backbone for one in (net, *self.others)],
+            torch.from_numpy(np.ascontiguousarray(prepared.array_kji.transpose(self.transpose)))[
+                None
+            ],
+            window,
+            classes=len(settings.segments) + int(settings.network.has_background),
+            device=self.device,
+        )
+        back = (self.transpose.index(axis) + 1 for axis in range(3))
+        return logits.permute(0, *back).clone()  # no tensor of inference mode: gradients come
+
+    def label_map(self, volume: Volume, prepared: GridInput, logits: torch.Tensor) -> NDArray[Any]:
+        """As nnU-Net brings its answer back."""
+        del volume
+        plans = prepared.source
+        logits_cabc = logits.permute(0, *(axis + 1 for axis in self.transpose)).contiguous()
+        settings = self.bundle.settings
+        return plans.whole_labels(grid_labels(logits_cabc.numpy(), plans, settings))
+
+    def phases(
+        self, net: JointNet, volumes: Sequence[Volume], *, class_index: int
+    ) -> tuple[int, int, NDArray[np.float64]]:
+        """Every phase in one view each, without mirroring."""
+        label = self.bundle.settings.segments[class_index - 1].label
+        window = self.window.model_copy(update={"mirror_axes": ()})
+        curve = []
+        for volume in volumes:
+            prepared = self.prepare(volume)
+            labels = self.label_map(volume, prepared, self._logits(net, prepared, window))
+            curve.append(int((labels == label).sum()) * volume.geometry.voxel_mm3 / 1000)
+        return (*pick_phases(curve, volumes), np.array(curve))
+
+    def facts(
+        self, study: Study, volume: Volume, labels: NDArray[Any]
+    ) -> tuple[list[Flag], list[Measurement]]:
+        """Doubts about the orientation; volumes of whole regions."""
+        settings = self.bundle.settings
+        flags = orientation_flags(study, self.grid.settings)
+        return flags, region_volumes(labels, volume, settings)
+
+
+def route_of(bundle: Bundle, *, device: torch.device) -> Route:
+    """The route that a bundle's preprocessing asks for.
+
+    Raises:
+        BundleError: If there is none yet, or the weights of a fold are altered.
+    """
+    preprocessing = bundle.settings.preprocessing
+    if isinstance(preprocessing, PreprocessingConfig):
+        return OwnRoute(bundle, Preprocessing(preprocessing), device)
+    if isinstance(preprocessing, PlansPreprocessing):
+        return PlansRoute(bundle, device=device)
+    raise BundleError(
+        f"Bundle {bundle.folder.name}: findings on a network from MONAI are not supported yet."
+    )
