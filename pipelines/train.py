@@ -65,11 +65,12 @@ def train(
     from medmtl.config import load_config
     from medmtl.inference.predictor import choose_device
     from medmtl.training.distributed import join_ranks, leave_ranks
+    from medmtl.training.mask_change import MasksLostError
     from medmtl.training.memory import OutOfMemoryError
     from medmtl.training.step import TrainingDivergedError
     from medmtl.training.trainer import TrainingStoppedError
 
-    settings = load_config(find_config(config), overrides or ())
+    settings = _with_local_encoder(load_config(find_config(config), overrides or ()), tracking_uri)
     folder = out or Path("runs") / settings.name
     ranks = join_ranks(choose_device(settings.trainer.device))
     if not ranks.is_main:
@@ -93,7 +94,7 @@ def train(
         status = "KILLED"
         logger.warning("%s", error)
         raise typer.Exit(STOPPED) from None
-    except (TrainingDivergedError, OutOfMemoryError) as error:
+    except (TrainingDivergedError, OutOfMemoryError, MasksLostError) as error:
         logger.error("%s", error)  # noqa: TRY400 - one line, no traceback
         raise typer.Exit(FAILED) from None
     finally:
@@ -107,6 +108,17 @@ def find_config(name: str) -> Path:
     path = Path(name)
     shipped = Path(__file__).parent / "configs" / f"{path.stem}.toml"
     return shipped if not path.exists() and path.parent == Path() and shipped.exists() else path
+
+
+def _with_local_encoder(settings: TrainConfig, tracking_uri: str | None) -> TrainConfig:
+    """`encoder.from` may also be a folder of nnU-Net or an address of the registry."""
+    if settings.encoder is None:
+        return settings
+    from .model_source import local_model
+
+    source = str(local_model(settings.encoder.source, tracking_uri=tracking_uri))
+    encoder = settings.encoder.model_copy(update={"source": source})
+    return settings.model_copy(update={"encoder": encoder})
 
 
 def _tracker(
