@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import ValidationError
 
 from medmtl.config import TrainConfig
 from medmtl.core.errors import BundleError, ConfigError
@@ -135,7 +136,11 @@ def joint_settings(
     ranges: InputRanges | None,
     has_folds: bool,
 ) -> BundleSettings:
-    """The bundle, uncalibrated: masks as the encoder has them, findings as the manifests do."""
+    """The bundle, uncalibrated: masks as the encoder has them, findings as the manifests do.
+
+    Raises:
+        ConfigError: If the parts do not fit together.
+    """
     info = config.bundle
     names = {segment.name for segment in encoder.segments}
     findings = tuple(
@@ -145,26 +150,31 @@ def joint_settings(
         )
         for finding in finding_settings(schema, {})
     )
-    return BundleSettings(
-        name=info.name,
-        version=info.version,
-        licence=info.licence,
-        intended_use=info.intended_use,
-        limits=info.limits,
-        notice=info.notice,
-        findings_exclusive=schema.findings_exclusive,
-        sha256=encoder.sha256,
-        input=info.input,
-        preprocessing=encoder.preprocessing,
-        network=config.network,
-        ranges=ranges,
-        cam=info.cam,
-        segments=encoder.segments,
-        findings=findings,
-        rules=tuple(rule for rule in info.rules if rule.finding in config.network.findings),
-        components=encoder.components,
-        mask_rules=info.mask_rules,
-        folds=encoder.folds if has_folds else None,
-        sliding_window=encoder.sliding_window,
-        regions=encoder.regions,
-    )
+    values = {
+        "name": info.name,
+        "version": info.version,
+        "licence": info.licence,
+        "intended_use": info.intended_use,
+        "limits": info.limits,
+        "notice": info.notice,
+        "findings_exclusive": schema.findings_exclusive,
+        "sha256": encoder.sha256,
+        "input": info.input,
+        "preprocessing": encoder.preprocessing,
+        "network": config.network,
+        "ranges": ranges,
+        "cam": info.cam,
+        "segments": encoder.segments,
+        "findings": findings,
+        "rules": tuple(rule for rule in info.rules if rule.finding in config.network.findings),
+        "components": encoder.components,
+        "mask_rules": info.mask_rules,
+        "folds": encoder.folds if has_folds else None,
+        "sliding_window": encoder.sliding_window,
+        "regions": encoder.regions,
+    }
+    try:
+        return BundleSettings.model_validate(values)
+    except ValidationError as error:
+        text = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors())
+        raise ConfigError(f"bundle: {text}.") from error

@@ -88,8 +88,8 @@ def test_every_voxel_counts_once(shape: tuple[int, int, int]) -> None:
     assert net.head is not None
     net.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     one = volume(shape, (4, 8, 8))
-    net.encode_stem = lambda image: [  # type: ignore[method-assign]
-        torch.ones_like(image).expand(-1, 4, -1, -1, -1), torch.ones(1, 8, 2, 4, 4)
+    net.encode_stem = lambda stem_bckji: [  # type: ignore[method-assign]
+        torch.ones_like(stem_bckji).expand(-1, 4, -1, -1, -1), torch.ones(1, 8, 2, 4, 4)
     ]  # fmt: skip
     window_pass(net, [one], covariates=Covariates(), cam=CamSettings(), device=CPU)
     torch.testing.assert_close(seen[0], torch.ones(1, 4))
