@@ -66,7 +66,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(_STAND_INS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, PermissionError) as error:
-        raise BundleError(f"Checkpoint {where}: cannot be read ({error.strerror}).") from error
+        raise BundleError(
+            f"Checkpoint {where}: found no file that can be read ({error.strerror}), expected a "
+            "checkpoint of torch. Copy it again."
+        ) from error
     except pickle.UnpicklingError as error:
         raise BundleError(_refusal(where, str(error))) from error
     except (OSError, RuntimeError, EOFError, BadZipFile, ValueError, KeyError, IndexError) as error:
@@ -75,8 +78,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "expected a checkpoint of torch. Copy it again."
         ) from error
     if not isinstance(content, dict):
-        message = f"Checkpoint {where}: found {type(content).__name__}, expected a dictionary."
-        raise BundleError(message)
+        raise BundleError(
+            f"Checkpoint {where}: found {type(content).__name__}, expected a dictionary. Give the "
+            "file that the training wrote."
+        )
     return content
 
 

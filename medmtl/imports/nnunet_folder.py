@@ -65,11 +65,14 @@ def read_nnunet_folder(
         BundleError: If the folder is of nnU-Net v1, incomplete or damaged, or folds disagree.
     """
     if not folder.is_dir():
-        raise BundleError(f"Model folder {folder.name!r}: found no such folder.")
+        raise BundleError(
+            f"Model folder {folder.name!r}: found no such folder, expected one with plans.json. "
+            "Give <trainer>__<plans>__<configuration> of nnUNet_results."
+        )
     if any(folder.glob("**/model_final_checkpoint.model")) or (folder / "plans.pkl").exists():
         raise BundleError(
             f"Model folder {folder.name}: found nnU-Net v1 (plans.pkl), expected v2 (plans.json). "
-            "A pickle could run code, so it is not read."
+            "A pickle could run code, so it is not read. Train it again with nnU-Net v2."
         )
     plans, dataset = _json(folder, "plans.json"), _json(folder, "dataset.json")
     present = sorted(match[1] for path in folder.iterdir() if (match := _FOLD.match(path.name)))
@@ -80,6 +83,12 @@ def read_nnunet_folder(
             f"Model folder {folder.name}: found fold {', '.join(present) or 'none'}, expected "
             f"{', '.join(absent) or 'fold_0, fold_1, ...'}. Complete the folder, or name the folds "
             "that are there with --folds."
+        )
+    if gap := _gap(wanted) if not folds else "":
+        raise BundleError(
+            f"Model folder {folder.name}: found fold {', '.join(wanted)}, expected {gap} too: a "
+            "part of the folds was not copied or not trained. Complete the folder, or name the "
+            "folds that are there with --folds."
         )
     read = tuple(_fold(folder / f"fold_{name}", name, checkpoint) for name in wanted)
     for what in ("trainer", "configuration", "mirror_axes"):
@@ -93,17 +102,29 @@ def read_nnunet_folder(
     return NnunetFolder(folder.name, plans, dataset, read)
 
 
+def _gap(names: Sequence[str]) -> str:
+    """Numbers missing between the folds that are there."""
+    numbers = [int(name) for name in names if name != "all"]
+    if not numbers:
+        return ""
+    missing = set(range(min(numbers), max(numbers))) - set(numbers)
+    return ", ".join(map(str, sorted(missing)))
+
+
 def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else type(error).__name__
         raise BundleError(
-            f"Model folder {folder.name}: {name} cannot be read ({reason}), expected plans.json, "
-            "dataset.json and fold_*/checkpoint_final.pth. Give the folder that holds them."
+            f"Model folder {folder.name}: found {name} that cannot be read ({reason}), "
+            "expected plans.json, dataset.json and fold_*/checkpoint_final.pth. Give the folder that holds them."
         ) from error
     if not isinstance(content, dict):
-        raise BundleError(f"Model folder {folder.name}: {name} holds no table.")
+        raise BundleError(
+            f"Model folder {folder.name}: found {type(content).__name__} in {name}, expected a "
+            "table. Copy the file again."
+        )
     return content
 
 
@@ -112,8 +133,9 @@ def _fold(folder: Path, name: str, checkpoint: str | None) -> Fold:
     path = next((folder / file for file in names if (folder / file).is_file()), None)
     if path is None:
         raise BundleError(
-            f"Model folder {folder.parent.name}: {folder.name} holds no {' or '.join(names)}. Let "
-            "the training finish, or name another file with --checkpoint."
+            f"Model folder {folder.parent.name}: found {folder.name} without checkpoint, expected "
+            f"{' or '.join(names)}. Let the training finish, or name another file with "
+            "--checkpoint."
         )
     content = read_checkpoint(path)
     try:
@@ -128,7 +150,7 @@ def _fold(folder: Path, name: str, checkpoint: str | None) -> Fold:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(
             f"Checkpoint {folder.name}/{path.name}: found no {error}, expected trainer_name, "
-            "init_args and network_weights as nnU-Net v2 writes them."
+            "init_args and network_weights as nnU-Net v2 writes them. Give a checkpoint of nnU-Net."
         ) from error
 
 

@@ -53,24 +53,30 @@ def labels_of(dataset: Mapping[str, Any]) -> NnunetLabels:
     stated = dataset.get("labels")
     if not isinstance(stated, dict) or stated.get(_BACKGROUND) != 0:
         raise BundleError(
-            "dataset.json: found no 'labels' with background = 0, expected names with numbers."
+            "dataset.json: found no 'labels' with background = 0, expected names with numbers. "
+            "Copy the file again."
         )
     values = {
         _name(key): value for key, value in stated.items() if key not in (_IGNORE, _BACKGROUND)
     }
     if len(values) < len(stated) - (_IGNORE in stated) - 1:
-        raise BundleError("dataset.json: found two labels of one name. Rename one.")
+        raise BundleError(
+            "dataset.json: found two labels of one name, expected different names. Rename one."
+        )
     if any(isinstance(value, list) and len(value) > 1 for value in values.values()):
         return _regions(values, dataset.get("regions_class_order"))
     try:
         numbers = {name: int(_single(value)) for name, value in values.items()}
     except (TypeError, ValueError) as error:
-        raise BundleError("dataset.json: found a label that is no whole number.") from error
+        raise BundleError(
+            "dataset.json: found a label that is no number, expected whole numbers. Correct it."
+        ) from error
     found = sorted(numbers.values())
     if found != list(range(1, len(found) + 1)):
         raise BundleError(
             f"dataset.json: found labels 0, {', '.join(map(str, found))}, expected 0 to "
-            f"{len(found)} without gap: output n of the network is label n."
+            f"{len(found)} without gap: output n of the network is label n. Copy the "
+            "dataset.json that it was trained with."
         )
     ordered = sorted(numbers.items(), key=lambda item: item[1])
     return NnunetLabels(tuple(_segment(label, name) for name, label in ordered))
@@ -86,7 +92,7 @@ def _regions(values: Mapping[str, Any], order: Any) -> NnunetLabels:
     if len(paints) != len(members) or len(set(paints)) != len(paints):
         raise BundleError(
             f"dataset.json: found regions_class_order = {order}, expected one label for each of "
-            f"{', '.join(name for name, _ in members)}."
+            f"{', '.join(name for name, _ in members)}. Copy the dataset.json of the training."
         )
     regions = tuple(
         RegionSettings(name=name, paints=label, labels=labels)
@@ -106,7 +112,9 @@ def _members(value: Any) -> tuple[int, ...]:
     try:
         return tuple(sorted({int(one) for one in (value if isinstance(value, list) else [value])}))
     except (TypeError, ValueError) as error:
-        raise BundleError("dataset.json: found a region that is no list of labels.") from error
+        raise BundleError(
+            "dataset.json: found a region that is no list, expected whole numbers. Correct it."
+        ) from error
 
 
 def _single(value: Any) -> Any:
@@ -126,7 +134,9 @@ def _segment(label: int, name: str) -> SegmentSettings:
 def _name(text: str) -> str:
     name = _NAME.sub("_", str(text).casefold()).strip("_")
     if not name:
-        raise BundleError(f"dataset.json: found the label name {text!r}, expected letters.")
+        raise BundleError(
+            f"dataset.json: found the label name {text!r}, expected letters. Rename it."
+        )
     return name if name[0].isalpha() else f"label_{name}"
 
 
@@ -184,8 +194,8 @@ def named_channels(
         own = modality or _CHANNELS.get(name.casefold())
         if own not in MODALITIES:
             raise BundleError(
-                f"{where}: found channel {name!r}, which does not say the modality. Say it with "
-                f"--modality {' or '.join(MODALITIES)}."
+                f"{where}: found channel {name!r}, expected a name that says the modality, such as "
+                f"CT or T1. Say it with --modality {' or '.join(MODALITIES)}."
             )
         found.append(ChannelSettings(name=name, modality=own))
     return tuple(found)

@@ -48,6 +48,7 @@ _FIXED = {
     "block": (None, "dynamic_network_architectures.building_blocks.residual.BasicBlockD"),
 }
 """Settings of an architecture that are one thing here; another one is refused by name."""
+_OTHER = "It would give another answer here; predict with nnU-Net itself."
 
 
 def plans_configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -58,13 +59,19 @@ def plans_configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
     """
     configurations = plans.get("configurations")
     if not isinstance(configurations, dict):
-        raise BundleError("plans.json: found no 'configurations', expected plans of nnU-Net v2.")
+        raise BundleError(
+            "plans.json: found no 'configurations', expected plans of nnU-Net v2. Copy the folder "
+            "again, or plan it with nnU-Net v2."
+        )
     chain: list[str] = []
     at = name
     while at:
         if at not in configurations or at in chain:
             known = ", ".join(configurations)
-            raise BundleError(f"plans.json: found no configuration {at!r}, only {known}.")
+            raise BundleError(
+                f"plans.json: found no configuration {at!r}, expected it beside {known or 'none'}. "
+                "Copy plans and checkpoints from the same training."
+            )
         chain.append(at)
         at = configurations[at].get("inherits_from", "")
     whole: dict[str, Any] = {}
@@ -73,8 +80,8 @@ def plans_configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
     if whole.get("previous_stage"):
         raise BundleError(
             f"Configuration {name}: found a cascade after {whole['previous_stage']}: it reads the "
-            "masks of another network, which a bundle does not hold. Import 3d_lowres or "
-            "3d_fullres instead."
+            "masks of another network, which a bundle does not hold; expected one stage. Import "
+            "3d_lowres or 3d_fullres instead."
         )
     return whole
 
@@ -91,26 +98,33 @@ def network_of(configuration: Mapping[str, Any]) -> NnunetNetwork:
             return _network(str(stated["network_class_name"]).split(".")[-1], stated["arch_kwargs"])
         return _network(str(configuration["UNet_class_name"]), _old_arguments(configuration))
     except (KeyError, TypeError, IndexError) as error:
-        message = f"plans.json: found an architecture without {error}."
-        raise BundleError(f"{message} Expected plans as nnU-Net 2 writes them.") from error
+        raise BundleError(
+            f"plans.json: found an architecture without {error}, expected plans as nnU-Net 2 "
+            "writes them. Copy plans and checkpoints from the same training."
+        ) from error
     except ValidationError as error:
         text = "; ".join(str(one["msg"]) for one in error.errors())
-        raise BundleError(f"plans.json: found an architecture that does not fit: {text}") from error
+        raise BundleError(
+            f"plans.json: found an architecture that does not fit together ({text}), expected "
+            "plans as nnU-Net 2 writes them. Copy the folder again."
+        ) from error
 
 
 def _network(kind: str, arguments: Mapping[str, Any]) -> NnunetNetwork:
     if kind not in _NETWORKS:
-        raise BundleError(f"plans.json: found network {kind}, expected {' or '.join(_NETWORKS)}.")
+        raise BundleError(
+            f"plans.json: found network {kind}, expected {' or '.join(_NETWORKS)}. {_OTHER}"
+        )
     for name, known in _FIXED.items():
         if arguments.get(name) not in known:
             raise BundleError(
                 f"plans.json: found {name} = {arguments[name]!r}, which is not supported; "
-                f"expected {known[-1]!r}."
+                f"expected {known[-1]!r}. {_OTHER}"
             )
     norm, eps = str(arguments.get("norm_op")), (arguments.get("norm_op_kwargs") or {}).get("eps")
     if "InstanceNorm" not in norm or eps != 1e-5:
         message = f"plans.json: found norm_op = {norm} with eps = {eps}, which is not supported"
-        raise BundleError(f"{message}; expected InstanceNorm with eps = 1e-05.")
+        raise BundleError(f"{message}; expected InstanceNorm with eps = 1e-05. {_OTHER}")
     stages = int(arguments["n_stages"])
     counts = "convs" if kind == "PlainConvUNet" else "blocks"
     own = "n_conv_per_stage" if counts == "convs" else "n_blocks_per_stage"
@@ -197,12 +211,18 @@ def preprocessing_of(
             }
         )
     except (KeyError, TypeError) as error:
-        raise BundleError(f"plans.json: found no usable {error}. Copy the folder again.") from error
+        raise BundleError(
+            f"plans.json: found no usable {error}, expected plans as nnU-Net 2 writes them. Copy "
+            "the folder again."
+        ) from error
     except ValidationError as error:
         text = "; ".join(
             f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()
         )
-        raise BundleError(f"plans.json: found unusable preprocessing: {text}") from error
+        raise BundleError(
+            f"plans.json: found unusable preprocessing ({text}), expected plans as nnU-Net 2 "
+            "writes them. Copy the folder again."
+        ) from error
 
 
 def _channel(
@@ -252,10 +272,15 @@ def window_of(
         patch = tuple(int(size) for size in configuration["patch_size"])
         window = SlidingWindow(patch_size=patch, mirror_axes=mirror_axes or ())
     except (KeyError, TypeError, ValueError) as error:
-        message = f"plans.json: found no usable patch_size ({type(error).__name__})."
-        raise BundleError(message) from error
+        raise BundleError(
+            f"plans.json: found no usable patch_size ({type(error).__name__}), expected two or "
+            "three numbers. Copy the folder again."
+        ) from error
     if any(axis >= len(patch) for axis in window.mirror_axes):
-        raise BundleError(f"Found mirroring of axes {mirror_axes} of a patch of {patch} voxels.")
+        raise BundleError(
+            f"Checkpoint: found mirroring of axes {mirror_axes}, expected axes of a patch of "
+            f"{patch} voxels. Copy plans and checkpoints from the same training."
+        )
     return window
 
 
@@ -263,5 +288,5 @@ def _check_known(name: str, found: Any, known: list[str] | tuple[str, ...]) -> N
     if found not in known:
         raise BundleError(
             f"plans.json: found {name} = {found!r}, which is not supported; expected "
-            f"{' or '.join(known)}."
+            f"{' or '.join(known)}. {_OTHER}"
         )

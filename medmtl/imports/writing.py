@@ -64,7 +64,10 @@ def fitting_weights(
         expected = JointNet(network).state_dict()
     except (TypeError, ValueError, RuntimeError, AssertionError, LookupError) as error:
         text = str(error).replace("\n", " ")[:200]
-        raise BundleError(f"{where}: the network cannot be built: {text}") from error
+        raise BundleError(
+            f"{where}: found settings of which no network can be built ({text}), expected those "
+            "of a trained one. Copy all files from the same training."
+        ) from error
     found = {f"{prefix}{name}": value for name, value in weights.items()}
     for name in sorted(expected.keys() | found.keys()):
         if _shape(found, name) != _shape(expected, name):
@@ -74,7 +77,9 @@ def fitting_weights(
                 "files from the same training."
             )
     if not all(bool(value.isfinite().all()) for value in found.values()):
-        raise BundleError(f"{where}: found weights that are no numbers. Train it again.")
+        raise BundleError(
+            f"{where}: found weights that are no numbers, expected finite ones. Train it again."
+        )
     return found
 
 

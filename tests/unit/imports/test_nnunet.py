@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,19 @@ def test_folds_are_averaged(tmp_path: Path) -> None:
     assert (both != one).any()
     with pytest.raises(BundleError, match="found fold 0, 1, expected 4"):
         import_nnunet(folder, tmp_path / "x", choices=NnunetChoices(folds=("4",)))
+
+
+def test_a_gap_between_the_folds_is_a_copy_that_is_not_whole(tmp_path: Path) -> None:
+    folder = write_folder(
+        tmp_path / "model", plans=plans(), dataset=dataset(), folds=("0", "1", "2")
+    )
+    shutil.rmtree(folder / "fold_1")
+    with pytest.raises(BundleError, match="found fold 0, 2, expected 1 too") as refused:
+        import_nnunet(folder, tmp_path / "bundle")
+    check_wording(str(refused.value))
+    assert not (tmp_path / "bundle").exists()
+    settings = import_nnunet(folder, tmp_path / "two", choices=NnunetChoices(folds=("0", "2")))
+    assert settings.folds == ("weights_fold2.safetensors",)
 
 
 def test_regions_are_painted_in_their_order_and_measured_whole(tmp_path: Path) -> None:
@@ -204,9 +218,36 @@ def test_the_allowed_names_are_inert(tmp_path: Path) -> None:
         assert not isinstance(value, np.generic)
 
 
+def check_wording(text: str) -> None:
+    """One line: what was found, what was expected, and then what to do."""
+    assert "\n" not in text
+    assert re.search(r"found .*expected .*[.;] [A-Z].*\.\Z", text), text
+
+
 def _cut(folder: Path) -> None:
     path = folder / "fold_0" / "checkpoint_final.pth"
     path.write_bytes(path.read_bytes()[:-2000])
+
+
+def _empty(folder: Path) -> None:
+    (folder / "fold_0" / "checkpoint_final.pth").write_bytes(b"")
+
+
+def _nan(folder: Path) -> None:
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(path, weights_only=False)
+    next(iter(content["network_weights"].values())).fill_(float("nan"))
+    torch.save(content, path)
+
+
+def _architecture(**fields: Any) -> Any:
+    def edit(folder: Path) -> None:
+        path = folder / "plans.json"
+        content = json.loads(path.read_text())
+        content["configurations"]["3d_fullres"]["architecture"] |= fields
+        path.write_text(json.dumps(content))
+
+    return edit
 
 
 def _edit(name: str, **fields: Any) -> Any:
@@ -230,12 +271,30 @@ def _configure(**fields: Any) -> Any:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "plans.json").unlink(), r"plans.json cannot be read \(no such"),
-        (lambda folder: (folder / "dataset.json").write_text("{"), "dataset.json cannot be read"),
+        (
+            lambda folder: (folder / "plans.json").unlink(),
+            r"plans.json that cannot be read \(no",
+        ),
+        (
+            lambda folder: (folder / "dataset.json").write_text("{"),
+            "dataset.json that cannot be read",
+        ),
         (lambda folder: shutil.rmtree(folder / "fold_0"), "found fold none"),
-        (lambda folder: next(folder.rglob("*.pth")).unlink(), "holds no checkpoint_final.pth"),
+        (
+            lambda folder: next(folder.rglob("*.pth")).unlink(),
+            "found fold_0 without checkpoint",
+        ),
         (lambda folder: (folder / "plans.pkl").touch(), r"nnU-Net v1 \(plans.pkl\)"),
         (_cut, "damaged or shortened file"),
+        (_empty, "damaged or shortened file"),
+        (lambda folder: (folder / "plans.json").write_text("[]"), "found list in plans.json"),
+        (_edit("dataset.json", labels={"background": 0, "a": "x"}), "a label that is no number"),
+        (_edit("dataset.json", labels={"background": 0, "A": 1, "a": 2}), "two labels of one name"),
+        (_architecture(network_class_name="nets.Primus"), "network Primus, expected PlainConvUNet"),
+        (_architecture(arch_kwargs={}), "an architecture without|norm_op = None"),
+        (_configure(architecture="new in version 9"), "an architecture without"),
+        (_configure(inherits_from="3d_other"), "no configuration '3d_other'"),
+        (_nan, "weights that are no numbers"),
         (_edit("plans.json", configurations={}), "no configuration '3d_fullres'"),
         (_configure(previous_stage="3d_lowres"), "found a cascade after 3d_lowres"),
         (_configure(preprocessor_name="My"), "preprocessor_name = 'My'"),
@@ -269,7 +328,7 @@ def test_what_does_not_fit_is_named_and_leaves_nothing(
     damage(folder)
     with pytest.raises(BundleError, match=message) as refused:
         import_nnunet(folder, tmp_path / "out" / "bundle")
-    assert "\n" not in str(refused.value)
+    check_wording(str(refused.value))
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
 
 
