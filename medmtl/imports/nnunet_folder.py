@@ -118,7 +118,8 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
         reason = "no such file" if isinstance(error, FileNotFoundError) else type(error).__name__
         raise BundleError(
             f"Model folder {folder.name}: found {name} that cannot be read ({reason}), "
-            "expected plans.json, dataset.json and fold_*/checkpoint_final.pth. Give the folder that holds them."
+            "expected plans.json, dataset.json and fold_*/checkpoint_final.pth. Give the folder "
+            "that holds them."
         ) from error
     if not isinstance(content, dict):
         raise BundleError(
