@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["measure_peer"]
 
 PYTHON = ROOT / "build" / "peers" / "niivue" / "bin" / "python"
-PATIENCE_S = 180.0
+PATIENCE_S = 400.0
+"""It was seen to open after 152 s on an idle machine; nothing is waited for longer than this."""
 
 _PAGE = """
 from pathlib import Path

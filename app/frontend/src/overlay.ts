@@ -172,9 +172,10 @@ export class Overlay {
     const map = shown?.panel.look.map;
     if (!shown || !map) return;
     const { context, ratio } = this;
-    const [width, height] = [10 * ratio, Math.min(110 * ratio, shown.panel.height * 0.3)];
+    const below = 50 * ratio; // the number of the slice and the finding's name; then, half way, a letter
+    const [width, height] = [10 * ratio, Math.max(20 * ratio, Math.min(110 * ratio, shown.panel.height / 2 - below - 22 * ratio))];
     const x = shown.panel.x + shown.panel.width - width - 34 * ratio;
-    const y = shown.panel.y + 54 * ratio;
+    const y = shown.panel.y + below;
     const table = scaleTable(map.colours);
     for (let row = 0; row < height; row++) {
       const share = 1 - row / height;

@@ -163,7 +163,6 @@ export class State {
   moveCrosshair(point: Vec3, volume: string): void {
     const ids = this.isLinked ? this.scene.volumes.map((v) => v.id) : [volume];
     for (const id of ids) this.crosshairs.set(id, point);
-    this.isUnplaced = false;
   }
 
   moveFocus(point: Vec3, volume: string): void {

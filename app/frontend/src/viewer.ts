@@ -451,6 +451,7 @@ export class Viewer {
 
   moveCrosshair(point: Vec3, volume: SceneVolume): void {
     this.state.moveCrosshair(this.within(point, volume), volume.id);
+    this.state.isUnplaced = false; // the reader has gone elsewhere
     this.redraw();
   }
 
