@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from . import models_import
+from .model_source import converted_cache
+from .models_quantise import quantise
 from .models_registry import promote, register, rollback
 
 app = typer.Typer(help="Model bundles: installed ones, and the registry.", no_args_is_help=False)
@@ -61,16 +63,23 @@ def show(name: NameArgument) -> None:
 
 @app.command("verify")
 def verify(name: NameArgument) -> None:
-    """Recompute a bundle's checksums; exit status 2 where a file is missing or altered."""
-    from medmtl.inference.bundle import find_bundle, verify_bundle
+    """Recompute a bundle's checksums; exit status 2 where a file is missing or altered.
+
+    Where the network was quantised, its parity report must hold as well.
+    """
+    from medmtl.inference.backend import verify_quantised
+    from medmtl.inference.bundle import find_bundle, load_bundle, verify_bundle
 
     folder = find_bundle(name)
     settings = verify_bundle(folder)
     for file, digest in settings.sha256.items():
         typer.echo(f"{file}  {digest}")
     typer.echo(f"{settings.name} {settings.version}: all checksums match.")
+    if report := verify_quantised(load_bundle(folder), cache=converted_cache()):
+        typer.echo(f"int8: parity holds; {report}")
 
 
+app.command("quantise")(quantise)
 app.command("register")(register)
 app.command("promote")(promote)
 app.command("rollback")(rollback)

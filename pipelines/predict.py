@@ -68,7 +68,9 @@ def predict(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    backend: Annotated[str, typer.Option(help="auto, torch or openvino (CPU).")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="auto, torch, openvino (CPU) or int8 (after `models quantise`).")
+    ] = "auto",
     formats: Annotated[
         str,
         typer.Option(
@@ -105,7 +107,8 @@ def predict(
     speed: Annotated[
         str | None,
         typer.Option(
-            help="fast, balanced or best, for an imported nnU-Net; best gives its authors' labels.",
+            help="fast, balanced or best. A trained model does balanced unless asked, and its card "
+            "says what each costs; an imported nnU-Net best, its authors' labels.",
             show_default=False,
         ),
     ] = None,
@@ -122,7 +125,9 @@ def predict(
 ) -> None:
     """Segment and diagnose every study in INPUT. Finished cases are not computed again."""
     set_up_logging(quiet=quiet, json_logs=json_logs)
-    check_choices(seg_type=seg_type, device=device, backend=backend, uncertainty=uncertainty)
+    check_choices(
+        seg_type=seg_type, device=device, backend=backend, uncertainty=uncertainty, speed=speed
+    )
     chosen = formats_of(formats, seg_type=seg_type)
     from medmtl.pacs.address import is_pacs_address, parse_address
 
@@ -213,12 +218,19 @@ def _check_query(query: PacsQuery) -> None:
 
 
 def check_choices(
-    *, seg_type: str, device: str, backend: str = "auto", uncertainty: str = "none"
+    *,
+    seg_type: str,
+    device: str,
+    backend: str = "auto",
+    uncertainty: str = "none",
+    speed: str | None = None,
 ) -> None:
     """Refuse a value that an option does not know, before anything heavy is loaded."""
     _one_of("--seg-type", seg_type, ("binary", "labelmap"))
     _one_of("--device", device, ("auto", "cpu", "cuda"))
-    _one_of("--backend", backend, ("auto", "torch", "openvino"))
+    _one_of("--backend", backend, ("auto", "torch", "openvino", "int8"))
+    if speed is not None:
+        _one_of("--speed", speed, ("fast", "balanced", "best"))
     _one_of("--uncertainty", uncertainty, ("none", "tta", "ensemble"))
 
 

@@ -1,4 +1,7 @@
-"""Which backend runs a network: torch everywhere, OpenVINO on a CPU where it is installed."""
+"""Which backend runs a network: torch everywhere, OpenVINO on a CPU where it is installed.
+
+"int8" is OpenVINO with a network that `medmtl models quantise` made and proved.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,25 @@ import logging
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import ConfigError
-from medmtl.inference.openvino_engine import OpenVinoEngine, is_installed
+from medmtl.inference.openvino_cache import ConvertedCache
+from medmtl.inference.openvino_engine import OpenVinoEngine, is_installed, read_levels
+from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
 
-    from medmtl.inference.bundle import BundleSettings
+    from medmtl.inference.bundle import Bundle, BundleSettings
+    from medmtl.inference.openvino_cache import Precision
+    from medmtl.inference.parity import ParityReport
     from medmtl.networks.joint import JointNet
 
-__all__ = ["BACKENDS", "check_backend", "give_engine"]
+__all__ = ["BACKENDS", "check_backend", "give_engine", "map_levels", "verify_quantised"]
 
 logger = logging.getLogger(__name__)
 
-BACKENDS = ("auto", "torch", "openvino")
+BACKENDS = ("auto", "torch", "openvino", "int8")
 
 
 def check_backend(name: str, device: torch.device) -> None:
@@ -31,13 +38,13 @@ def check_backend(name: str, device: torch.device) -> None:
     """
     if name not in BACKENDS:
         raise ConfigError(f"Backend {name!r}: expected one of {', '.join(BACKENDS)}.")
-    if name != "openvino":
+    if name not in ("openvino", "int8"):
         return
     if device.type != "cpu":
-        raise ConfigError("Backend openvino runs on the CPU. Use --device cpu or --backend torch.")
+        raise ConfigError(f"Backend {name} runs on the CPU. Use --device cpu or --backend torch.")
     if not is_installed():
         raise ConfigError(
-            "Backend openvino: it is not installed. Run `pip install openvino`, or use "
+            f"Backend {name}: OpenVINO is not installed. Run `pip install openvino`, or use "
             "--backend torch."
         )
 
@@ -63,18 +70,42 @@ def give_engine(
         cache: Folder of converted networks.
 
     Raises:
-        ConfigError: If OpenVINO is asked for by name and cannot convert the network.
+        ConfigError: If OpenVINO is asked for by name and cannot convert the network, or int8 and
+            there is no quantised network whose parity report holds.
     """
     is_auto = backend == "auto"
     if backend == "torch" or (is_auto and not (device.type == "cpu" and is_installed())):
         return "torch"
-    head = settings.network.head
-    read = head.levels if head is not None and head.embedding else ()
+    precision: Precision = "int8" if backend == "int8" else "f32"
     try:
-        net.engine = OpenVinoEngine(net, maps=(*read, *settings.cam.levels), cache=cache)
+        net.engine = OpenVinoEngine(
+            net, maps=map_levels(settings), cache=cache, precision=precision
+        )
     except ConfigError as error:
         if not is_auto:
             raise
         logger.warning("%s: torch is used instead. %s", settings.name, error)
         return "torch"
-    return "openvino"
+    return "int8" if precision == "int8" else "openvino"
+
+
+def map_levels(settings: BundleSettings) -> tuple[int, ...]:
+    """Levels of the features that the head and the activation maps read."""
+    head = settings.network.head
+    read = head.levels if head is not None and head.embedding else ()
+    return (*read, *settings.cam.levels)
+
+
+def verify_quantised(bundle: Bundle, *, cache: Path) -> ParityReport | None:
+    """The parity report of a bundle's network in int8; None where it was not quantised.
+
+    Raises:
+        ConfigError: If the network or its report was altered, or parity does not hold.
+    """
+    if not is_installed() or not isinstance(bundle.settings.preprocessing, PreprocessingConfig):
+        return None
+    kept = ConvertedCache(cache)
+    levels = read_levels(bundle.net, map_levels(bundle.settings))
+    if not kept.place(bundle.net, levels, precision="int8").is_dir():
+        return None
+    return kept.report(kept.quantised(bundle.net, levels))

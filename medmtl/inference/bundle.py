@@ -23,12 +23,13 @@ from pydantic import (
     model_validator,
 )
 
-from medmtl.core.errors import BundleError
+from medmtl.core.errors import BundleError, ConfigError
 from medmtl.core.labels import Code, FindingSpec, LabelSchema, SegmentSpec
 from medmtl.core.prediction import ModelIdentity
 from medmtl.evidence.contradictions import MeasurementRule
 from medmtl.evidence.input_ranges import InputRanges
 from medmtl.evidence.masks import MaskRules
+from medmtl.inference.operating_point import SPEEDS, OperatingPoint
 from medmtl.inference.plans_window import SlidingWindow
 from medmtl.networks.joint import JointNet, NetworkConfig
 from medmtl.postprocess.calibration import Calibration
@@ -201,6 +202,7 @@ class BundleSettings(_Strict):
     logits are averaged, as its authors do; `sliding_window` and `regions` are of such a network.
     `parts` are several such networks with one grid; `network` and `sliding_window` are then those
     of the first.
+    `speeds` are the operating points beside "balanced", at which the bundle was calibrated.
     """
 
     schema_version: Literal[1] = 1
@@ -224,6 +226,7 @@ class BundleSettings(_Strict):
     mask_rules: MaskRules = Field(default_factory=MaskRules)
     conformal: ClassConformal | None = None
     ensemble: tuple[MemberFile, ...] | None = None
+    speeds: dict[Literal["fast", "best"], OperatingPoint] = Field(default_factory=dict)
     folds: tuple[MemberFile, ...] | None = None
     sliding_window: SlidingWindow | None = None
     regions: tuple[RegionSettings, ...] = ()
@@ -332,12 +335,31 @@ class BundleSettings(_Strict):
             "findings need an imported network of one input channel and one part",
             is_joint and (network.in_channels > 1 or bool(self.parts)),
         )
+        yield "an imported network has one operating point", is_imported and bool(self.speeds)
         yield (
             "conformal needs exclusive findings and one quantile for each and for none",
             self.conformal is not None
             and not (
                 self.findings_exclusive and len(self.conformal.quantiles) == len(findings) + 1
             ),
+        )
+
+    def operating_point(self, speed: str) -> OperatingPoint:
+        """What `--speed` means for this bundle.
+
+        Raises:
+            ConfigError: If the speed is unknown, or the bundle does not have it.
+        """
+        if speed not in SPEEDS:
+            raise ConfigError(f"--speed: found {speed!r}, expected one of {', '.join(SPEEDS)}.")
+        for name, point in self.speeds.items():
+            if name == speed:
+                return point
+        if speed == "balanced":
+            return OperatingPoint()
+        raise ConfigError(
+            f"--speed {speed}: model {self.name} has no such operating point. Use balanced, or "
+            f"add [speeds.{speed}] to its {_SETTINGS}."
         )
 
     def label_schema(self) -> LabelSchema:

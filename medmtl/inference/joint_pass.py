@@ -14,7 +14,8 @@ from torch import Tensor
 from medmtl.data.covariates import covariate_values
 from medmtl.evidence.attribution import draw_contributions, integrated_gradients
 from medmtl.evidence.cam import activation_map, join_levels
-from medmtl.inference.tiles import plan_tiles
+from medmtl.inference.tiled_pass import tiled_pass
+from medmtl.inference.tiles import OVERLAP
 from medmtl.networks.joint import JointOutput
 from medmtl.networks.mask_reading import read_masks
 
@@ -83,11 +84,22 @@ def joint_pass(
     cam_findings: Sequence[int] = (),
     cam: CamSettings,
     device: torch.device,
+    overlap: float = OVERLAP,
 ) -> JointPass:
-    """Masks and diagnosis from one encoding of every volume."""
+    """Masks and diagnosis from one encoding of every volume.
+
+    Args:
+        net: In evaluation mode.
+        inputs: One for each volume of the study.
+        covariates: Of the study.
+        cam_findings: Findings to draw activation maps for.
+        cam: How they are drawn.
+        device: Where the network is.
+        overlap: Of the tiles of a volume that is too large for one pass.
+    """
     wants_cam = bool(cam_findings) and max(p.array_kji.size for p in inputs) <= CAM_MAX_VOXELS
     images = [torch.from_numpy(prepared.array_kji)[None, None] for prepared in inputs]
-    passes = [_one_volume(net, image, device) for image in images]
+    passes = [_one_volume(net, image, device, overlap) for image in images]
     facts: _Facts = {
         "spacing_mm": torch.tensor(
             [[prepared.geometry.spacing_mm[::-1] for prepared in inputs]], device=device
@@ -187,7 +199,7 @@ def _diagnose(net: JointNet, passes: Sequence[_Seen], facts: _Facts) -> _Answer:
         if measure is not None and reading.sums is not None:
             measured = measure.finish(reading.sums, facts["spacing_mm"])
         elif net.measure is not None and measured is None:
-            probabilities.append(logits.softmax(dim=1))
+            probabilities.append(logits.softmax(dim=1, dtype=torch.float))
     return net.diagnose(pooled, probabilities, **facts, measured=measured)
 
 
@@ -206,11 +218,11 @@ def _diagnose_leaves(
 
 @torch.no_grad()
 def _one_volume(
-    net: JointNet, image: Tensor, device: torch.device
+    net: JointNet, image: Tensor, device: torch.device, overlap: float = OVERLAP
 ) -> tuple[list[Tensor] | _Pooled, Tensor]:
     """Features and logits of one volume; pooled sums instead of features where it is tiled."""
     if image.numel() > MAX_WHOLE_VOXELS:
-        logits, sums = _tiled(net, image, device)
+        logits, sums = tiled_pass(net, image, device, tile_voxels=TILE_VOXELS, overlap=overlap)
         return _Pooled(sums), logits
     return net.encode_and_decode(net.context(image.to(device)))
 
@@ -281,22 +293,3 @@ def map_shape(finest: Tensor) -> tuple[int, int, int]:
     """In plane a map is coarser than the network grid by CAM_GRID_FACTOR."""
     k, j, i = finest.shape
     return k, max(1, j // CAM_GRID_FACTOR), max(1, i // CAM_GRID_FACTOR)
-
-
-@torch.no_grad()
-def _tiled(net: JointNet, image: Tensor, device: torch.device) -> tuple[Tensor, list[PooledSums]]:
-    """Logits and pooled sums of a large volume, tile by tile, on the CPU between tiles."""
-    tiles, coverage = plan_tiles(tuple(image.shape[2:]), net.divisor, TILE_VOXELS)
-    # Neighbouring slices and the value beyond the last one are those of the volume, not of a tile.
-    stem = net.context(image)
-    classes = len(net.config.segments) + 1
-    whole = torch.zeros(1, classes, *image.shape[2:])
-    sums: list[PooledSums] = []
-    for tile in tiles:
-        levels, logits = net.encode_and_decode(stem[tile.where].to(device))
-        share = (tile.weight / coverage[tile.where[2:]]).to(device)
-        whole[tile.where] += (logits * share).cpu()
-        masks = read_masks(logits, grid=net.pooled_grid(levels), measure=None).coarse
-        here = net.pool(levels, logits if masks is None else masks, share)
-        sums = [a + b for a, b in zip(sums, here, strict=True)] if sums else here
-    return whole.to(device), sums

@@ -1,23 +1,18 @@
-"""Encoder and decoder of a joint network on the CPU by OpenVINO, in full precision.
+"""Encoder and decoder of a joint network on the CPU by OpenVINO.
 
 The network is converted once and kept in a cache outside of the bundle, under a checksum of
-everything that went into it. Pooling, measurements, the head and the gradients of activation maps
-stay with torch: they start from the features and the masks that come out here.
+everything that went into it (`openvino_cache`). In full precision that happens by itself; a network
+in int8 is made by `medmtl models quantise`, and refused unless its parity report holds. Pooling,
+measurements, the head and the gradients of activation maps stay with torch: they start from the
+features and the masks that come out here.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import shutil
 import sys
-import tempfile
 import warnings
 from importlib import import_module
-from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -25,19 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from medmtl.core.errors import ConfigError
+from medmtl.inference.openvino_cache import MODEL, ConvertedCache, Precision
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
 
     from medmtl.networks.backbones import Backbone
     from medmtl.networks.joint import JointNet
 
-__all__ = ["OpenVinoEngine", "is_installed"]
-
-logger = logging.getLogger(__name__)
-
-_MODEL, _DIGEST = "model.xml", "sha256.json"
-_FILES = (_MODEL, "model.bin")
+__all__ = ["OpenVinoEngine", "convert", "is_installed", "openvino_quietly", "read_levels"]
 
 
 def is_installed() -> bool:
@@ -45,7 +37,7 @@ def is_installed() -> bool:
     return find_spec("openvino") is not None
 
 
-def _openvino() -> ModuleType:
+def openvino_quietly() -> ModuleType:
     """OpenVINO without its telemetry, which would report to a server: nothing here may do so.
 
     Where the telemetry package cannot be imported, OpenVINO takes an empty stub of its own.
@@ -75,17 +67,43 @@ class OpenVinoEngine:
         maps: Levels of the features, as the diagnosis counts them, that are read later: those of
             the head and of the activation maps. Others come back empty.
         cache: Folder of converted networks; None keeps nothing.
+        precision: "f32", or "int8" for what `medmtl models quantise` left in the cache.
+        model: A converted network to run instead.
 
     Raises:
-        ConfigError: If OpenVINO is not installed or cannot convert the network.
+        ConfigError: If OpenVINO is not installed or cannot convert the network, or if there is no
+            network in int8 whose parity report holds.
     """
 
-    def __init__(self, net: JointNet, *, maps: tuple[int, ...], cache: Path | None) -> None:
+    def __init__(
+        self,
+        net: JointNet,
+        *,
+        maps: tuple[int, ...],
+        cache: Path | None,
+        precision: Precision = "f32",
+        model: Any = None,
+    ) -> None:
         depth = len(cast("Backbone", net.backbone).channels)
         self._count = depth if net.partner is None else 2 * depth
-        # The diagnosis reads the last features, of two encoders those of the second.
-        self._levels = tuple(sorted({self._count - depth + level % depth for level in maps}))
-        self._compiled = self._compile(net, cache)
+        self._levels = read_levels(net, maps)
+        openvino = openvino_quietly()
+        core = openvino.Core()
+        # A kept network is read whole: a file that changes under a mapping ends the process.
+        core.set_property({"ENABLE_MMAP": False})
+        kept = ConvertedCache(cache) if cache is not None else None
+        if model is None and precision == "int8":
+            if kept is None:
+                raise ConfigError("Backend int8 needs the folder of converted networks.")
+            model = str(kept.quantised(net, self._levels) / MODEL)
+        elif model is None:
+            model = self._full_precision(net, kept)
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        self._compiled = core.compile_model(model, "CPU", settings)
 
     def __call__(self, stem_bckji: Tensor, /) -> tuple[list[Tensor], Tensor]:
         """Feature maps, empty where nobody reads them, and logits."""
@@ -96,86 +114,49 @@ class OpenVinoEngine:
             features[level] = output
         return features, outputs[-1]
 
-    def _compile(self, net: JointNet, cache: Path | None) -> Any:
-        openvino = _openvino()
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        }
-        core = openvino.Core()
-        # A kept network is read whole: a file that changes under a mapping ends the process.
-        core.set_property({"ENABLE_MMAP": False})
-        place = None if cache is None else cache / self._key(net)
-        if place is not None and _is_intact(place):
-            return core.compile_model(str(place / _MODEL), "CPU", settings)
-        model = self._convert(net)
-        if place is not None:
-            _keep(model, place)
-        return core.compile_model(model, "CPU", settings)
-
-    def _convert(self, net: JointNet) -> Any:
-        """By the steps of `openvino.convert_model`, which is several times slower around them."""
-        openvino = _openvino()
-        torch_decoder = import_module("openvino.frontend.pytorch.ts_decoder")
-        k, j, i = net.divisor
-        stem = net.context(torch.randn(1, net.config.in_channels, 2 * k, 2 * j, 2 * i))
-        try:
-            with warnings.catch_warnings(), torch.no_grad():
-                # Tracing warns of each size it reads; that all stay free is tested at other sizes.
-                warnings.simplefilter("ignore")
-                graph: Any = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch's own
-                    _Traced(net, self._levels), stem, check_trace=False
-                )
-                decoder = torch_decoder.TorchScriptPythonDecoder(graph)  # alive until the end
-                front = import_module("openvino.frontend").FrontEndManager()
-                front = front.load_by_framework("pytorch")
-                model = front.convert(front.load(decoder))
-                model.reshape(openvino.PartialShape([1, stem.shape[1], -1, -1, -1]))
-        except Exception as error:
-            message = (
-                f"OpenVINO cannot convert this network ({type(error).__name__}). "
-                "Use --backend torch."
-            )
-            raise ConfigError(message) from error
+    def _full_precision(self, net: JointNet, kept: ConvertedCache | None) -> Any:
+        place = None if kept is None else kept.place(net, self._levels)
+        if kept is not None and place is not None and kept.is_intact(place):
+            return str(place / MODEL)
+        model = convert(net, self._levels)
+        if kept is not None and place is not None:
+            kept.keep(model, place, save=openvino_quietly().save_model)
         return model
 
-    def _key(self, net: JointNet) -> str:
-        """Weights, settings, what comes out, and the versions of all that had a hand in it."""
-        digest = hashlib.sha256()
-        for name, value in net.state_dict().items():
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(value.numpy()).tobytes())
-        versions = {name: version(name) for name in ("medmtl", "monai", "openvino", "torch")}
-        facts = [net.config.model_dump(mode="json"), self._levels, versions]
-        digest.update(json.dumps(facts, sort_keys=True).encode())
-        return digest.hexdigest()
+
+def read_levels(net: JointNet, maps: tuple[int, ...]) -> tuple[int, ...]:
+    """Places in `JointNet.encode` of levels counted as the diagnosis counts them."""
+    depth = len(cast("Backbone", net.backbone).channels)
+    count = depth if net.partner is None else 2 * depth
+    # The diagnosis reads the last features, of two encoders those of the second.
+    return tuple(sorted({count - depth + level % depth for level in maps}))
 
 
-def _is_intact(place: Path) -> bool:
+def convert(net: JointNet, levels: tuple[int, ...]) -> Any:
+    """By the steps of `openvino.convert_model`, which is several times slower around them.
+
+    Raises:
+        ConfigError: If OpenVINO cannot convert the network.
+    """
+    openvino = openvino_quietly()
+    torch_decoder = import_module("openvino.frontend.pytorch.ts_decoder")
+    k, j, i = net.divisor
+    stem = net.context(torch.randn(1, net.config.in_channels, 2 * k, 2 * j, 2 * i))
     try:
-        stated = json.loads((place / _DIGEST).read_text(encoding="utf-8"))
-        return bool(stated == _digests(place))
-    except (OSError, ValueError):
-        return False
-
-
-def _digests(place: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((place / name).read_bytes()).hexdigest() for name in _FILES}
-
-
-def _keep(model: Any, place: Path) -> None:
-    """Write aside and move into place; a cache that cannot be written is only slower."""
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".partial-", dir=place.parent))
-        try:
-            _openvino().save_model(model, str(aside / _MODEL), compress_to_fp16=False)
-            digests = json.dumps(_digests(aside))
-            (aside / _DIGEST).write_text(digests, encoding="utf-8")
-            shutil.rmtree(place, ignore_errors=True)  # what is there now is damaged
-            aside.replace(place)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    except (OSError, RuntimeError) as error:
-        logger.warning("the converted network is not kept: %s", type(error).__name__)
+        with warnings.catch_warnings(), torch.no_grad():
+            # Tracing warns of each size it reads; that all stay free is tested at other sizes.
+            warnings.simplefilter("ignore")
+            graph: Any = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch's own
+                _Traced(net, levels), stem, check_trace=False
+            )
+            decoder = torch_decoder.TorchScriptPythonDecoder(graph)  # alive until the end
+            front = import_module("openvino.frontend").FrontEndManager()
+            front = front.load_by_framework("pytorch")
+            model = front.convert(front.load(decoder))
+            model.reshape(openvino.PartialShape([1, stem.shape[1], -1, -1, -1]))
+    except Exception as error:
+        message = (
+            f"OpenVINO cannot convert this network ({type(error).__name__}). Use --backend torch."
+        )
+        raise ConfigError(message) from error
+    return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from dataclasses import replace
 from functools import partial
@@ -40,6 +41,7 @@ from medmtl.inference.select_input import other_series_flags, select_volumes
 from medmtl.inference.stage_clock import StageClock
 from medmtl.inference.uncertainty import METHODS, gather_members
 from medmtl.inference.uncertainty_report import with_uncertainty
+from medmtl.inference.view_mean import mean_over_views
 from medmtl.postprocess.cardiac import cardiac_measurements
 from medmtl.postprocess.components import clean_components
 from medmtl.postprocess.measure import measure_segments
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
     from medmtl.inference.bundle import Bundle, BundleSettings
     from medmtl.inference.joint_pass import JointPass
     from medmtl.networks.joint import JointNet
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["AutoPredictor", "Predictor", "arranged", "choose_device", "load_predictor"]
 
@@ -74,6 +78,7 @@ class Predictor:
             bundle's further weights); it never changes the answer, only says how far it spreads.
         backend: Of `medmtl.inference.backend.BACKENDS`.
         cache: Folder of networks converted for a backend; None keeps none.
+        speed: Of `medmtl.inference.operating_point.SPEEDS`.
 
     Raises:
         BundleError: If an ensemble is asked of a bundle that has none.
@@ -89,15 +94,18 @@ class Predictor:
         uncertainty: str = "none",
         backend: str = "torch",
         cache: Path | None = None,
+        speed: str = "balanced",
     ) -> None:
         self.bundle = bundle
+        self.speed = speed
+        self.point = bundle.settings.operating_point(speed)
         self.device = device
         self.schema = bundle.settings.label_schema()
         if is_masks_only(bundle.settings):
             message = f"Bundle {bundle.folder.name}: imported; load it with load_predictor."
             raise BundleError(message)
         self.net = bundle.net.to(device)
-        self.route = route_of(bundle, device=device)
+        self.route = route_of(bundle, device=device, point=self.point)
         self.net.requires_grad_(requires_grad=False)
         self.cam = tuple(name for name in self.schema.finding_names if name in cam)
         self.uncertainty = uncertainty
@@ -108,10 +116,17 @@ class Predictor:
         if not isinstance(self.route, OwnRoute):
             self.backend = "torch"
             return
-        give = partial(
-            give_engine, settings=bundle.settings, backend=backend, device=device, cache=cache
-        )
-        (self.backend, *_) = [give(net) for net in (self.net, *self.further_nets)]
+        give = partial(give_engine, settings=bundle.settings, device=device, cache=cache)
+        chosen = _chosen_backend(backend, self.point.backend, device)
+        try:
+            self.backend = give(self.net, backend=chosen)
+        except ConfigError as error:
+            if backend != "auto":
+                raise
+            logger.warning("%s: %s", bundle.settings.name, error)
+            self.backend = give(self.net, backend="auto")
+        for net in self.further_nets:
+            give(net, backend="openvino" if self.backend == "int8" else self.backend)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -124,6 +139,7 @@ class Predictor:
         settings = {"device": self.device.type, "backend": self.backend, "cam": list(self.cam)}
         # Without uncertainty the settings, and so the finished cases, are those of before.
         asked = {} if self.uncertainty == "none" else {"uncertainty": self.uncertainty}
+        asked |= {} if self.speed == "balanced" else {"speed": self.speed}
         return settings | asked
 
     def select(self, study: Study) -> Sequence[VolumeRef]:
@@ -141,13 +157,7 @@ class Predictor:
             flags += [*volume.flags, *(check_input(volume, ranges) if ranges else ())]
         inputs = [self.route.prepare(volume) for volume in volumes]
         clock.stop("preprocess")
-        names = self.schema.finding_names
-        answer = self.route.run(
-            self.net,
-            inputs,
-            covariates=study.covariates,
-            cam_findings=[names.index(name) for name in self.cam],
-        )
+        answer = self._answer(study, inputs)
         clock.stop("network")
         prediction = self._report(study, volumes, inputs, answer, flags, phase_facts)
         clock.stop("postprocess")
@@ -165,6 +175,14 @@ class Predictor:
             )
             clock.stop("uncertainty")
         return replace(prediction, timings_s=clock.seconds)
+
+    def _answer(self, study: Study, inputs: Sequence[NetworkInput]) -> JointPass:
+        """One pass, or the mean over the views of the operating point."""
+        names = self.schema.finding_names
+        run = partial(self.route.run, self.net, covariates=study.covariates)
+        first = run(inputs, cam_findings=[names.index(name) for name in self.cam])
+        views = self.point.further_views()
+        return mean_over_views(first, inputs, views, run=run) if views else first
 
     def _choose(
         self, volumes: Sequence[Volume]
@@ -311,7 +329,8 @@ class Predictor:
                     probability=answered.probabilities[spec.name],
                     threshold=spec.threshold,
                     decision=answered.decisions[spec.name],
-                    calibrated=spec.calibrated,
+                    # Calibrated at "balanced" and nowhere else.
+                    calibrated=spec.calibrated and self.speed == "balanced",
                     cams={cam.id: cam for cam in maps},
                     cam_energy_in_segments=energy,
                     measurements=used,
@@ -404,16 +423,17 @@ def load_predictor(
     Args:
         model: Name of a shipped bundle or its folder; None lets each study find its own.
         device: "auto", "cpu" or "cuda".
-        backend: "auto", "torch" or "openvino".
+        backend: "auto", "torch", "openvino" or "int8".
         cam: "all", "none", or finding names joined by commas.
         uncertainty: "none", "tta" or "ensemble"; see `Predictor`.
         cache: Folder of networks converted for a backend; None keeps none.
         channels: `NAME=SERIES`, for an imported model of several input channels.
-        speed: "fast", "balanced" or "best", for an imported model.
+        speed: "fast", "balanced" or "best"; None is balanced, and best for an imported model.
 
     Raises:
         BundleError: If the bundle is missing or altered, or has no ensemble that was asked for.
-        ConfigError: If device, backend, uncertainty or a finding's name is unknown.
+        ConfigError: If device, backend, uncertainty, speed or a finding's name is unknown, or a
+            bundle does not have the speed.
     """
     if uncertainty not in METHODS:
         expected = ", ".join(METHODS)
@@ -430,9 +450,8 @@ def load_predictor(
         channels=channels,
         speed=speed,
     )
-    if model is None and (channels or speed):
-        option = "--channel" if channels else "--speed"
-        raise ConfigError(f"{option}: no model is named. Name the imported one with --model.")
+    if model is None and channels:
+        raise ConfigError("--channel: no model is named. Name the imported one with --model.")
     if model is not None:
         return load(find_bundle(model))
     shipped = shipped_bundles()
@@ -453,16 +472,17 @@ def _load_one(
     bundle = load_bundle(folder)
     wanted = _cam_findings(cam, bundle)
     chosen = parse_channels(channels, [one.name for one in bundle.settings.input.channels])
+    is_own = isinstance(bundle.settings.preprocessing, PreprocessingConfig)
+    if options.get("backend") == "int8" and not is_own:
+        raise ConfigError("--backend int8: not for an imported network. Leave it out.")
     if is_masks_only(bundle.settings):
         return load_imported(bundle, device=device, channels=chosen, speed=speed, **options)
-    if speed is not None:
-        raise ConfigError(f"--speed: model {bundle.identity.name} has one. Leave it out.")
-    if not isinstance(bundle.settings.preprocessing, PreprocessingConfig):
+    if not is_own:
         if options.get("backend") not in (None, "auto", "torch"):
             raise ConfigError("--backend: an imported encoder runs on torch only. Leave it out.")
         if bundle.settings.regions and options.get("uncertainty", "none") != "none":
             raise ConfigError("--uncertainty: a model of regions has none. Leave it out.")
-    return Predictor(bundle, cam=wanted, device=device, **options)
+    return Predictor(bundle, cam=wanted, device=device, speed=speed or "balanced", **options)
 
 
 def is_masks_only(settings: BundleSettings) -> bool:
@@ -476,6 +496,17 @@ def arranged(listing: Listing, analyser: object) -> Listing:
     if isinstance(analyser, ImportedModel):
         return analyser.input.arrange(listing)
     return listing
+
+
+def _chosen_backend(backend: str, of_point: str, device: torch.device) -> str:
+    """The user's backend; where that is "auto", the operating point's, if it can run here."""
+    if backend != "auto" or of_point == "auto":
+        return backend
+    try:
+        check_backend(of_point, device)
+    except ConfigError:
+        return "auto"
+    return of_point
 
 
 def _cam_findings(cam: str, bundle: Bundle) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from medmtl.core.volume import Volume
     from medmtl.inference.bundle import Bundle
     from medmtl.inference.joint_pass import JointPass
+    from medmtl.inference.operating_point import OperatingPoint
     from medmtl.inference.plans_window import SlidingWindow
     from medmtl.networks.joint import JointNet
     from medmtl.transforms.preprocessing import NetworkInput
@@ -79,6 +80,7 @@ class OwnRoute:
     bundle: Bundle
     preprocessing: Preprocessing
     device: torch.device
+    overlap: float
 
     def prepare(self, volume: Volume) -> NetworkInput:
         """See `Preprocessing`."""
@@ -100,6 +102,7 @@ class OwnRoute:
             cam_findings=cam_findings,
             cam=self.bundle.settings.cam,
             device=self.device,
+            overlap=self.overlap,
         )
 
     def label_map(
@@ -225,15 +228,16 @@ class PlansRoute:
         return flags, region_volumes(labels, volume, settings)
 
 
-def route_of(bundle: Bundle, *, device: torch.device) -> Route:
-    """The route that a bundle's preprocessing asks for.
+def route_of(bundle: Bundle, *, device: torch.device, point: OperatingPoint) -> Route:
+    """The route that a bundle's preprocessing asks for, at an operating point.
 
     Raises:
         BundleError: If there is none yet, or the weights of a fold are altered.
     """
     preprocessing = bundle.settings.preprocessing
     if isinstance(preprocessing, PreprocessingConfig):
-        return OwnRoute(bundle, Preprocessing(preprocessing), device)
+        grid = point.preprocessing(preprocessing)
+        return OwnRoute(bundle, Preprocessing(grid), device, point.overlap)
     if isinstance(preprocessing, PlansPreprocessing):
         return PlansRoute(bundle, device=device)
     raise BundleError(

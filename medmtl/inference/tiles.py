@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import torch
 from torch import Tensor
 
-__all__ = ["Tile", "plan_tiles"]
+__all__ = ["OVERLAP", "Tile", "plan_tiles"]
 
 OVERLAP = 0.25
-"""Share of a tile that it has in common with its neighbour, but for the rounding of its start."""
+"""Share of a tile that it has in common with its neighbour, but for the rounding of its start,
+where nothing else is asked for."""
 SIGMA = 0.25
 """Width of the Gaussian importance, relative to half the tile."""
 
@@ -30,7 +32,11 @@ class Tile:
 
 
 def plan_tiles(
-    shape: tuple[int, ...], divisor: tuple[int, int, int], max_voxels: int
+    shape: tuple[int, ...],
+    divisor: tuple[int, int, int],
+    max_voxels: int,
+    *,
+    overlap: float = OVERLAP,
 ) -> tuple[list[Tile], Tensor]:
     """Tiles that cover the grid, and the summed importance (K, J, I) of all of them.
 
@@ -38,6 +44,7 @@ def plan_tiles(
         shape: (K, J, I), each a multiple of `divisor`.
         divisor: Tile sizes are multiples of this.
         max_voxels: Largest tile.
+        overlap: Share of a tile that it has in common with its neighbour.
 
     Raises:
         ValueError: If the shape is no multiple of the divisor.
@@ -56,7 +63,7 @@ def plan_tiles(
     tiles = [
         Tile((slice(None), slice(None), *(slice(a, a + n) for a, n in zip(at, size, strict=True))),
              weight)
-        for at in product(*map(_starts, shape, size, divisor))
+        for at in product(*map(partial(_starts, overlap=overlap), shape, size, divisor))
     ]  # fmt: skip
     coverage = torch.zeros(*shape)
     for tile in tiles:
@@ -64,11 +71,11 @@ def plan_tiles(
     return tiles, coverage
 
 
-def _starts(whole: int, part: int, step: int) -> list[int]:
+def _starts(whole: int, part: int, step: int, *, overlap: float) -> list[int]:
     """Multiples of `step`, so that strided layers see a tile as they see the whole."""
     if part >= whole:
         return [0]
-    count = math.ceil((whole - part) / (part * (1 - OVERLAP))) + 1
+    count = math.ceil((whole - part) / (part * (1 - overlap))) + 1
     apart = (whole - part) / (count - 1) / step
     return sorted({round(n * apart) * step for n in range(count)})
 

@@ -66,7 +66,7 @@ def apply_view(image_kji: Tensor, view: View, *, spacing_mm: tuple[float, float]
 def undo_view(logits_ckji: Tensor, view: View, *, spacing_mm: tuple[float, float]) -> Tensor:
     """Bring what the network says of a view, (C, K, J, I), back to the grid of the image."""
     back = (-view.shift_voxels[0], -view.shift_voxels[1])
-    values = _shift(logits_ckji.transpose(0, 1), back)
+    values = _shift(logits_ckji.float().transpose(0, 1), back)
     return _turn(values, -view.turn_deg, spacing_mm).transpose(0, 1)
 
 

@@ -58,7 +58,7 @@ def read_masks(
     means: list[Tensor] = []
     sums: TorsoSums | None = None
     for slab in torch.split(logits, _thickness(logits, cell[0]), dim=2):
-        probabilities = slab.softmax(dim=1)
+        probabilities = slab.softmax(dim=1, dtype=torch.float)  # logits may be in half precision
         if grid is not None:
             means.append(nn.functional.avg_pool3d(probabilities, cell))
         if measure is not None:

@@ -6,23 +6,36 @@ import logging
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from medmtl.core.errors import ConfigError
 from medmtl.core.prediction import Prediction
 from medmtl.data.intake import open_input
-from medmtl.inference.backend import check_backend, give_engine
+from medmtl.inference.backend import check_backend, give_engine, map_levels, verify_quantised
 from medmtl.inference.bundle import load_bundle, shipped_bundles
-from medmtl.inference.openvino_engine import OpenVinoEngine, is_installed
+from medmtl.inference.openvino_cache import ConvertedCache
+from medmtl.inference.openvino_engine import (
+    OpenVinoEngine,
+    convert,
+    is_installed,
+    openvino_quietly,
+    read_levels,
+)
+from medmtl.inference.parity import Measured, Pair, ParityReport
 from medmtl.inference.predictor import Predictor, load_predictor
 from medmtl.networks.joint import JointNet, NetworkConfig
 from medmtl.networks.planar import PlanarDynUNetConfig
 from medmtl.networks.soft_sharing import Sharing
 from medmtl.phantom import generate_cine, generate_torso, write_cine_study, write_torso_study
+from pipelines.__main__ import app
+from pipelines.recipes.torso_manifest import main as write_torsos
 from tests.tiny_bundle import image, reference, study, torso_settings, write_tiny
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="needs openvino")
@@ -158,7 +171,97 @@ def test_what_openvino_cannot_convert_goes_to_torch_unless_it_was_asked_for(
 
 
 def test_a_backend_that_cannot_run_is_refused_with_the_way_out() -> None:
-    with pytest.raises(ConfigError, match="auto, torch, openvino"):
+    with pytest.raises(ConfigError, match="auto, torch, openvino, int8"):
         check_backend("onnx", CPU)
     with pytest.raises(ConfigError, match="--device cpu"):
         check_backend("openvino", torch.device("cuda"))
+
+
+def report(**fields: Any) -> ParityReport:
+    """Of a network that answers the same."""
+    same = Pair(full=0.9, int8=0.9)
+    measured = Measured(
+        n_cases=1, mean_dice=same, dice={"lung": same}, macro_auroc=same, auroc={"large": same},
+        decisions=100, decisions_equal=1.0,
+    ).model_copy(update=fields)  # fmt: skip
+    return ParityReport(
+        model="tiny 0", cases="made:val", n_calibration=1, kept_layers=(), network_s=same,
+        measured=measured,
+    )  # fmt: skip
+
+
+def keep_quantised(folder: Path, cache: Path, parity: ParityReport) -> Path:
+    """What `quantise` keeps, with a report of our own; the network is in full precision."""
+    bundle = load_bundle(folder)
+    levels = read_levels(bundle.net, map_levels(bundle.settings))
+    kept = ConvertedCache(cache)
+    place = kept.place(bundle.net, levels, precision="int8")
+    model = convert(bundle.net.requires_grad_(False), levels)
+    assert kept.keep(model, place, save=openvino_quietly().save_model, report=parity)
+    return place
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"mean_dice": Pair(full=0.9, int8=0.8949)}, "mean Dice differs by 0.0051"),
+        ({"macro_auroc": Pair(full=0.9, int8=0.9051)}, "macro AUROC differs by 0.0051"),
+        ({"macro_auroc": Pair(full=None, int8=None)}, "macro AUROC is not defined"),
+        ({"decisions_equal": 0.98}, "decisions equal in 98.00%"),
+        ({"dice": {}, "decisions": 0}, "nothing was compared"),
+    ],
+)
+def test_int8_without_parity_is_refused(
+    torso: Path, tmp_path: Path, fields: dict[str, Any], reason: str
+) -> None:
+    keep_quantised(torso, tmp_path / "cache", report(**fields))
+    for use in (
+        lambda: predict(torso, "int8", tmp_path / "cache"),
+        lambda: verify_quantised(load_bundle(torso), cache=tmp_path / "cache"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            use()
+
+
+def test_int8_with_parity_is_used_until_it_is_touched(torso: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with pytest.raises(ConfigError, match="models quantise"):
+        predict(torso, "int8", cache)
+    assert verify_quantised(load_bundle(torso), cache=cache) is None
+    place = keep_quantised(torso, cache, report())
+    check_parity(predict(torso, "int8", cache), predict(torso, "torch"))
+    assert verify_quantised(load_bundle(torso), cache=cache) == report()
+    text = (place / "parity.json").read_text(encoding="utf-8")
+    (place / "parity.json").write_text(text.replace("0.9", "0.8"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="altered or damaged"):
+        predict(torso, "int8", cache)
+    (place / "parity.json").unlink()
+    with pytest.raises(ConfigError, match="altered or damaged"):
+        verify_quantised(load_bundle(torso), cache=cache)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("nncf") is None, reason="needs nncf")
+def test_a_shipped_network_is_quantised_and_what_is_kept_is_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a few phantoms: the sides of the ranges and of the proof are different cases."""
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    data = tmp_path / "data"
+    write_torsos(data, cases=10, seed=70, spacing_mm=6.0)
+    result = CliRunner().invoke(
+        app, ["models", "quantise", "torso-ct-phantom", "--manifest", str(data)]
+    )
+    assert result.exit_code in (0, 1), result.output
+    cache = tmp_path / "home" / ".cache" / "medmtl" / "converted"
+    (written,) = cache.glob("*/parity.json")
+    parity = ParityReport.model_validate_json(written.read_bytes())
+    assert parity.measured.n_cases == 2
+    assert parity.n_calibration == 8
+    assert parity.kept_layers
+    assert (result.exit_code == 0) == (not parity.problems())
+    assert "FakeQuantize" in (written.parent / "model.xml").read_text(encoding="utf-8")
+    assert not (tmp_path / "home" / "intel").exists()
+    verified = CliRunner().invoke(app, ["models", "verify", "torso-ct-phantom"])
+    assert (verified.exit_code == 0) == (not parity.problems())

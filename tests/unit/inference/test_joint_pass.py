@@ -12,6 +12,7 @@ from medmtl.core.geometry import Geometry
 from medmtl.core.prediction import Covariates
 from medmtl.core.volume import Volume
 from medmtl.inference import joint_pass as module
+from medmtl.inference import tiled_pass
 from medmtl.inference.bundle import CamSettings
 from medmtl.inference.joint_pass import JointPass, covariate_tensors, joint_pass
 from medmtl.inference.tiles import plan_tiles
@@ -155,11 +156,11 @@ def test_the_order_of_tiles_does_not_matter(
     net = network(kernels=((3, 3, 3), POINT, POINT))
     forwards = run(net, [prepared()])
 
-    def backwards(*arguments: object) -> tuple[object, object]:
-        tiles, coverage = plan_tiles(*arguments)  # type: ignore[arg-type]
+    def backwards(*arguments: object, overlap: float) -> tuple[object, object]:
+        tiles, coverage = plan_tiles(*arguments, overlap=overlap)  # type: ignore[arg-type]
         return tiles[::-1], coverage
 
-    monkeypatch.setattr(module, "plan_tiles", backwards)
+    monkeypatch.setattr(tiled_pass, "plan_tiles", backwards)
     assert_same(run(net, [prepared()]), forwards, atol=1e-4)
 
 
