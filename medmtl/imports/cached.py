@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import shutil
 from typing import TYPE_CHECKING
 
-from medmtl.core.errors import OutputError
+from medmtl.core.errors import BundleError, OutputError
 from medmtl.imports.nnunet import import_nnunet
 from medmtl.inference.bundle import verify_bundle
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["cached_import", "is_nnunet_folder"]
 
-_FORM = b"1"
+logger = logging.getLogger(__name__)
+
+_FORM = b"2"
 """Changed whenever an import of the same folder gives another bundle."""
 
 
@@ -35,14 +39,25 @@ def cached_import(folder: Path, *, cache: Path) -> Path:
         OutputError: If the cache cannot be written.
     """
     out = cache / f"nnunet-{_checksum(folder)[:24]}"
+    if out.is_dir() and not _is_intact(out):
+        logger.warning("%s in the cache was damaged; the folder is imported again", out.name)
+        shutil.rmtree(out, ignore_errors=True)
     if not out.is_dir():
         try:
             import_nnunet(folder, out)
         except OutputError:
             if not out.is_dir():  # another process may have been faster
                 raise
-    verify_bundle(out)
+        verify_bundle(out)
     return out
+
+
+def _is_intact(bundle: Path) -> bool:
+    try:
+        verify_bundle(bundle)
+    except BundleError:
+        return False
+    return True
 
 
 def _checksum(folder: Path) -> str:

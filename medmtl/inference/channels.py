@@ -85,7 +85,14 @@ def match_channels(
     still = [ref for ref in study.volumes if ref.phase is None] or list(study.volumes)
     found: list[ChannelMatch] = []
     for number, channel in enumerate(channels):
-        how, refs = _fitting(still, channel, number, channels, chosen=chosen.get(channel.name))
+        how, refs = _fitting(
+            still,
+            channel,
+            number,
+            channels,
+            is_file=study.kind == "nifti",
+            chosen=chosen.get(channel.name),
+        )
         if len(refs) != 1:
             raise _refusal(study, channel, refs, how)
         taken = next((one for one in found if one.ref is refs[0]), None)
@@ -113,21 +120,23 @@ def _fitting(
     number: int,
     channels: Sequence[ChannelSettings],
     *,
+    is_file: bool,
     chosen: str | None,
 ) -> tuple[str, list[VolumeRef]]:
     """What was looked at, and the volumes that fit."""
     if chosen is not None:
         return "option", [ref for ref in refs if _is_called(ref, chosen)]
-    if all(not ref.modality and ref.id.isdigit() for ref in refs):
+    if is_file and all(ref.id.isdigit() for ref in refs):
         return "number", [ref for ref in refs if int(ref.id) == number]
     fitting = [ref for ref in refs if ref.modality in ("", channel.modality)]
+    if is_file:
+        return "name", [ref for ref in fitting if _words(ref.id) == _words(channel.name)]
     is_modality = channel.name.casefold() in _MODALITY_NAMES
-    named = [ref for ref in fitting if _says(ref, channel.name, is_exact=is_modality)]
+    named = [ref for ref in fitting if not is_modality and _is_described(ref, channel.name)]
     if named:
         return "name", named
     is_only = sum(one.modality == channel.modality for one in channels) == 1
-    by_modality = [ref for ref in fitting if ref.modality]
-    return ("modality", by_modality) if is_only else ("name", [])
+    return ("modality", fitting) if is_only else ("name", [])
 
 
 def _is_called(ref: VolumeRef, text: str) -> bool:
@@ -136,12 +145,8 @@ def _is_called(ref: VolumeRef, text: str) -> bool:
     return any(folded == " ".join(name.casefold().split()) for name in names if name)
 
 
-def _says(ref: VolumeRef, channel: str, *, is_exact: bool) -> bool:
-    """Whether the name of a file, or one description of a series, is that of the channel."""
-    if not ref.modality:
-        return _words(ref.id) == _words(channel)
-    if is_exact:
-        return False
+def _is_described(ref: VolumeRef, channel: str) -> bool:
+    """Whether one description of a series is that of the channel."""
     return any(_holds(_words(text), _words(channel)) for text in ref.described)
 
 

@@ -183,6 +183,9 @@ def test_a_folder_given_as_model_is_imported_once(tmp_path: Path) -> None:
     assert cached_import(folder, cache=tmp_path / "cache") == first
     assert (first / "bundle.toml").stat().st_mtime_ns == stamp
     assert not is_nnunet_folder(first)
+    (first / "weights.safetensors").write_bytes(b"damaged")
+    assert cached_import(folder, cache=tmp_path / "cache") == first  # made anew
+    verify_bundle(first)
     (folder / "dataset.json").write_text(json.dumps(dataset(description="another")))
     assert cached_import(folder, cache=tmp_path / "cache") != first
 

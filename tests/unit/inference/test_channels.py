@@ -81,6 +81,8 @@ def test_nifti_goes_by_number_or_by_the_name_of_the_file() -> None:
     assert matched(numbered, BRATS) == [(f"000{n}", "number") for n in range(4)]
     named = study(*(series(id, modality="") for id in ("flair", "t1", "t1ce", "t2")), kind="nifti")
     assert [id for id, _ in matched(named, BRATS)] == ["t1", "t1ce", "t2", "flair"]
+    told = study(*(series(id) for id in ("flair", "t1", "t1ce", "t2")), kind="nifti")
+    assert matched(told, BRATS) == matched(named, BRATS)  # a manifest says the modality as well
     twins = study(*named.volumes, series("t1", modality=""), kind="nifti")
     assert refusal(twins, BRATS).code == "channel-ambiguous"
 
