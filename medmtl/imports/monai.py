@@ -98,7 +98,10 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         if isinstance(content.get(name), dict):
             content = content[name]
     if not content or not all(isinstance(value, Tensor) for value in content.values()):
-        raise BundleError(f"Weights {path.name}: found no table of tensors. Give the state_dict.")
+        raise BundleError(
+            f"Weights {path.name}: found no table of tensors, expected a state_dict. Name the file "
+            "that holds it with --weights."
+        )
     return dict(content)
 
 
@@ -106,8 +109,10 @@ def _format(metadata: dict[str, Any], side: str, name: str) -> dict[str, Any]:
     try:
         found = metadata["network_data_format"][side][name]
     except (KeyError, TypeError) as error:
-        message = f"metadata.json: found no network_data_format {side} {name}."
-        raise BundleError(f"{message} Complete it after MONAI's specification.") from error
+        raise BundleError(
+            f"metadata.json: found no such entry, expected network_data_format {side} {name}. "
+            "Complete it after MONAI's specification."
+        ) from error
     return found if isinstance(found, dict) else {}
 
 
@@ -117,12 +122,16 @@ def _channels(metadata: dict[str, Any], outputs: int) -> dict[str, int]:
     if not isinstance(stated, dict) or sorted(stated) != sorted(map(str, range(outputs))):
         raise BundleError(
             f"metadata.json: found channel_def of {sorted(stated or {})}, expected a name for each "
-            f"of the {outputs} outputs of the network, 0 being the background."
+            f"of the {outputs} outputs of the network, 0 being the background. "
+            "Complete it after MONAI's specification."
         )
     names = {str(name): int(number) for number, name in stated.items()}
     background = next(name for name, number in names.items() if number == 0)
     if len(names) < outputs:
-        raise BundleError("metadata.json: found two classes of one name in channel_def.")
+        raise BundleError(
+            "metadata.json: found two classes of one name in channel_def, expected different "
+            "names. Rename one."
+        )
     names.pop(background)
     return {"background": 0, **names}
 
@@ -149,8 +158,8 @@ def _modality(metadata: dict[str, Any], stated: str | None) -> str:
     modality = stated or {"MRI": "MR", "PET": "PT"}.get(found, found)
     if modality not in MODALITIES:
         raise BundleError(
-            f"metadata.json: found modality {found!r}. Say it with --modality "
-            f"{' or '.join(MODALITIES)}."
+            f"metadata.json: found modality {found!r}, expected CT, MRI or PET. Say it with "
+            f"--modality {' or '.join(MODALITIES)}."
         )
     return modality
 

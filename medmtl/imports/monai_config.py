@@ -41,7 +41,8 @@ class MonaiConfig:
         """
         if path.suffix != ".json":
             raise BundleError(
-                f"Config {path.name}: found {path.suffix or 'no suffix'!r}, expected .json."
+                f"Config {path.name}: found {path.suffix or 'no suffix'!r}, expected .json. Write "
+                "the config as JSON."
             )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -53,7 +54,8 @@ class MonaiConfig:
             ) from error
         if not isinstance(content, dict):
             raise BundleError(
-                f"Config {path.name}: found {type(content).__name__}, expected a table."
+                f"Config {path.name}: found {type(content).__name__}, expected a table. Copy it "
+                "again."
             )
         return cls(content, path.name)
 
@@ -66,7 +68,10 @@ class MonaiConfig:
         for one in ids:
             if one in self.content:
                 return one, self.followed(self.content[one], one)
-        raise BundleError(f"Config {self.name}: found no entry {' or '.join(ids)}.")
+        raise BundleError(
+            f"Config {self.name}: found no such entry, expected {' or '.join(ids)}. Name the "
+            "config that describes inference with --config."
+        )
 
     def followed(self, value: Any, at: str) -> Any:
         """The value itself, or what a reference `@id` stands for; deeper parts stay as they are.
@@ -98,7 +103,8 @@ class MonaiConfig:
             if "_target_" in value:
                 found = str(value["_target_"])[:80]
                 message = (
-                    f"Config {self.name}: found {at} = {found!r}, an object; expected a literal."
+                    f"Config {self.name}: found {at} = {found!r}, an object; expected a literal. "
+                    "Write its value into the config."
                 )
                 raise BundleError(message)
             return {key: self.literal(part, f"{at}#{key}") for key, part in value.items()}
@@ -110,8 +116,10 @@ class MonaiConfig:
             try:
                 value = value[int(part)] if isinstance(value, list) else value[part]
             except (KeyError, IndexError, ValueError, TypeError) as error:
-                message = f"Config {self.name}: {at} refers to {name!r}, which is not there."
-                raise BundleError(message) from error
+                raise BundleError(
+                    f"Config {self.name}: found nothing where {at} refers to {name!r}, expected an "
+                    "entry. Complete the config."
+                ) from error
         return value
 
 
@@ -122,5 +130,8 @@ def target_of(value: Any, at: str, config: MonaiConfig) -> str:
         BundleError: If the entry builds nothing.
     """
     if not isinstance(value, dict) or not isinstance(value.get("_target_"), str):
-        raise BundleError(f"Config {config.name}: found {at} without _target_.")
+        raise BundleError(
+            f"Config {config.name}: found {at} without _target_, expected a network, transform or "
+            "inferer. Complete the config."
+        )
     return str(value["_target_"]).rsplit(".", 1)[-1]

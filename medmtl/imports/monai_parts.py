@@ -20,6 +20,7 @@ _ROOM = frozenset({"spatial_dims", "in_channels", "out_channels"})
 _GONE = frozenset({"img_size"})
 """Arguments that MONAI itself no longer has; they never changed an answer."""
 _READING = frozenset({"LoadImage", "EnsureChannelFirst", "EnsureType", "ToTensor"})
+_OTHER = "Write what the model does into the config in these terms, or predict with MONAI itself."
 _WINDOW = ("roi_size", "overlap", "mode")
 _LAST = frozenset({"Activations", "Invert", "AsDiscrete", "SaveImage", "EnsureType", "DeleteItems"})
 
@@ -34,7 +35,9 @@ def network_of(config: MonaiConfig) -> tuple[MonaiNetConfig, int, int]:
     target = target_of(entry, at, config)
     if target not in MONAI_NETWORKS:
         known = ", ".join(MONAI_NETWORKS)
-        raise BundleError(f"Config {config.name}: found {at} = {target}, expected one of {known}.")
+        raise BundleError(
+            f"Config {config.name}: found {at} = {target}, expected one of {known}. {_OTHER}"
+        )
     arguments = _literals(entry, at, config)
     sizes = {name: arguments.pop(name, None) for name in _ROOM}
     inputs, outputs = sizes["in_channels"], sizes["out_channels"]
@@ -43,7 +46,7 @@ def network_of(config: MonaiConfig) -> tuple[MonaiNetConfig, int, int]:
     ):
         raise BundleError(
             f"Config {config.name}: found {at} with {sizes}, expected 3 dimensions and numbers of "
-            "channels."
+            f"channels. {_OTHER}"
         )
     kept = {name: value for name, value in arguments.items() if value is not None}
     try:
@@ -66,8 +69,9 @@ def preprocessing_of(config: MonaiConfig) -> MonaiPreprocessing:
     at, inferer = config.entry("inferer")
     target = target_of(inferer, at, config)
     if target not in ("SlidingWindowInferer", "SlidingWindowInfererAdapt"):
-        message = f"Config {config.name}: found {at} = {target}, expected SlidingWindowInferer."
-        raise BundleError(message)
+        raise BundleError(
+            f"Config {config.name}: found {at} = {target}, expected SlidingWindowInferer. {_OTHER}"
+        )
     window = {
         name: config.literal(inferer[name], f"{at}#{name}") for name in _WINDOW if name in inferer
     }
@@ -91,12 +95,15 @@ def _inverse(config: MonaiConfig) -> str:
     for at, entry in _transforms(config, "postprocessing"):
         target = _plain(target_of(entry, at, config))
         if target not in _LAST:
-            raise BundleError(f"Config {config.name}: found {at} = {target}, which is not known.")
+            raise BundleError(
+                f"Config {config.name}: found {at} = {target}, expected one of "
+                f"{', '.join(sorted(_LAST))}. {_OTHER}"
+            )
         for name in ("sigmoid", "threshold"):
             if entry.get(name) not in (None, False):
                 raise BundleError(
                     f"Config {config.name}: found {at} with {name}: overlapping classes are not "
-                    "supported; expected softmax and argmax."
+                    f"supported; expected softmax and argmax. {_OTHER}"
                 )
         if target == "Invert":
             is_nearest = config.literal(entry.get("nearest_interp", True), f"{at}#nearest_interp")
@@ -108,11 +115,14 @@ def _transforms(config: MonaiConfig, *ids: str) -> list[tuple[str, dict[str, Any
     at, entry = config.entry(*ids)
     if target_of(entry, at, config) != "Compose":
         raise BundleError(
-            f"Config {config.name}: found {at} = {entry['_target_']}, expected Compose."
+            f"Config {config.name}: found {at} = {entry['_target_']}, expected Compose. {_OTHER}"
         )
     parts = config.followed(entry.get("transforms"), f"{at}#transforms")
     if not isinstance(parts, list):
-        raise BundleError(f"Config {config.name}: found {at}#transforms that is no list.")
+        raise BundleError(
+            f"Config {config.name}: found {at}#transforms that is no list, expected transforms. "
+            f"{_OTHER}"
+        )
     found = []
     for number, part in enumerate(parts):
         where = f"{at}#transforms#{number}"
@@ -131,7 +141,9 @@ def _step(entry: dict[str, Any], at: str, config: MonaiConfig) -> dict[str, Any]
         return None
     if target not in MONAI_STEPS:
         known = ", ".join(MONAI_STEPS)
-        raise BundleError(f"Config {config.name}: found {at} = {target}, expected one of {known}.")
+        raise BundleError(
+            f"Config {config.name}: found {at} = {target}, expected one of {known}. {_OTHER}"
+        )
     arguments = _literals(entry, at, config)
     for name in ("keys", "source_key", "allow_missing_keys"):
         arguments.pop(name, None)
@@ -164,4 +176,7 @@ def _plain(target: str) -> str:
 
 def _unfit(config: MonaiConfig, at: str, error: ValidationError) -> BundleError:
     text = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    return BundleError(f"Config {config.name}: {at}: {text}")
+    return BundleError(
+        f"Config {config.name}: found {at} that does not fit ({text}), expected what this version "
+        f"of MONAI takes. {_OTHER}"
+    )

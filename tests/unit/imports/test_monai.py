@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def _with(path: str, value: Any) -> dict[str, Any]:
         ("network_def#in_channels", "four", "numbers of channels"),
         ("network_def#secret", 1, "SegResNet has no argument secret"),
         ("pixdim", "$[1, 1, 1]", r"#pixdim = '\$\[1, 1, 1\]'"),
-        ("preprocessing#transforms#3#pixdim", "@nothing", "refers to 'nothing'"),
+        ("preprocessing#transforms#3#pixdim", "@nothing", "refers to 'nothing', expected an entry"),
         ("preprocessing#transforms#3#pixdim", "@preprocessing#transforms#3#pixdim", "evaluated"),
         ("preprocessing#transforms", "$more", r"#transforms = '\$more'"),
         ("preprocessing#transforms#2#_target_", "Lambdad", "#2 = Lambdad, expected one of"),
@@ -108,7 +109,7 @@ def _with(path: str, value: Any) -> dict[str, Any]:
         ("inferer#_target_", "SimpleInferer", "inferer = SimpleInferer"),
         ("inferer#overlap", 1.5, "overlap"),
         ("postprocessing#transforms#0#sigmoid", True, "overlapping classes"),
-        ("postprocessing#transforms#1#_target_", "FillHolesd", "FillHolesd, which is not known"),
+        ("postprocessing#transforms#1#_target_", "FillHolesd", "FillHolesd, expected one of"),
         ("network_def#out_channels", 5, "each of the 5 outputs"),
         ("network_def#init_filters", 16, "found .*, expected"),
     ],
@@ -119,8 +120,35 @@ def test_what_is_no_literal_or_unknown_is_refused_by_name(
     folder = write_monai(tmp_path / "monai", _with(path, value))
     with pytest.raises(BundleError, match=message) as refused:
         import_monai(folder, tmp_path / "out" / "bundle")
-    assert "\n" not in str(refused.value)
+    text = str(refused.value)
+    assert "\n" not in text
+    assert re.search(r"found .*expected .*[.;] [A-Z].*\.\Z", text), text
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_cut_short_or_hostile_are_refused(tmp_path: Path) -> None:
+    folder = write_monai(tmp_path / "monai", monai_config(), extra=Hostile(tmp_path / "executed"))
+    with pytest.raises(BundleError, match="which would be executed"):
+        import_monai(folder, tmp_path / "out" / "bundle")
+    path = folder / "models" / "model.pt"
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(BundleError, match="damaged or shortened file"):
+        import_monai(folder, tmp_path / "out" / "bundle")
+    path.unlink()
+    with pytest.raises(BundleError, match="no file that can be read"):
+        import_monai(folder, tmp_path / "out" / "bundle")
+    assert not (tmp_path / "executed").exists()
+    assert not (tmp_path / "out").exists()
+
+
+class Hostile:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return Path.touch, (self.target,)
 
 
 def test_other_files_than_expected_are_refused(tmp_path: Path) -> None:
