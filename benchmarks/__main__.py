@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [NAME...]`: run them one after the other, then write the page."""
+"""`python -m benchmarks [--quick] [NAME...]`: run one after another, then write page and plots."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from pathlib import Path
 from benchmarks.record import RESULTS, ROOT, write_page
 
 NAMES = (
-    "scan", "reading", "restore", "resume", "joint_pass", "end_to_end", "memory", "demo_time",
-    "dicom_objects", "imported_speed",
-    "data_loading", "balancers", "viewer", "worklist",
+    "reading", "preprocessing", "scan", "resume", "joint_pass", "dicom_objects", "data_loading",
+    "worklist", "sliding_window", "pipeline", "study_cost", "viewer", "memory", "restore",
+    "imported_speed", "end_to_end", "demo_time", "balancers",
 )  # fmt: skip
+"""The cheap ones first."""
 
 
 def main() -> int:
     """Run each benchmark in a process of its own, so that none sees the other's memory."""
     parser = argparse.ArgumentParser(description="The measurements that the README quotes.")
-    parser.add_argument("names", nargs="*", choices=[[], *NAMES], help="Which ones; all if none.")
+    parser.add_argument(
+        "names", nargs="*", choices=[[], *NAMES, "report"],
+        help="Which ones; all if none. report only writes page and plots from what is known.",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="Small inputs, figures not kept.")
-    arguments = parser.parse_args()
+    arguments, further = parser.parse_known_args()  # such as --minutes 10
     failed = []
     with tempfile.TemporaryDirectory() as aside:
         out = Path(aside) if arguments.quick else RESULTS
-        for name in arguments.names or NAMES:
+        for name in [name for name in arguments.names or NAMES if name != "report"]:
             command = [sys.executable, "-m", f"benchmarks.{name}", "--out", str(out)]
-            command += ["--quick"] if arguments.quick else []
+            command += [*further, *(["--quick"] if arguments.quick else [])]
             if subprocess.run(command, cwd=ROOT, check=False).returncode:
                 failed.append(name)
     if not arguments.quick:

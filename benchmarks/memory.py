@@ -46,9 +46,7 @@ if len(found) != classes:
 """
 
 
-def _body_hu(
-    shape: tuple[int, int, int], k: int
-) -> np.ndarray[tuple[int, int], np.dtype[np.int16]]:
+def body_hu(shape: tuple[int, int, int], k: int) -> np.ndarray[tuple[int, int], np.dtype[np.int16]]:
     """One axial slice (row, column): a body with two lungs, heart, spine and noise."""
     i, j, slices = shape
     y, x = np.mgrid[-1 : 1 : j * 1j, -1 : 1 : i * 1j]
@@ -66,7 +64,10 @@ def _slice(shape: tuple[int, int, int], k: int, uids: dict[str, str]) -> Dataset
     """One classic CT image (PS3.3 A.3)."""
     spacing = [size / n for size, n in zip(FIELD_OF_VIEW_MM, shape, strict=True)]
     image = Dataset()
-    image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, generate_uid(entropy_srcs=[f"{k}"])
+    image.SOPClassUID, image.SOPInstanceUID = (
+        CTImageStorage,
+        generate_uid(entropy_srcs=[uids["series"], f"{k}"]),
+    )
     image.StudyInstanceUID, image.SeriesInstanceUID = uids["study"], uids["series"]
     image.FrameOfReferenceUID, image.Modality = uids["frame"], "CT"
     image.PatientID, image.PatientName, image.PatientSex = "BENCH", "BENCH", "F"
@@ -80,7 +81,7 @@ def _slice(shape: tuple[int, int, int], k: int, uids: dict[str, str]) -> Dataset
     image.BitsAllocated, image.BitsStored, image.HighBit = 16, 16, 15
     image.PixelRepresentation, image.RescaleIntercept, image.RescaleSlope = 1, 0, 1
     image.RescaleType = "HU"
-    image.PixelData = _body_hu(shape, k).astype("<i2").tobytes()
+    image.PixelData = body_hu(shape, k).astype("<i2").tobytes()
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     image.file_meta.MediaStorageSOPClassUID = CTImageStorage
@@ -88,11 +89,11 @@ def _slice(shape: tuple[int, int, int], k: int, uids: dict[str, str]) -> Dataset
     return image
 
 
-def write_ct(folder: Path, shape: tuple[int, int, int]) -> None:
-    """Write the generated CT as one DICOM series of `shape[2]` files."""
+def write_ct(folder: Path, shape: tuple[int, int, int], *, name: str = "memory") -> None:
+    """Write the generated CT as one DICOM series of `shape[2]` files; the name makes its UIDs."""
     folder.mkdir(parents=True)
     uids = {
-        name: generate_uid(entropy_srcs=["memory", name]) for name in ("study", "series", "frame")
+        level: generate_uid(entropy_srcs=[name, level]) for level in ("study", "series", "frame")
     }
     for k in range(shape[2]):
         _slice(shape, k, uids).save_as(folder / f"{k:04d}", enforce_file_format=True)

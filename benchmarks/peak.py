@@ -32,7 +32,9 @@ def _high_water_bytes(pid: int) -> int:
     return int(marks[0]) * 1024 if marks else 0
 
 
-def run_and_watch(command: list[str], *, stdout: IO[str] | None = None) -> tuple[int, float]:
+def run_and_watch(
+    command: list[str], *, stdout: IO[str] | None = None, limit_s: float = float("inf")
+) -> tuple[int, float]:
     """Run the command to its end.
 
     Returns:
@@ -40,6 +42,7 @@ def run_and_watch(command: list[str], *, stdout: IO[str] | None = None) -> tuple
 
     Raises:
         subprocess.CalledProcessError: If the command fails.
+        TimeoutError: If it takes longer than `limit_s`; it is ended then.
     """
     start = time.perf_counter()
     peak_bytes = 0
@@ -50,6 +53,10 @@ def run_and_watch(command: list[str], *, stdout: IO[str] | None = None) -> tuple
                 peak_bytes = max(peak_bytes, _resident_bytes(process), _high_water_bytes(child.pid))
             except psutil.NoSuchProcess:
                 break
+            if time.perf_counter() - start > limit_s:
+                for member in [*process.children(recursive=True), process]:
+                    member.kill()
+                raise TimeoutError(f"more than {limit_s:.0f} s")
             time.sleep(_PERIOD_S)
         code = child.wait()
     if code:

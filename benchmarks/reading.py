@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import SimpleITK
 
 from benchmarks.alternate import take_turns
 from benchmarks.memory import QUICK_SHAPE, SHAPE, write_ct
+from benchmarks.peak import run_and_watch
 from benchmarks.record import Row, finish, options
 from medmtl.data.intake import open_input
 
@@ -57,29 +60,44 @@ def by_medmtl(folder: Path) -> NDArray[Any]:
     return study.volumes[0].read().array
 
 
+RIVALS = {
+    "pydicom, a loop": by_pydicom,
+    "pydicom, in threads": by_pydicom_threads,
+    "SimpleITK": by_simpleitk,
+    "medmtl, checks included": by_medmtl,
+}
+
+
+def peak_gib(name: str, folder: Path) -> float:
+    """Of a process that reads once; all libraries are in it for all."""
+    code = (
+        "import sys, pathlib; from benchmarks.reading import RIVALS; "
+        "RIVALS[sys.argv[1]](pathlib.Path(sys.argv[2]))"
+    )
+    peak_bytes, _ = run_and_watch([sys.executable, "-c", code, name, str(folder)])
+    return peak_bytes / 2**30
+
+
 def main() -> None:
     arguments = options(__doc__ or "")
     shape = QUICK_SHAPE if arguments.quick else SHAPE
     rounds = QUICK_ROUNDS if arguments.quick else ROUNDS
-    rivals = {
-        "pydicom, a loop": by_pydicom,
-        "pydicom, in threads": by_pydicom_threads,
-        "SimpleITK": by_simpleitk,
-        "medmtl, checks included": by_medmtl,
-    }
     with tempfile.TemporaryDirectory() as aside:
         folder = Path(aside) / "ct"
         write_ct(folder, shape)
         expected = by_pydicom(folder)
-        for name, read in rivals.items():
+        for name, read in RIVALS.items():
             if not np.array_equal(read(folder), expected):
                 raise SystemExit(f"{name} read other values")
         times = take_turns(
-            {name: lambda read=read: read(folder) for name, read in rivals.items()},  # type: ignore[misc]  # a lambda's default
-            rounds=rounds,
+            {name: partial(read, folder) for name, read in RIVALS.items()}, rounds=rounds
         )
+        peaks = {name: peak_gib(name, folder) for name in RIVALS}
     size = "x".join(map(str, shape))
-    rows = [Row(f"{name}: {size} CT, uncompressed", str(taken)) for name, taken in times.items()]
+    rows = [
+        Row(f"{name}: {size} CT, uncompressed", f"{taken}, {peaks[name]:.2f} GiB")
+        for name, taken in times.items()
+    ]
     ratio = times["pydicom, a loop"].median / times["medmtl, checks included"].median
     rows.append(
         Row("times as fast as the pydicom loop", f"{ratio:.1f}", f">= {TIMES_AS_FAST:g}",

@@ -14,14 +14,19 @@ from typing import Any
 
 import psutil
 
+from benchmarks.figures import plot
+from benchmarks.scale_page import scale_page
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "benchmarks"
+PICTURES = ROOT / "docs" / "images" / "benchmarks"
 PAGE = ROOT / "docs" / "benchmarks.md"
 _PACKAGES = ("numpy", "torch", "monai", "pydicom", "highdicom", "SimpleITK")
 
 _HEAD = """# Benchmarks
 
-`make bench` measures all of this anew and writes this page from the files in `docs/benchmarks/`.
+`make bench` measures all of this anew and writes this page from the files in `docs/benchmarks/`;
+`python -m benchmarks report` writes page and plots again without measuring.
 `make bench-quick` is the same on small inputs, to see that it runs: its figures are kept nowhere.
 """
 
@@ -36,11 +41,17 @@ class Row:
     reached: bool | None = None
 
 
+WORK = Path.home() / ".cache" / "medmtl-benchmarks"
+"""Where long benchmarks keep what they have measured so far."""
+
+
 def options(description: str) -> argparse.Namespace:
     """The arguments that every benchmark takes."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="Small inputs; only that it runs.")
     parser.add_argument("--out", type=Path, default=RESULTS, help="Folder of the JSON files.")
+    parser.add_argument("--fresh", action="store_true", help="Forget what was measured before.")
+    parser.add_argument("--minutes", type=float, default=60, help="Where it can stop: after these.")
     return parser.parse_args()
 
 
@@ -95,7 +106,7 @@ def finish(name: str, rows: list[Row], arguments: argparse.Namespace) -> None:
         raise SystemExit(f"missed: {'; '.join(missed)}")
 
 
-def _section(record: dict[str, Any]) -> str:
+def _section(record: dict[str, Any], pictures: list[tuple[str, Path]], page: Path) -> str:
     on = record["machine"]
     packages = ", ".join(f"{name} {number}" for name, number in on["packages"].items())
     marks = {True: "yes", False: "no", None: ""}
@@ -110,13 +121,18 @@ def _section(record: dict[str, Any]) -> str:
         f"\n{record['date']}, {on['processor']}, {on['cores']} cores, {on['memory_gib']} GiB, "
         f"{on['system']}, Python {on['python']}, {packages}; "
         f"load average at the end {on['load_1_min']}.\n",
+        *(f"![{text}]({path.relative_to(page.parent).as_posix()})\n" for text, path in pictures),
     ]
     return "\n".join(lines)
 
 
-def write_page(results: Path = RESULTS, page: Path = PAGE) -> None:
-    """Gather every JSON record into the Markdown page."""
+def write_page(results: Path = RESULTS, page: Path = PAGE, pictures: Path = PICTURES) -> None:
+    """Gather every JSON record into the page, with its pictures; compute the scale page."""
     records = [
         json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))
     ]
-    page.write_text(_HEAD + "".join(map(_section, records)), encoding="utf-8")
+    sections = [_section(record, plot(record, pictures), page) for record in records]
+    page.write_text(_HEAD + "".join(sections), encoding="utf-8")
+    for record in records:
+        if record["name"] == "study_cost":
+            (page.parent / "scale.md").write_text(scale_page(record), encoding="utf-8")

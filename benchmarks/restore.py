@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.alternate import Seconds
 from benchmarks.peak import run_and_watch
 from benchmarks.peers.__main__ import PEERS
 from benchmarks.record import ROOT, Row, finish, options
@@ -87,7 +88,8 @@ def compare(classes: int, shape_kji: tuple[int, int, int], nnunet: Path) -> list
             for _ in range(ROUNDS)
         ]
         ours = sorted(again, key=lambda one: one.seconds)[ROUNDS // 2]
-        rows = [Row(f"medmtl: {what}", f"{ours.seconds:.2f} s, {ours.peak_gib:.2f} GiB")]
+        spread = Seconds(tuple(one.seconds for one in again))
+        rows = [Row(f"medmtl: {what}", f"{spread}, {ours.peak_gib:.2f} GiB")]
         if not nnunet.exists():
             print(f"no nnU-Net at {nnunet}: python -m benchmarks.peers")
             return rows

@@ -6,15 +6,15 @@ counts. medmtl also groups, sorts and checks the geometry, which SimpleITK does 
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK
 
+from benchmarks.alternate import take_turns
 from benchmarks.record import Row, finish, options
 from medmtl.data.intake import open_input
 from tests.dicom_factory import make_series
@@ -46,23 +46,12 @@ def by_medmtl(folder: Path) -> int:
     return sum(len(ref.source_files) for study in listing.studies for ref in study.volumes)
 
 
-def seconds(scan: Callable[[Path], int], folder: Path, *, files: int) -> float:
-    start = time.perf_counter()
+def counted(scan: Callable[[Path], int], folder: Path, files: int) -> None:
+    """Scan, and make sure that nothing was left out."""
     found = scan(folder)
-    elapsed = time.perf_counter() - start
     if found != files:
         message = f"{scan.__name__} found {found} of {files} files"
         raise RuntimeError(message)
-    return elapsed
-
-
-def measure(folder: Path, *, files: int, rounds: int) -> tuple[float, float]:
-    """Median seconds of SimpleITK and of medmtl."""
-    by_itk, by_us = [], []
-    for _ in range(rounds):
-        by_itk.append(seconds(by_simpleitk, folder, files=files))
-        by_us.append(seconds(by_medmtl, folder, files=files))
-    return statistics.median(by_itk), statistics.median(by_us)
 
 
 def main() -> None:
@@ -71,11 +60,16 @@ def main() -> None:
     rounds = QUICK_ROUNDS if arguments.quick else ROUNDS
     with tempfile.TemporaryDirectory() as name:
         write_folder(Path(name), files=files)
-        itk_s, medmtl_s = measure(Path(name), files=files, rounds=rounds)
-    ratio = itk_s / medmtl_s
+        rivals = {scan.__name__: scan for scan in (by_simpleitk, by_medmtl)}
+        times = take_turns(
+            {key: partial(counted, scan, Path(name), files) for key, scan in rivals.items()},
+            rounds=rounds,
+        )
+    itk, ours = times["by_simpleitk"], times["by_medmtl"]
+    ratio = itk.median / ours.median
     rows = [
-        Row(f"SimpleITK: series and file names of {files} files", f"{itk_s:.2f} s"),
-        Row(f"`medmtl scan` of the same {files} files", f"{medmtl_s:.2f} s"),
+        Row(f"SimpleITK: series and file names of {files} files", str(itk)),
+        Row(f"`medmtl scan` of the same {files} files", str(ours)),
         Row("times as fast", f"{ratio:.1f}", f">= {FASTER:g}", ratio >= FASTER),
     ]
     finish("scan", rows, arguments)

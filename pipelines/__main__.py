@@ -83,6 +83,7 @@ def main() -> None:
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.simplefilter("ignore")  # library warnings quote header values
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # its import writes an identifier
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports to a server
     try:
         app(default_map=_defaults(), obj=_pacs_secrets())
     except MedmtlError as error:

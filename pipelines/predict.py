@@ -20,7 +20,7 @@ from .console import (
     set_up_logging,
 )
 from .deidentify import DeidentifyOption, as_wanted, outside_of, pseudonyms_of
-from .light_imports import import_monai_lightly
+from .engine import AddressOption, EngineOption, check_engine, engine_of
 from .model_source import TrackingUriOption, converted_cache, local_model
 from .pacs_source import (
     CaFileOption,
@@ -113,6 +113,8 @@ def predict(
         ),
     ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Compute all cases anew.")] = False,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
     deidentify: DeidentifyOption = None,
     credentials: CredentialsOption = None,
     ca_file: CaFileOption = None,
@@ -128,27 +130,24 @@ def predict(
     check_choices(
         seg_type=seg_type, device=device, backend=backend, uncertainty=uncertainty, speed=speed
     )
+    check_engine(engine, address)
     chosen = formats_of(formats, seg_type=seg_type)
     from medmtl.pacs.address import is_pacs_address, parse_address
 
     pseudonyms = pseudonyms_of(deidentify, out)
-    address = parse_address(source) if is_pacs_address(source) else None
-    if address is None:
+    asked = parse_address(source) if is_pacs_address(source) else None
+    if asked is None:
         check_places(Path(source), out)
     else:
-        _check_query(address.query)
+        _check_query(asked.query)
         outside_of(out, images, pseudonyms)
         secrets = credentials_of(ctx, credentials)
         tls = tls_of(ca_file, certificate, key)
-        archive = open_archive(address.url, credentials=secrets, tls=tls)
-    import_monai_lightly()
-    from medmtl.data.intake import open_input
-    from medmtl.inference.batch import BatchOptions, run_batch
-    from medmtl.inference.predictor import arranged, load_predictor
-
-    chosen_model = None if model is None else local_model(model, tracking_uri=tracking_uri)
-    analyser = load_predictor(
-        chosen_model,
+        archive = open_archive(asked.url, credentials=secrets, tls=tls)
+    chosen_engine = engine_of(
+        engine,
+        address,
+        None if model is None else local_model(model, tracking_uri=tracking_uri),
         device=device,
         backend=backend,
         cam=cam,
@@ -157,18 +156,20 @@ def predict(
         channels=channel or (),
         speed=speed,
     )
-    if address is None:
+    from medmtl.data.intake import open_input
+    from medmtl.inference.batch import BatchOptions
+
+    if asked is None:
         place, listing = Path(source), open_input(Path(source))
     else:
-        root = images_root(out, address.query, images=images)
-        place, listing = open_archive_input(archive, address, root=root)
-    listing = as_wanted(arranged(listing, analyser), pseudonyms)
+        root = images_root(out, asked.query, images=images)
+        place, listing = open_archive_input(archive, asked, root=root)
+    listing = as_wanted(chosen_engine.arrange(listing), pseudonyms)
     _check_dicom_formats(formats, listing)
     for refusal in listing.refusals:
         logger.warning("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)
-    outcomes = run_batch(
+    outcomes = chosen_engine.start(
         listing,
-        analyser,
         out=out,
         input_path=place,
         options=BatchOptions(formats=chosen, restart=restart),

@@ -9,13 +9,32 @@ from pathlib import Path
 PEERS = Path.home() / ".cache" / "medmtl-peers"
 
 
+def environment(folder: Path) -> list[str | Path]:
+    """An empty environment; returns how its pip is called."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    return [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--quiet"]
+
+
+def nnunet(folder: Path) -> None:
+    """With the torch it brings; its torchvision does not load beside a CPU torch."""
+    pip = environment(folder)
+    subprocess.run([*pip, "install", "nnunetv2"], check=True)
+    subprocess.run([*pip, "uninstall", "-y", "torchvision"], check=True)
+
+
+def totalsegmentator(folder: Path) -> None:
+    """Only what its resampling imports; no torch and no weights."""
+    pip = environment(folder)
+    subprocess.run([*pip, "install", "--no-deps", "TotalSegmentator"], check=True)
+    subprocess.run([*pip, "install", "joblib", "nibabel", "numpy", "psutil", "scipy"], check=True)
+
+
 def main() -> None:
-    """nnU-Net with the torch it brings; its torchvision does not load beside a CPU torch."""
+    """Those that are not there yet."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else PEERS
-    python = folder / "nnunet" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", folder / "nnunet"], check=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "nnunetv2"], check=True)
-    subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "-y", "torchvision"], check=True)
+    for make in (totalsegmentator, nnunet):
+        if not (folder / make.__name__).exists():
+            make(folder / make.__name__)
 
 
 if __name__ == "__main__":

@@ -194,6 +194,10 @@ class _Folder:
         self.path = Path(tempfile.mkdtemp(prefix="medmtl-"))
         self._finalizer = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """A copy sent to another process holds nothing: the sender keeps the folder."""
+        return type(None), ()
+
 
 _MEMBER_REASONS = {
     "zip-outside-path": "member whose path leads outside the zip",

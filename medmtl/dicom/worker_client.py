@@ -64,6 +64,10 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
 
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        """A copy sent to another process is the worker of that process."""
+        return shared_worker, (self.limits,)
+
     def close(self) -> None:
         """End the process."""
         with self._lock:

@@ -5,6 +5,7 @@ The library yields one outcome per case; the program draws the progress.
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from medmtl.inference.case_store import CaseStore, output_errors
 from medmtl.inference.failure import attempt
 from medmtl.inference.read_ahead import CaseReader, DecidedCase, ReadCase, read_ahead
 from medmtl.inference.resume import model_key
+from medmtl.inference.stages import finish, stages_of
 from medmtl.inference.summary import Summary
 from medmtl.inference.tally import Tally
 from medmtl.inference.write_case import DEFAULT_FORMATS, FORMATS, write_case
@@ -30,8 +32,13 @@ if TYPE_CHECKING:
     from medmtl.core.prediction import ModelIdentity, Prediction
     from medmtl.core.study import Listing, Study, VolumeRef
     from medmtl.core.volume import Volume
+    from medmtl.inference.read_ahead import Content
+    from medmtl.inference.stages import Stages
 
-__all__ = ["FORMATS", "Analyser", "BatchOptions", "CaseOutcome", "run_batch"]
+__all__ = [
+    "FORMATS", "Analyser", "Batch", "BatchOptions", "CaseOutcome", "advanced", "begin_case",
+    "decided_outcome", "finish_case", "report_case", "run_batch",
+]  # fmt: skip
 
 
 class Analyser(Protocol):
@@ -114,50 +121,133 @@ def run_batch(
     Raises:
         OutputError: If the folder cannot be written (any more). Finished cases stay.
     """
-    options = options or BatchOptions()
-    formats = sorted({*options.formats, "json"})
-    store = CaseStore.open(out, input_path=input_path)
-    unusable = unusable_names(study.case_id for study in listing.studies)
-    refusals = [Failure.from_refusal(refusal) for refusal in listing.refusals]
-    store.note_refusals([*refusals, *unusable.values()])
-    store.forget_failures(except_of={study.case_id for study in listing.studies})
-    summary = Summary(store, analyser.identity, dict(analyser.settings), formats)
-    reader = CaseReader.over(
-        [study for place, study in enumerate(listing.studies) if place not in unusable],
-        store=store,
-        input_path=input_path,
-        model_key=model_key(analyser.identity, analyser.settings, formats),
-        select=analyser.select,
-        restart=options.restart,
+    batch = Batch.open(listing, out=out, input_path=input_path, options=options or BatchOptions())
+
+    reader = batch.reader(
+        analyser.identity, analyser.settings, lambda study: begin_case(study, analyser)
     )
-    tally = Tally()
-    for failure in unusable.values():
-        tally.count("failed", {})
-        yield CaseOutcome(failure.what, "failed", failure=failure)
-    try:
-        for outcome in _outcomes(reader, analyser, store, formats):
-            tally.count(outcome.status, outcome.seconds)
-            if tally.is_due(options.summary_every_s):
+    outcomes = _outcomes(reader, batch.store, batch.formats)
+    yield from batch.with_tables(outcomes, analyser.identity, analyser.settings)
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """A case whose images are read and prepared: the network is next.
+
+    Attributes:
+        stages: Of the answer.
+        read_s: Seconds that reading took.
+    """
+
+    stages: Stages
+    read_s: float
+
+
+def begin_case(study: Study, analyser: Analyser) -> Begun | Failure:
+    """Read a study's volumes and prepare them for the network."""
+    start_s = time.perf_counter()
+    volumes = attempt(study.case_id, "read", lambda: [ref.read() for ref in analyser.select(study)])
+    if isinstance(volumes, Failure):
+        return volumes
+    begun = Begun(stages_of(analyser, study, volumes), time.perf_counter() - start_s)
+    del volumes
+    return advanced(study.case_id, begun)
+
+
+def advanced(case_id: str, begun: Begun) -> Begun | Failure:
+    """Run the next stage of a case."""
+    failure = attempt(case_id, "analyse", lambda: next(begun.stages))
+    return failure or begun
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A result folder that is open for one run over one listing, wherever the work is done.
+
+    Attributes:
+        listing: What was found.
+        store: The result folder.
+        input_path: What was listed.
+        options: Restart, and how often the tables are written.
+        formats: What is written, sorted, "json" among it.
+        unusable: Studies whose names cannot be folders, by their place in the listing.
+    """
+
+    listing: Listing
+    store: CaseStore
+    input_path: Path
+    options: BatchOptions
+    formats: tuple[str, ...]
+    unusable: Mapping[int, Failure]
+
+    @classmethod
+    def open(cls, listing: Listing, *, out: Path, input_path: Path, options: BatchOptions) -> Batch:
+        """Open the folder and note there what the listing refused.
+
+        Raises:
+            OutputError: If the folder cannot be written.
+        """
+        store = CaseStore.open(out, input_path=input_path)
+        unusable = unusable_names(study.case_id for study in listing.studies)
+        refusals = [Failure.from_refusal(refusal) for refusal in listing.refusals]
+        store.note_refusals([*refusals, *unusable.values()])
+        store.forget_failures(except_of={study.case_id for study in listing.studies})
+        formats = tuple(sorted({*options.formats, "json"}))
+        return cls(listing, store, input_path, options, formats, unusable)
+
+    def reader(
+        self,
+        model: ModelIdentity,
+        settings: Mapping[str, Any],
+        read: Callable[[Study], Content | Failure],
+    ) -> CaseReader[Content]:
+        """Claims the cases that this model has not answered yet, in the listing's order."""
+        studies = enumerate(self.listing.studies)
+        return CaseReader.over(
+            [study for place, study in studies if place not in self.unusable],
+            store=self.store,
+            input_path=self.input_path,
+            model_key=model_key(model, settings, self.formats),
+            read=read,
+            restart=self.options.restart,
+        )
+
+    def with_tables(
+        self, outcomes: Iterator[CaseOutcome], model: ModelIdentity, settings: Mapping[str, Any]
+    ) -> Iterator[CaseOutcome]:
+        """Pass the outcomes on and keep the tables of the folder up to date.
+
+        Raises:
+            OutputError: If the folder cannot be written any more.
+        """
+        summary, tally = Summary(self.store, model, dict(settings), self.formats), Tally()
+        for failure in self.unusable.values():
+            tally.count("failed", {})
+            yield CaseOutcome(failure.what, "failed", failure=failure)
+        try:
+            for outcome in outcomes:
+                tally.count(outcome.status, outcome.seconds)
+                if tally.is_due(self.options.summary_every_s):
+                    summary.write(tally.as_json())
+                yield outcome
+        except OutputError:
+            with suppress(OutputError):  # the tables may still fit where a case did not
                 summary.write(tally.as_json())
-            yield outcome
-    except OutputError:
-        with suppress(OutputError):  # the tables may still fit where a case did not
-            summary.write(tally.as_json())
-        raise
-    summary.write(tally.as_json())
+            raise
+        summary.write(tally.as_json())
 
 
 def _outcomes(
-    reader: CaseReader, analyser: Analyser, store: CaseStore, formats: Sequence[str]
+    reader: CaseReader[Begun], store: CaseStore, formats: Sequence[str]
 ) -> Iterator[CaseOutcome]:
-    """Analyse one case while the next is read and the previous one written, in their order.
+    """Run the network on one case while the next is prepared and the previous one reported.
 
     At most three cases are in memory.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="medmtl-write") as pool:
         behind: Future[CaseOutcome] | None = None
         for case in read_ahead(reader):
-            before, behind = behind, pool.submit(_finish_of(case, analyser, store, formats))
+            before, behind = behind, pool.submit(_finish_of(case, store, formats))
             del case  # its images are not kept while the next one is awaited
             if before is not None:
                 yield before.result()
@@ -166,39 +256,43 @@ def _outcomes(
 
 
 def _finish_of(
-    case: ReadCase | DecidedCase, analyser: Analyser, store: CaseStore, formats: Sequence[str]
+    case: ReadCase[Begun] | DecidedCase, store: CaseStore, formats: Sequence[str]
 ) -> Callable[[], CaseOutcome]:
-    """Analyse a case now; what is returned writes it and lets its lock go."""
+    """Run the network on a case now; what is returned writes it and lets its lock go."""
     if isinstance(case, DecidedCase):
-        status: Literal["resumed", "failed"] = "failed" if case.failure else "resumed"
-        outcome = CaseOutcome(case.case_id, status, failure=case.failure)
+        outcome = decided_outcome(case)
         return lambda: outcome
+    content = case.content
     try:
-        answer = _analyse(case, analyser)
+        if not isinstance(content, Failure):
+            content = advanced(case.study.case_id, content)
     except BaseException:
         case.lock.release()
         raise
-    return partial(_finish, case, answer, store, formats)
+    return partial(finish_case, case, store, lambda: _written(case, content, store, formats))
 
 
-def _analyse(case: ReadCase, analyser: Analyser) -> Prediction | Failure:
-    study, volumes = case.study, case.volumes
-    if isinstance(volumes, Failure):
-        return volumes
-    return attempt(study.case_id, "analyse", lambda: analyser.analyse(study, volumes))
+def decided_outcome(case: DecidedCase) -> CaseOutcome:
+    """What is said of a case that needed no work."""
+    return CaseOutcome(case.case_id, "failed" if case.failure else "resumed", failure=case.failure)
 
 
-def _finish(
-    case: ReadCase, answer: Prediction | Failure, store: CaseStore, formats: Sequence[str]
+def finish_case(
+    case: ReadCase[Any], store: CaseStore, write: Callable[[], Mapping[str, float] | Failure]
 ) -> CaseOutcome:
-    """Write a case whole or not at all."""
+    """Let a case appear whole or not at all, and let its lock go.
+
+    Args:
+        case: Claimed.
+        store: The result folder.
+        write: Publishes the case and gives its seconds per stage, or says why it failed.
+
+    Raises:
+        OutputError: If the folder cannot be written any more.
+    """
     case_id = case.study.case_id
     try:
-        result: Mapping[str, float] | Failure = (
-            answer
-            if isinstance(answer, Failure)
-            else attempt(case_id, "write", lambda: _write(case, answer, store, formats))
-        )
+        result = write()
         if isinstance(result, Failure):
             store.discard(case_id)
             store.note_failure(result)
@@ -211,18 +305,45 @@ def _finish(
         case.lock.release()
 
 
-def _write(
-    case: ReadCase, prediction: Prediction, store: CaseStore, formats: Sequence[str]
-) -> Mapping[str, float]:
+def _written(
+    case: ReadCase[Begun], content: Begun | Failure, store: CaseStore, formats: Sequence[str]
+) -> Mapping[str, float] | Failure:
+    if isinstance(content, Failure):
+        return content
     case_id = case.study.case_id
+    folder = store.partial_folder(case_id)
+    seconds = report_case(case.study, content, folder, formats=formats, resume=case.resume)
+    if isinstance(seconds, Failure):
+        return seconds
     with output_errors(f"Case {case_id}"):
-        seconds = write_case(
-            store.partial_folder(case_id),
-            case.study,
-            prediction,
-            formats=formats,
-            resume=case.resume,
-            read_s=case.read_s,
-        )
         store.publish(case_id)
     return seconds
+
+
+def report_case(
+    study: Study,
+    begun: Begun,
+    folder: Path,
+    *,
+    formats: Sequence[str],
+    resume: Mapping[str, str],
+) -> Mapping[str, float] | Failure:
+    """Run the last stage of a case and write all its files into a new folder.
+
+    Returns:
+        Seconds per stage, or why the case failed.
+
+    Raises:
+        OutputError: If the folder cannot be written.
+    """
+    prediction = attempt(study.case_id, "analyse", lambda: finish(begun.stages))
+    if isinstance(prediction, Failure):
+        return prediction
+
+    def write() -> Mapping[str, float]:
+        with output_errors(f"Case {study.case_id}"):
+            return write_case(
+                folder, study, prediction, formats=formats, resume=resume, read_s=begun.read_s
+            )
+
+    return attempt(study.case_id, "write", write)

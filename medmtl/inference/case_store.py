@@ -131,15 +131,19 @@ class CaseStore:
             if lock is not None:
                 lock.release()
 
-    def publish(self, case_id: str) -> None:
-        """Move a complete partial folder into place, whole, replacing an older result.
+    def publish(self, case_id: str, folder: Path | None = None) -> None:
+        """Move a complete folder into place, whole, replacing an older result.
+
+        Args:
+            case_id: The case, whose lock the caller holds.
+            folder: What was written, somewhere in the partial folder; all of that if not given.
 
         Raises:
             OSError: If the folder cannot be moved.
         """
-        partial, final = self.partial_folder(case_id), self.case_folder(case_id)
-        for folder in (*(p for p in partial.rglob("*") if p.is_dir()), partial):
-            sync_folder(folder)
+        partial, final = folder or self.partial_folder(case_id), self.case_folder(case_id)
+        for part in (*(p for p in partial.rglob("*") if p.is_dir()), partial):
+            sync_folder(part)
         if final.exists():
             final.rename(self.area("replaced") / case_id)
         partial.rename(final)

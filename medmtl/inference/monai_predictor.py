@@ -15,6 +15,7 @@ from medmtl.core.errors import BundleError, InputRefusedError
 from medmtl.inference.imported import ImportedModel
 from medmtl.inference.masks_answer import masks_answer
 from medmtl.inference.stage_clock import StageClock
+from medmtl.inference.stages import Staged
 from medmtl.postprocess.restore import label_dtype
 from medmtl.transforms.monai_bridge import to_metatensor
 from medmtl.transforms.monai_plan import IMAGE, MonaiPreprocessing
@@ -24,15 +25,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from medmtl.core.prediction import Prediction
     from medmtl.core.study import Study
     from medmtl.core.volume import Volume
     from medmtl.inference.bundle import Bundle
+    from medmtl.inference.stages import Stages
 
 __all__ = ["MonaiPredictor"]
 
 
-class MonaiPredictor(ImportedModel):
+class MonaiPredictor(Staged, ImportedModel):
     """Nothing but the answer differs from `ImportedModel`.
 
     Raises:
@@ -50,7 +51,7 @@ class MonaiPredictor(ImportedModel):
         self.transforms = bundle.settings.preprocessing.build()
         self.net = bundle.net.requires_grad_(requires_grad=False).to(device)
 
-    def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+    def stages(self, study: Study, volumes: Sequence[Volume]) -> Stages:
         """Masks on the grid of the first volume that `select` named."""
         clock = StageClock()
         together = self.input.together(study, volumes)
@@ -66,8 +67,12 @@ class MonaiPredictor(ImportedModel):
             )
         prepared = self.transforms({IMAGE: to_metatensor(together.volume, together.further)})
         clock.stop("preprocess")
+        yield
+        clock.go_on()
         probabilities = self._probabilities(prepared[IMAGE])
         clock.stop("network")
+        yield
+        clock.go_on()
         labels = self._label_map(probabilities, prepared[IMAGE])
         return masks_answer(self.bundle, study, together, labels, read=volumes, clock=clock)
 

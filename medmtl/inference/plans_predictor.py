@@ -16,6 +16,7 @@ from medmtl.inference.masks_answer import masks_answer
 from medmtl.inference.plans_speed import PlansSpeed
 from medmtl.inference.plans_window import window_logits
 from medmtl.inference.stage_clock import StageClock
+from medmtl.inference.stages import Staged
 from medmtl.postprocess.restore import label_dtype
 from medmtl.transforms.plans import PlansPreprocessing
 
@@ -24,16 +25,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from medmtl.core.prediction import Prediction
     from medmtl.core.study import Study
     from medmtl.core.volume import Volume
     from medmtl.inference.bundle import Bundle, BundleSettings
+    from medmtl.inference.stages import Stages
     from medmtl.transforms.plans import PlansInput
 
 __all__ = ["PlansPredictor", "class_labels", "grid_labels", "orientation_flags", "region_volumes"]
 
 
-class PlansPredictor(ImportedModel):
+class PlansPredictor(Staged, ImportedModel):
     """Nothing but the answer differs from `ImportedModel`.
 
     Raises:
@@ -59,7 +60,7 @@ class PlansPredictor(ImportedModel):
         self.nets = [net for net, _ in made]
         self.note_speed(self.speed, made)
 
-    def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+    def stages(self, study: Study, volumes: Sequence[Volume]) -> Stages:
         """Masks on the grid of the first volume that `select` named."""
         clock = StageClock()
         settings = self.bundle.settings
@@ -69,6 +70,8 @@ class PlansPredictor(ImportedModel):
             volume, together.further, is_linear=self.speed.speed == "fast"
         )
         clock.stop("preprocess")
+        yield
+        clock.go_on()
         logits = window_logits(
             self.nets,
             torch.from_numpy(prepared.array_cabc),
@@ -77,6 +80,8 @@ class PlansPredictor(ImportedModel):
             device=self.device,
         )
         clock.stop("network")
+        yield
+        clock.go_on()
         if self.speed.is_exact or settings.regions:
             labels = prepared.whole_labels(grid_labels(logits.numpy(), prepared, settings))
         else:

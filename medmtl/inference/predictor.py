@@ -39,6 +39,7 @@ from medmtl.inference.load_imported import ImportedPredictor, load_imported
 from medmtl.inference.routes import OwnRoute, route_of
 from medmtl.inference.select_input import other_series_flags, select_volumes
 from medmtl.inference.stage_clock import StageClock
+from medmtl.inference.stages import Staged, stages_of
 from medmtl.inference.uncertainty import METHODS, gather_members
 from medmtl.inference.uncertainty_report import with_uncertainty
 from medmtl.inference.view_mean import mean_over_views
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from medmtl.core.volume import Volume
     from medmtl.inference.bundle import Bundle, BundleSettings
     from medmtl.inference.joint_pass import JointPass
+    from medmtl.inference.stages import Stages
     from medmtl.networks.joint import JointNet
 
 logger = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ SOURCE_MEASUREMENTS = {"cardiac": cardiac_measurements, "torso": torso_measureme
 reported with the segments."""
 
 
-class Predictor:
+class Predictor(Staged):
     """One bundle, loaded once, used for many studies.
 
     Args:
@@ -146,21 +148,31 @@ class Predictor:
         """The volumes to read, by the rule of `select_input`."""
         return select_volumes(study, self.bundle.settings)
 
-    def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+    def stages(self, study: Study, volumes: Sequence[Volume]) -> Stages:
         """Masks, diagnoses and evidence for the volumes that `select` named, in that order."""
         clock = StageClock()
-        volumes, phase_flags, phase_facts = self._choose(volumes)
-        clock.stop("network")
+        phase_flags: list[Flag] = []
+        phase_facts: list[Measurement] = []
+        is_cine = self._is_cine(volumes)
+        if is_cine:  # the network finds the two phases, so there is nothing to prepare before
+            yield
+            clock.go_on()
+            volumes, phase_flags, phase_facts = self._choose(volumes)
+            clock.stop("network")
+        else:
+            volumes = _renamed(volumes, self.net.config.volumes)
         flags = [*other_series_flags(study, volumes), *phase_flags]
         ranges = self.bundle.settings.ranges
         for volume in volumes:
             flags += [*volume.flags, *(check_input(volume, ranges) if ranges else ())]
         inputs = [self.route.prepare(volume) for volume in volumes]
         clock.stop("preprocess")
+        if not is_cine:
+            yield
+            clock.go_on()
         answer = self._answer(study, inputs)
         clock.stop("network")
-        prediction = self._report(study, volumes, inputs, answer, flags, phase_facts)
-        clock.stop("postprocess")
+        members = None
         if self.uncertainty != "none":
             members = gather_members(
                 self.uncertainty,
@@ -170,6 +182,12 @@ class Predictor:
                 settings=self.bundle.settings,
                 run=partial(self.route.run, covariates=study.covariates),
             )
+            clock.stop("uncertainty")
+        yield
+        clock.go_on()
+        prediction = self._report(study, volumes, inputs, answer, flags, phase_facts)
+        clock.stop("postprocess")
+        if members is not None:
             prediction = with_uncertainty(
                 prediction, members, inputs, settings=self.bundle.settings, method=self.uncertainty
             )
@@ -184,15 +202,18 @@ class Predictor:
         views = self.point.further_views()
         return mean_over_views(first, inputs, views, run=run) if views else first
 
+    def _is_cine(self, volumes: Sequence[Volume]) -> bool:
+        """Whether the phases must still be chosen."""
+        is_single = self.bundle.settings.input.kind == "single"
+        return not is_single and _last_names(volumes) != list(self.net.config.volumes)
+
     def _choose(
         self, volumes: Sequence[Volume]
     ) -> tuple[tuple[Volume, ...], list[Flag], list[Measurement]]:
-        """Name the volumes as the network does; of a cine, end diastole and end systole."""
+        """End diastole and end systole of a cine, named as the network does."""
         wanted = self.bundle.settings.input
         slots = self.net.config.volumes
-        named = [volume.id.rsplit("_", 1)[-1].lower() for volume in volumes]
-        if wanted.kind == "single" or named == list(slots):
-            return _renamed(volumes, slots), [], []
+        named = _last_names(volumes)
         if wanted.phase_segment is None:
             raise InputRefusedError(
                 "study",
@@ -361,10 +382,14 @@ class Predictor:
         ]
 
 
+def _last_names(volumes: Sequence[Volume]) -> list[str]:
+    return [volume.id.rsplit("_", 1)[-1].lower() for volume in volumes]
+
+
 AnyPredictor: TypeAlias = Predictor | ImportedPredictor
 
 
-class AutoPredictor:
+class AutoPredictor(Staged):
     """Gives each study to the first shipped bundle whose input it fits."""
 
     def __init__(self, predictors: Sequence[AnyPredictor]) -> None:
@@ -402,9 +427,9 @@ class AutoPredictor:
         """The volumes of the fitting model."""
         return self._fitting(study)[1]
 
-    def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+    def stages(self, study: Study, volumes: Sequence[Volume]) -> Stages:
         """The answer of the fitting model."""
-        return self._fitting(study)[0].analyse(study, volumes)
+        return stages_of(self._fitting(study)[0], study, volumes)
 
 
 def load_predictor(

@@ -10,23 +10,24 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from medmtl.inference.failure import attempt
 from medmtl.inference.resume import source_fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from concurrent.futures import Future
     from pathlib import Path
 
-    from medmtl.core.study import Study, VolumeRef
-    from medmtl.core.volume import Volume
+    from medmtl.core.study import Study
     from medmtl.inference.case_store import CaseStore
     from medmtl.inference.lock import FileLock
     from medmtl.report.table import Failure
 
-__all__ = ["CaseReader", "DecidedCase", "ReadCase", "read_ahead"]
+__all__ = ["CaseReader", "DecidedCase", "ReadCase", "let_go", "read_ahead"]
+
+Content = TypeVar("Content")
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +35,13 @@ _POLL_S = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class ReadCase:
-    """A claimed case with its volumes, ready for the network, or the reason why there are none."""
+class ReadCase(Generic[Content]):
+    """A claimed case with what was read for it, or the reason why that could not be."""
 
     study: Study
     lock: FileLock
     resume: Mapping[str, str]
-    volumes: Sequence[Volume] | Failure
-    read_s: float
+    content: Content | Failure
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,17 @@ class DecidedCase:
 
 
 @dataclass(eq=False)
-class CaseReader:
-    """Gives one case after another; `next_case` is called by one thread at a time."""
+class CaseReader(Generic[Content]):
+    """Gives one case after another; `next_case` is called by one thread at a time.
+
+    Attributes:
+        read: Gives what the network needs of a claimed study. Called in the reading thread.
+    """
 
     store: CaseStore
     input_path: Path
     model_key: str
-    select: Callable[[Study], Sequence[VolumeRef]]
+    read: Callable[[Study], Content | Failure]
     restart: bool
     waiting: deque[Study]
     elsewhere: deque[Study]
@@ -73,13 +77,13 @@ class CaseReader:
         store: CaseStore,
         input_path: Path,
         model_key: str,
-        select: Callable[[Study], Sequence[VolumeRef]],
+        read: Callable[[Study], Content | Failure],
         restart: bool,
-    ) -> CaseReader:
+    ) -> CaseReader[Content]:
         """A reader over studies in their given order."""
-        return cls(store, input_path, model_key, select, restart, deque(studies), deque())
+        return cls(store, input_path, model_key, read, restart, deque(studies), deque())
 
-    def next_case(self) -> ReadCase | DecidedCase | None:
+    def next_case(self) -> ReadCase[Content] | DecidedCase | None:
         """The next case to work on or to count; None when every case is decided.
 
         Cases that another run works on come last; if that run dies, they are taken over.
@@ -105,7 +109,7 @@ class CaseReader:
             self.has_said_waiting = True
             logger.info("waiting for %d case(s) that another run works on", len(self.elsewhere))
 
-    def _claim(self, study: Study) -> ReadCase | DecidedCase | None:
+    def _claim(self, study: Study) -> ReadCase[Content] | DecidedCase | None:
         fingerprint = source_fingerprint(study, self.input_path)
         resume = {"model_key": self.model_key, "source": fingerprint}
         decided = self._decided(study.case_id, resume)
@@ -118,15 +122,14 @@ class CaseReader:
 
     def _decided_or_read(
         self, study: Study, lock: FileLock, resume: Mapping[str, str]
-    ) -> ReadCase | DecidedCase:
+    ) -> ReadCase[Content] | DecidedCase:
         try:
             decided = self._decided(study.case_id, resume)  # another run may just have done it
             if decided is not None:
                 lock.release()
                 return decided
-            start_s = time.perf_counter()
-            volumes = attempt(study.case_id, "read", lambda: self._read(study))
-            return ReadCase(study, lock, resume, volumes, time.perf_counter() - start_s)
+            content = attempt(study.case_id, "read", lambda: self.read(study))
+            return ReadCase(study, lock, resume, content)
         except BaseException:
             lock.release()
             raise
@@ -137,11 +140,8 @@ class CaseReader:
         failure = self.store.failure(case_id, since_start=True)
         return None if failure is None else DecidedCase(case_id, failure)
 
-    def _read(self, study: Study) -> list[Volume]:
-        return [ref.read() for ref in self.select(study)]
 
-
-def read_ahead(reader: CaseReader) -> Iterator[ReadCase | DecidedCase]:
+def read_ahead(reader: CaseReader[Content]) -> Iterator[ReadCase[Content] | DecidedCase]:
     """Yield the reader's cases while the next one is being read; unused claims are let go."""
     with ThreadPoolExecutor(1, thread_name_prefix="medmtl-read") as pool:
         ahead = pool.submit(reader.next_case)
@@ -151,10 +151,13 @@ def read_ahead(reader: CaseReader) -> Iterator[ReadCase | DecidedCase]:
                 yield current
                 current = None  # while the next one is awaited, this one can be freed
         finally:
-            _let_go(reader, ahead)
+            let_go(reader, ahead)
 
 
-def _let_go(reader: CaseReader, ahead: Future[ReadCase | DecidedCase | None]) -> None:
+def let_go(
+    reader: CaseReader[Content], ahead: Future[ReadCase[Content] | DecidedCase | None]
+) -> None:
+    """End the reader, and release the claim of a case that it has read for nobody."""
     reader.waiting.clear()
     reader.elsewhere.clear()
     if ahead.cancel() or ahead.exception() is not None:

@@ -19,3 +19,7 @@ class StageClock:
         now = time.perf_counter()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
         self._last = now
+
+    def go_on(self) -> None:
+        """Begin the next stage now: what has passed since the last stop was waiting."""
+        self._last = time.perf_counter()

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.figures import Bar, bars_of, plot
+from benchmarks.measured import Measured
 from benchmarks.peak import run_and_watch
 from benchmarks.record import Row, write_page, write_result
+from benchmarks.scale_page import need, scale_page
 
 MIB = 2**20
 _HOLD_200_MIB = "import time; held = bytearray(b'x' * (200 * 2**20)); time.sleep(0.5)"
@@ -34,8 +37,70 @@ def test_page_says_figure_target_and_whether_it_was_reached(tmp_path: Path) -> N
         Row("time", "700 s", "< 600 s", False),
     ]
     write_result("demo", rows, out=tmp_path)
-    write_page(tmp_path, tmp_path / "page.md")
+    write_page(tmp_path, tmp_path / "page.md", tmp_path / "pictures")
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert "| peak | 3.10 GiB | < 4 GiB | yes |" in page
     assert "| time | 700 s | < 600 s | no |" in page
     assert "cores" in page
+
+
+def test_a_page_has_a_picture_of_what_can_be_compared(tmp_path: Path) -> None:
+    rows = [Row("SimpleITK", "4.00 s (3.50 to 5.00)"), Row("medmtl", "0.50 s, 1.25 GiB")]
+    write_result("demo", rows, out=tmp_path)
+    write_page(tmp_path, tmp_path / "page.md", tmp_path / "pictures")
+    assert "](pictures/demo-seconds.png)" in (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert (tmp_path / "pictures" / "demo-seconds.png").stat().st_size > 1000
+
+
+def test_bars_are_the_numbers_of_the_rows_with_their_spread() -> None:
+    measured = ["4.00 s (3.50 to 5.00)", "0.50 s, 1.25 GiB", "141", "not within 180 s", "none"]
+    rows = [{"what": f"row {number}", "measured": text} for number, text in enumerate(measured)]
+    assert bars_of({"name": "demo", "rows": rows}) == [
+        Bar("row 0", 4.0, 3.5, 5.0, "s"),
+        Bar("row 1", 0.5, 0.5, 0.5, "s"),
+        Bar("row 1", 1.25, 1.25, 1.25, "GiB"),
+        Bar("row 2", 141, 141, 141, ""),
+    ]
+
+
+def test_equal_records_give_equal_pictures(tmp_path: Path) -> None:
+    record = {"name": "demo", "rows": [{"what": f"{n}", "measured": f"{n} s"} for n in (1, 2, 90)]}
+    ((_, one),), ((_, two),) = plot(record, tmp_path / "a"), plot(record, tmp_path / "b")
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_ten_million_studies_are_multiplied_out() -> None:
+    all_of = need(36.0, results_mib=2.0, input_mib=150.0)
+    assert all_of.core_hours == pytest.approx(100_000)
+    assert all_of.per_machine_day == pytest.approx(32 * 0.8 * 2400)
+    assert all_of.machines == pytest.approx(1e7 / (32 * 0.8 * 2400) / 30)
+    assert all_of.results_tib == pytest.approx(2e7 / 2**20)
+    assert all_of.read_mib_s == pytest.approx(1.5e9 / (30 * 86400))
+
+
+def test_the_scale_page_follows_from_the_record() -> None:
+    rows = [
+        {"what": "tiny: processor time per study", "measured": "36.0 s"},
+        {"what": "tiny: results per study", "measured": "2.00 MiB"},
+        {"what": "input per study, 512x512x300, uncompressed", "measured": "150 MiB"},
+    ]
+    machine = {"processor": "one", "cores": 2}
+    page = scale_page({"rows": rows, "machine": machine, "date": "2026-01-01"})
+    assert "| tiny | 36 s | 2 MiB | 100,000 |" in page
+
+
+def test_a_long_benchmark_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; open(sys.argv[1], 'a').write('x')",
+               str(tmp_path / "ran")]  # fmt: skip
+    state = tmp_path / "measured.json"
+    assert not Measured.at(state).run("one", command, limit_s=0)
+    assert Measured.at(state).run("one", command, limit_s=60)
+    again = Measured.at(state)
+    assert again.run("one", command, limit_s=60)
+    assert (tmp_path / "ran").read_text() == "x"
+    assert again.runs["one"].seconds > 0
+
+
+def test_a_command_that_takes_too_long_is_ended() -> None:
+    with pytest.raises(TimeoutError):
+        run_and_watch([sys.executable, "-c", "import time; time.sleep(60)"], limit_s=0.5)

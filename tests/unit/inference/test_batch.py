@@ -336,10 +336,10 @@ def test_a_study_is_written_while_the_network_works_on_the_next_one(
     analyser = _SlowDisk()
     publish = CaseStore.publish
 
-    def late(store: CaseStore, case_id: str) -> None:
+    def late(store: CaseStore, case_id: str, folder: Path | None = None) -> None:
         following = f"case{int(case_id[-2:]) + 1:02d}"
         assert following not in analyser.begun or analyser.begun[following].wait(timeout=10)
-        publish(store, case_id)
+        publish(store, case_id, folder)
 
     monkeypatch.setattr(CaseStore, "publish", late)
     assert _statuses(_run(source, out, analyser)) == ["done"] * 4
