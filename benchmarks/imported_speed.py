@@ -27,7 +27,7 @@ from medmtl.core.study import Study
 from medmtl.data.manifest import read_manifest
 from medmtl.data.volume_file import read_volume_file
 from medmtl.imports.nnunet import import_nnunet
-from medmtl.inference.plans_speed import SPEEDS
+from medmtl.inference.operating_point import SPEEDS
 from medmtl.inference.predictor import load_predictor
 from medmtl.metrics.overlap import dice
 

@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     if not options.python.exists():
-        raise SystemExit(f"No environment of nnU-Net at {options.python}: pip install nnunetv2.")
+        raise SystemExit(f"No nnU-Net at {options.python}: python -m benchmarks.peers")
     names = [options.only or _SMALLEST] if options.only or options.quick else list(MODELS)
     until = time.monotonic() + 60 * options.minutes
     rows: list[Row] = []

@@ -9,12 +9,13 @@ fast: besides, images interpolated linearly instead of by cubic splines, and no 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from torch import Tensor, nn
 
 from medmtl.core.errors import ConfigError
 from medmtl.inference.backend import give_engine
+from medmtl.inference.operating_point import SPEEDS
 from medmtl.postprocess.restore import restore_labels
 
 if TYPE_CHECKING:
@@ -29,10 +30,9 @@ if TYPE_CHECKING:
     from medmtl.networks.joint import JointNet
     from medmtl.transforms.plans import PlansInput
 
-__all__ = ["SPEEDS", "PlansSpeed", "Speed", "check_speed"]
+__all__ = ["PlansSpeed", "Speed", "check_speed"]
 
 Speed: TypeAlias = Literal["fast", "balanced", "best"]
-SPEEDS = get_args(Speed)
 
 
 def check_speed(name: str) -> Speed:
@@ -41,9 +41,8 @@ def check_speed(name: str) -> Speed:
     Raises:
         ConfigError: If there is no such one.
     """
-    for speed in SPEEDS:
-        if name == speed:
-            return speed  # type: ignore[no-any-return]  # get_args forgets the type
+    if name in SPEEDS:
+        return cast("Speed", name)
     raise ConfigError(f"--speed: found {name!r}, expected one of {', '.join(SPEEDS)}.")
 
 
