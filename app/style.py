@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-__all__ = ["apply_style", "bar"]
+__all__ = ["MEASUREMENT_HEAD", "apply_style", "bar"]
+
+MEASUREMENT_HEAD = "<tr><th>Measurement</th><th>Here</th><th>Training, mean ± SD</th>"
+"""Of a table whose last column depends on the place; the row is closed there."""
 
 _CSS = """
 <style>

@@ -12,7 +12,7 @@ from app.look import current_look, look_at_finding
 from app.services.case_view import measurement_label
 from app.services.drafts import answer_of_reading, next_open, with_finding
 from app.services.words import plain, sentence
-from app.style import bar
+from app.style import MEASUREMENT_HEAD, bar
 
 if TYPE_CHECKING:
     from app.open_case import OpenCase
@@ -239,9 +239,10 @@ def _measurements(finding: FindingView) -> None:
     with st.expander(f"{len(finding.measurements)} measurements behind it"):
         rows = "".join(
             f"<tr><td>{escape(sentence(measurement_label(one.name)))}</td><td>{one.text}</td>"
+            f'<td class="m-muted">{one.typical_text}</td>'
             f"<td>{_speaks(one.contribution) if one.contribution else ''}</td></tr>"
             for one in finding.measurements
         )
-        st.html(f'<table class="m-table">{rows}</table>')
+        st.html(f'<table class="m-table">{MEASUREMENT_HEAD}<th></th></tr>{rows}</table>')
         if any(one.contribution for one in finding.measurements):
             st.caption("For, against: how far each moved the logit from the mean training patient.")

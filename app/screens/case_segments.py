@@ -13,6 +13,7 @@ from app.services.case_view import measurement_label
 from app.services.drafts import with_correction, with_mask
 from app.services.uploads import read_upload
 from app.services.words import plain, sentence
+from app.style import MEASUREMENT_HEAD
 from medmtl.core.errors import MedmtlError
 
 if TYPE_CHECKING:
@@ -219,7 +220,8 @@ def _derived(case: OpenCase) -> None:
     with st.expander(f"{len(case.answer.measurements)} derived measurements"):
         rows = "".join(
             f"<tr><td>{escape(sentence(measurement_label(one.name)))}</td><td>{one.text}</td>"
+            f'<td class="m-muted">{one.typical_text}</td>'
             f'<td class="m-muted">{escape(plain(one.source))}</td></tr>'
             for one in case.answer.measurements
         )
-        st.html(f'<table class="m-table">{rows}</table>')
+        st.html(f'<table class="m-table">{MEASUREMENT_HEAD}<th>From</th></tr>{rows}</table>')

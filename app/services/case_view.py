@@ -31,7 +31,8 @@ _MOST_SHARES = 4
 class MeasurementView:
     """A number derived from masks; `value` is None where it could not be derived.
 
-    `contribution` is how far it moved the logit of the finding it stands with, where that is known.
+    `contribution` is how far it moved the logit of the finding it stands with, and `typical` mean
+    and standard deviation over the training cases, where these are known.
     """
 
     name: str
@@ -39,6 +40,12 @@ class MeasurementView:
     unit: str
     source: str
     contribution: float | None = None
+    typical: tuple[float, float] | None = None
+
+    @property
+    def typical_text(self) -> str:
+        """Mean and standard deviation of the training cases; empty where they are not known."""
+        return "" if self.typical is None else "{:.4g} ± {:.2g}".format(*self.typical)
 
     @property
     def text(self) -> str:
@@ -173,7 +180,11 @@ def view_of_case(record: Mapping[str, Any], model: ModelFacts | None) -> CaseVie
     Raises:
         KeyError: If a field of schema version 1 is missing.
     """
-    measured = {one["name"]: _measurement(one) for one in record["measurements"]}
+    typical = _typical(record, model)
+    measured = {
+        one["name"]: replace(_measurement(one), typical=typical.get(measurement_name(one["name"])))
+        for one in record["measurements"]
+    }
     spread = record.get("uncertainty", {})
     classes = record.get("diagnosis_set")
     severities = ("error", "warning", "info")
@@ -189,6 +200,17 @@ def view_of_case(record: Mapping[str, Any], model: ModelFacts | None) -> CaseVie
         method=spread.get("method", ""),
         members=len(spread.get("members", ())),
     )
+
+
+def _typical(
+    record: Mapping[str, Any], model: ModelFacts | None
+) -> Mapping[str, tuple[float, float]]:
+    """By name without prefix; nothing where the model reads another number of measurements."""
+    read = [one["name"] for one in record["measurements"] if one["name"].startswith(_NETWORK)]
+    known = model.measured if model else ()
+    if len(read) != len(known):
+        return {}
+    return dict(zip((measurement_name(name) for name in read), known, strict=True))
 
 
 def _measurement(record: Mapping[str, Any]) -> MeasurementView:
@@ -247,4 +269,9 @@ def _flag(record: Mapping[str, Any]) -> FlagView:
 
 def measurement_label(name: str) -> str:
     """A measurement's name for a reader, without the prefix of the network's input."""
-    return plain(name.removeprefix(_NETWORK))
+    return plain(measurement_name(name))
+
+
+def measurement_name(name: str) -> str:
+    """The same measurement of the network's input and of the final masks has one name."""
+    return name.removeprefix(_NETWORK)

@@ -13,6 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import safe_open
+
 from medmtl.core.errors import BundleError
 from medmtl.tracking.bundle_files import read_bundle
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Localisation", "ModelFacts", "bundle_folders", "read_models"]
 
 logger = logging.getLogger(__name__)
+
+_MEAN, _STD = "head.facts.mean", "head.facts.std"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class ModelFacts:
         is_exclusive: Whether at most one finding can be present.
         segments: Names in label order.
         expected_ml: Volumes of the training cases by segment, (1st, 99th percentile).
+        measured: Mean and standard deviation over the training cases of every measurement that the
+            diagnosis reads, in its order; empty where the bundle does not tell.
         lesions: Segments of which none is normal.
         finding_segments: Where the evidence of a finding is expected.
         localisation: By finding, where it was measured.
@@ -74,6 +80,7 @@ class ModelFacts:
     is_exclusive: bool = False
     segments: tuple[str, ...] = ()
     expected_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    measured: tuple[tuple[float, float], ...] = ()
     lesions: frozenset[str] = frozenset()
     finding_segments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     localisation: Mapping[str, Localisation] = field(default_factory=dict)
@@ -121,10 +128,24 @@ def _read(folder: Path) -> ModelFacts:
             for one in segments
             if one.get("expected_ml")
         },
+        measured=_measured(folder / "weights.safetensors", settings),
         lesions=frozenset(one["name"] for one in segments if one.get("is_lesion")),
         finding_segments={one["name"]: tuple(one.get("segments", ())) for one in findings},
         localisation=_localisation(metrics),
         split=str(metrics.get("split", "")),
+    )
+
+
+def _measured(weights: Path, settings: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
+    """What the head standardises by: each fact, then its logarithm; covariates come last."""
+    with safe_open(weights, "numpy") as tensors:
+        if not {_MEAN, _STD} <= set(tensors.keys()):
+            return ()
+        mean, std = tensors.get_tensor(_MEAN), tensors.get_tensor(_STD)
+    covariates = settings.get("network", {}).get("head", {}).get("covariates", ())
+    count = len(mean) // 2 - len(covariates)
+    return tuple(
+        (float(one), float(two)) for one, two in zip(mean[:count], std[:count], strict=True)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.services.case_view import view_of_case
+from app.services.models import ModelFacts
 from tests.app.results import case_record, finding
 
 MEASURED = [
@@ -26,3 +27,16 @@ def test_the_measurement_that_moved_the_answer_most_comes_first_for_or_against()
 
 def test_without_contributions_the_order_is_that_of_the_model() -> None:
     assert _read() == [(one["name"], None) for one in MEASURED]
+
+
+def test_a_measurement_stands_beside_its_training_cases_or_beside_nothing() -> None:
+    facts = ModelFacts("torso", "1", "0", measured=((5.0, 1.0), (0.5, 0.125)))
+    names = ("network_heart_volume", "network_ratio", "ratio")
+    measured = [{"name": name, "value": 1.0, "unit": "1", "from": "masks"} for name in names]
+    record = case_record("one", finding("nodule", 0.9), measurements=measured)
+    (ratio,) = view_of_case(record, facts).measurements
+    assert (ratio.name, ratio.typical_text) == ("ratio", "0.5 ± 0.12")
+    (alone,) = view_of_case(
+        record, ModelFacts("torso", "1", "0", measured=((5.0, 1.0),))
+    ).measurements
+    assert alone.typical_text == ""  # the bundle reads other measurements than the case holds

@@ -23,6 +23,11 @@ def test_shipped_bundles_tell_their_ranges_card_and_localisation(tmp_path: Path)
     assert cardiac.card.startswith("#")
     where = cardiac.localisation["myocardial_infarction"]
     assert 0 <= where.low <= where.pointing_game <= where.high <= 1
+    torso = models["torso-ct-phantom"]
+    assert (len(cardiac.measured), len(torso.measured)) == (27, 11)
+    mean, deviation = torso.measured[-1]  # cardiothoracic ratio of phantoms: 0.36 to 0.63
+    assert 0.45 < mean < 0.55
+    assert 0.05 < deviation < 0.12
     assert "lung_nodule" in models["torso-ct-phantom"].lesions
 
 

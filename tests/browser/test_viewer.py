@@ -81,6 +81,7 @@ def test_coronal_and_sagittal_show_the_head_above(viewer: ViewerPage) -> None:
 
 def test_peak_of_the_map_lies_in_the_lesion_and_follows_the_finding(viewer: ViewerPage) -> None:
     viewer.choose("Finding", "lesion")
+    viewer.page.wait_for_selector('.medmtl-viewer[data-map="lesion"]')
     go_to(viewer, LESION_LPS)
     viewer.press("h")  # masks away
     plain_and_map = viewer.picture().astype(int)
@@ -89,7 +90,7 @@ def test_peak_of_the_map_lies_in_the_lesion_and_follows_the_finding(viewer: View
     assert middle(painted) == pytest.approx(share_of(viewer, *LESION_LPS[:2]), abs=0.02)
     viewer.press("m")
     viewer.choose("Finding", "mirror")
-    viewer.page.wait_for_timeout(800)
+    viewer.page.wait_for_selector('.medmtl-viewer[data-map="mirror"]')
     mirrored = np.abs(viewer.picture().astype(int) - plain_and_map).sum(axis=2) > 30
     assert mirrored[:, mirrored.shape[1] // 2 :].sum() > 500  # the other side of the patient
 
