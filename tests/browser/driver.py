@@ -272,6 +272,14 @@ class ViewerPage:
         mouse.up(button=button)
         self.settle()
 
+    def told(self, words: str) -> None:
+        """Wait until Python has told the viewer what these words of the page say."""
+        self.page.wait_for_function(
+            "(words) => document.querySelector('#told').innerText.includes(words)", arg=words
+        )
+        self.page.wait_for_timeout(150)  # from the page into the component
+        self.settle()
+
     def heard(self, words: str) -> str:
         """Wait until an event with these words has reached Python."""
         self.page.wait_for_function(

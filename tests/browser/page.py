@@ -111,6 +111,8 @@ def main() -> None:
 
     if is_open:
         show()
+    # After the viewer: whoever reads this knows that the viewer has been told.
+    st.html(f'<div id="told">{goes} {finding} first={is_first_visible}</div>')
 
 
 main()
