@@ -97,7 +97,8 @@ def scene_of_case(
     others = () if beside is None else tuple(_beside(case, beside))
     volumes += tuple(volume for volume, _ in others)
     return Scene(
-        case_id=case.key,
+        # Another name: the viewer then puts the crosshair of all volumes to one point.
+        case_id=case.key if beside is None else f"{case.key} {beside.key}",
         volumes=volumes,
         volume=look.volume if look.volume in {volume.id for volume in volumes} else "",
         segments=() if case.is_hidden else _segments(case),

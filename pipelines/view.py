@@ -218,12 +218,20 @@ def _serve(settings: dict[str, Any]) -> bool:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """An open page must not keep the server from ending."""
+    """An open page must not keep the server from ending, and its analyses end with it."""
+    import psutil
+
+    jobs: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        jobs = psutil.Process(server.pid).children(recursive=True)
     server.terminate()
     try:
         server.wait(timeout=_END_S)
     except subprocess.TimeoutExpired:
         server.kill()
+    for job in jobs:
+        with suppress(psutil.NoSuchProcess):
+            job.terminate()
 
 
 def _ended(_number: int, _frame: object) -> None:

@@ -149,6 +149,7 @@ def test_an_earlier_study_is_offered_and_stands_beside_the_case(two: tuple[str, 
     scene = _scene(app)
     assert [one["id"].startswith("beside-") for one in scene["volumes"]] == [False, True]
     assert (scene["layout"], scene["is_linked"]) == ("side_by_side", True)
+    assert scene["case_id"] != now  # so the crosshair goes to one point in both
     assert scene["volumes"][1]["labels_url"]
     assert scene["volumes"][1]["save_url"] is None  # nobody paints on it
     assert app.query_params["beside"] == earlier
