@@ -11,14 +11,20 @@ from app.resources import case_index, models
 from app.services.evaluations import find_evaluations
 from app.services.words import sentence
 from medmtl import MedmtlError
-from medmtl.tracking.browse import metric_history, read_promotions, read_runs, read_versions
+from medmtl.tracking.browse import (
+    metric_history,
+    model_card,
+    read_promotions,
+    read_runs,
+    read_versions,
+)
 from medmtl.tracking.mlflow_store import connect
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from app.view import View
-    from medmtl.tracking.browse import Run
+    from medmtl.tracking.browse import ModelVersion, Run
     from medmtl.tracking.mlflow_store import Connection
 
 __all__ = ["experiments_page"]
@@ -156,6 +162,7 @@ def _registry(connection: Connection) -> None:
             ),
             hide_index=True,
         )
+        _registered_card(connection, versions)
     if decisions:
         st.markdown("**Who promoted what**")
         st.dataframe(
@@ -171,6 +178,26 @@ def _registry(connection: Connection) -> None:
             ),
             hide_index=True,
         )
+
+
+def _registered_card(connection: Connection, versions: tuple[ModelVersion, ...]) -> None:
+    number = st.selectbox(
+        "Card of", range(len(versions)), index=None, key="card_of", width=330,
+        placeholder="a registered version",
+        format_func=lambda place: f"{versions[place].model} version {versions[place].number}",
+    )  # fmt: skip
+    if number is None:
+        return
+    try:
+        with st.container(border=True, height=420):
+            st.markdown(_read_card(connection.shown, versions[number], connection))
+    except MedmtlError as error:
+        st.warning(str(error), icon=":material/error:")
+
+
+@st.cache_data(show_spinner="Reading the card ...", max_entries=20)
+def _read_card(uri: str, version: ModelVersion, _connection: Connection) -> str:  # noqa: ARG001 - a key
+    return model_card(_connection, version)
 
 
 def _cards(view: View) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medmtl.tracking.mlflow_model import BUNDLE_FOLDER
 from medmtl.tracking.mlflow_store import mlflow_errors
 from medmtl.tracking.promotion import EXPERIMENT as PROMOTIONS
 from medmtl.tracking.registry import EXPERIMENT as MODELS
@@ -21,12 +24,14 @@ __all__ = [
     "Promotion",
     "Run",
     "metric_history",
+    "model_card",
     "read_promotions",
     "read_runs",
     "read_versions",
 ]
 
 _MOST = 500
+_LONGEST_CARD = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,24 @@ def read_promotions(connection: Connection) -> tuple[Promotion, ...]:
             [experiment.experiment_id], max_results=_MOST, order_by=["attributes.start_time DESC"]
         )
     return tuple(_promotion(one) for one in found)
+
+
+def model_card(connection: Connection, version: ModelVersion) -> str:
+    """The card of a registered version, Markdown, from where the registry keeps its bundle.
+
+    Raises:
+        ConfigError: If the store does not give it.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    with (
+        mlflow_errors(f"the card of {version.model} version {version.number}"),
+        tempfile.TemporaryDirectory(prefix="medmtl-") as place,
+    ):
+        source = connection.client.get_model_version_download_uri(version.model, version.number)
+        repository = get_artifact_repository(source, tracking_uri=connection.uri)
+        card = Path(repository.download_artifacts(f"{BUNDLE_FOLDER}/card.md", dst_path=place))
+        return card.read_bytes()[:_LONGEST_CARD].decode("utf-8", "replace")
 
 
 def _run(found: Any, experiment: str) -> Run:

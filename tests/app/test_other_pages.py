@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +12,14 @@ from app.services.drafts import empty_review, signed, with_finding
 from app.services.review_log import CaseRef, open_review_log
 from app.settings import Settings
 from medmtl.phantom import generate_torso, write_torso_study
+from medmtl.tracking.gate import Evidence, judge
+from medmtl.tracking.gate_settings import load_gate
 from medmtl.tracking.mlflow_run import start_run
+from medmtl.tracking.mlflow_store import connect
+from medmtl.tracking.promotion import record_decision, set_alias
+from medmtl.tracking.registry import register
 from tests.app.results import SHA256, write_seen_case
+from tests.evidence import CARD, good_metrics, write_evident
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +55,17 @@ def _open(name: str, role: str = "admin") -> AppTest:
     assert not app.exception
     assert not app.error
     return app
+
+
+def _comparison(uri: str) -> None:
+    """What stands under the table of runs once the newest two are chosen; AppTest clicks no row."""
+    from pathlib import Path
+
+    from app.screens.experiments import _comparison as draw
+    from medmtl.tracking.browse import read_runs
+    from medmtl.tracking.mlflow_store import connect
+
+    draw(list(read_runs(connect(uri, store=Path()))))
 
 
 def _sign(settings: Settings) -> None:
@@ -111,6 +129,57 @@ def test_a_run_is_shown_with_its_curve(settings: Settings) -> None:
     assert app.dataframe[0].value["Run"].tolist() == ["first"]
     assert app.selectbox(key="curve").value == "val/dice"
     assert app.get("arrow_vega_lite_chart") or app.get("vega_lite_chart")
+
+
+def test_two_runs_are_compared_and_a_promoted_model_shows_its_card_and_who_and_why(
+    settings: Settings, tmp_path: Path
+) -> None:
+    for name, dice, rate in (("joint", 0.8, 0.1), ("single", 0.7, 0.2)):
+        run = start_run(None, experiment="heart", run_name=name, store=settings.tracking_store,
+                        system_metrics_every_s=0)  # fmt: skip
+        run.log_config({"lr": rate, "epochs": 3})
+        run.log_metrics({"val/dice": dice}, step=1)
+        run.close("FINISHED")
+    connection = connect(None, store=settings.tracking_store)
+    bundle, gate = write_evident(tmp_path / "bundle"), load_gate()
+    version = register(connection, tmp_path / "bundle", name="torso")
+    evidence = Evidence(bundle, bundle.metrics)
+    place = record_decision(
+        connection, version, alias="champion", by="a.lee", why="better", evidence=evidence,
+        criteria=judge(evidence, None, gate), settings=gate,
+    )  # fmt: skip
+    set_alias(connection, version, alias="champion", by="a.lee", why="better", champion=None,
+              run_id=place)  # fmt: skip
+    compared = AppTest.from_function(_comparison, args=(connection.uri,), default_timeout=60).run()
+    assert not compared.exception
+    tables = [one.value for one in compared.dataframe]
+    (metrics,) = (one for one in tables if "Metric" in one and len(one.columns) == 3)
+    assert metrics[["joint", "single"]].to_numpy().tolist() == [[0.8, 0.7]]
+    (differ,) = (one for one in tables if "Parameter" in one)
+    assert differ["Parameter"].tolist() == ["lr"]
+    app = _open("experiments", "viewer")
+    tables = [one.value for one in app.dataframe]
+    (versions,) = (one for one in tables if "Alias" in one and "SHA-256" in one)
+    assert versions[["Model", "Version", "Alias"]].to_numpy().tolist() == [
+        ["torso", "1", "champion"]
+    ]
+    (decisions,) = (one for one in tables if "Why" in one)
+    assert decisions[["By", "Why", "Gate"]].to_numpy().tolist() == [["a.lee", "better", "passed"]]
+    app.selectbox(key="card_of").set_value(0).run()
+    assert any(one.value.strip() == CARD.strip() for one in app.markdown)
+
+
+def test_an_evaluation_is_shown_with_its_figures_and_its_report(settings: Settings) -> None:
+    folder = settings.folder / "evaluation"
+    folder.mkdir()
+    (folder / "report.html").write_text("<p>report</p>", encoding="utf-8")
+    record = {"model": {"name": "torso", "version": "1.0"}, **good_metrics()}
+    (folder / "metrics.json").write_text(json.dumps(record), encoding="utf-8")
+    app = _open("experiments", "viewer")
+    (figures,) = (one.value for one in app.dataframe if "Figure" in one.value)
+    found = {row["Figure"]: row["Value"] for row in figures.to_dict("records")}
+    assert found["Mean Dice"] == pytest.approx(0.9)
+    assert [one.proto.label for one in app.get("download_button")] == ["Report (HTML)"]
 
 
 def test_help_lists_the_keys(settings: Settings) -> None:

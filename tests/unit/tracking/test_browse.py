@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from medmtl.tracking.browse import metric_history, read_promotions, read_runs, read_versions
+from medmtl.tracking.browse import (
+    metric_history,
+    model_card,
+    read_promotions,
+    read_runs,
+    read_versions,
+)
 from medmtl.tracking.gate import Evidence, judge
 from medmtl.tracking.gate_settings import load_gate
 from medmtl.tracking.mlflow_run import start_run
 from medmtl.tracking.promotion import record_decision, set_alias
 from medmtl.tracking.registry import register
-from tests.evidence import write_evident
+from tests.evidence import CARD, write_evident
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +54,7 @@ def test_a_promotion_is_listed_with_who_and_why(connection: Connection, tmp_path
               run_id=run_id)  # fmt: skip
     (found,) = (one for one in read_versions(connection) if one.model == "browsed")
     assert (found.number, found.aliases, found.sha256) == ("1", ("champion",), bundle.sha256)
+    assert model_card(connection, found) == CARD
     (decision,) = (one for one in read_promotions(connection) if one.model == "browsed")
     assert (decision.by, decision.why, decision.alias) == ("a.lee", "first one", "champion")
     assert decision.is_passed == all(criterion.is_met for criterion in criteria)
