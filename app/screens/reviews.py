@@ -14,6 +14,7 @@ from app.services.agreement import finding_agreement, mask_agreement, reader_pai
 from app.services.corrections import CorrectionStore
 from app.services.exports import manifest_command, reviews_csv, reviews_jsonl
 from app.services.images import image_root, noted_inputs
+from app.services.result_folders import find_places
 from app.services.words import sentence
 from medmtl.data.result_case import read_result_case
 
@@ -72,11 +73,11 @@ def _here(entries: tuple[Entry, ...], snapshot: Snapshot) -> tuple[Entry, ...]:
 
 def _counts(entries: tuple[Entry, ...]) -> None:
     readers = {entry.review.reviewer for entry in entries}
-    cases = {entry.case for entry in entries}
+    cases = {(entry.case.place, entry.case.model_sha256) for entry in entries}
     blind = sum(entry.is_blind for entry in entries)
     st.html(
-        f'<div class="m-muted">{len(entries):,} reviews of {len(cases):,} cases by '
-        f"{len(readers):,} readers · {blind:,} blind</div>"
+        f'<div class="m-muted">Reviews {len(entries):,} · cases {len(cases):,} · '
+        f"readers {len(readers):,} · blind {blind:,}</div>"
     )
 
 
@@ -166,9 +167,10 @@ def _exports(view: View, entries: tuple[Entry, ...], snapshot: Snapshot) -> None
     with st.container(horizontal=True, vertical_alignment="bottom"):
         run = st.selectbox("Manifest of", runs, format_func=lambda name: name or "these results",
                            key="manifest_run", width=260)  # fmt: skip
+        base = _base(view)
         is_busy = job_book().running is not None
         if st.button("Write a manifest", disabled=is_busy or run is None, key="manifest_start"):
-            _write_manifest(view, here, snapshot, str(run))
+            _write_manifest(view, here, snapshot, str(run), base)
     st.html(
         '<p class="m-muted">Corrected and accepted masks and the readers\' findings, ready for '
         "<code>medmtl train</code>. Needs the images.</p>"
@@ -183,7 +185,22 @@ def _images(view: View, snapshot: Snapshot, entries: Sequence[Entry]) -> Path | 
     return image_root(record["source"]["volumes"][0]["path"], roots)
 
 
-def _write_manifest(view: View, entries: tuple[Entry, ...], snapshot: Snapshot, run: str) -> None:
+def _base(view: View) -> Path | None:
+    """The manifest of which a new version is wanted: one below the folder of the viewer."""
+    root, made = view.settings.folder, reviews_folder(view.settings) / "manifests"
+    found = [one for one in find_places(root).manifests if not one.is_relative_to(made)]
+    if not found:
+        return None
+    return st.selectbox(
+        "As a new version of", found, index=None, key="manifest_base", width=260,
+        placeholder="none: a manifest of its own",
+        format_func=lambda place: place.relative_to(root).as_posix(),
+    )  # fmt: skip
+
+
+def _write_manifest(
+    view: View, entries: tuple[Entry, ...], snapshot: Snapshot, run: str, base: Path | None
+) -> None:
     mine = [entry for entry in entries if entry.case.run == run]
     images = _images(view, snapshot, mine)
     if images is None:
@@ -200,6 +217,7 @@ def _write_manifest(view: View, entries: tuple[Entry, ...], snapshot: Snapshot, 
         masks=folder / "reviews" / run,
         reviews=out / "reviews.jsonl",
         out=out,
+        base=base,
     )
     job_book().start(f"Manifest manifests/{out.name}, beside the reviews", arguments)
     view.go("studies")

@@ -28,6 +28,7 @@ _STATES = {
     "failed": "Failed",
     "cancelled": "Cancelled; finished cases are kept",
 }
+_ENDS = {"done": (st.success, "task_alt"), "failed": (st.error, "error")}
 
 
 def studies_page(view: View) -> None:
@@ -41,6 +42,7 @@ def studies_page(view: View) -> None:
             st.session_state[wants] = True
             st.rerun()
         return
+    st.session_state[wants] = True  # the list stays while its first results come in
     try:
         found = _listed(str(view.settings.folder), view)
     except MedmtlError as error:
@@ -110,8 +112,8 @@ def _job(view: View) -> None:
     if job.state == "running":
         _running(view, job)
         return
-    draw = st.success if job.state == "done" else st.warning
-    draw(f"{job.title}: {_STATES[job.state]}.", icon=":material/task_alt:")
+    draw, icon = _ENDS.get(job.state, (st.warning, "info"))
+    draw(f"{job.title}: {_STATES[job.state]}.", icon=f":material/{icon}:")
     _words(job)
     if st.button("Open the worklist"):
         case_index(view.settings).snapshot(fresh=True)

@@ -36,15 +36,25 @@ def reviews_jsonl(entries: Iterable[Entry]) -> bytes:
 
 
 def manifest_command(
-    results: Path, *, images: Path, masks: Path, reviews: Path, out: Path
+    results: Path, *, images: Path, masks: Path, reviews: Path, out: Path, base: Path | None = None
 ) -> list[str]:
     """The command, after `medmtl`, that makes a manifest of the reviewed cases of one run.
 
     Nothing is written among the images: what has to be made goes below `out`.
+
+    Args:
+        results: The run's result folder.
+        images: The input of the run.
+        masks: Folder of the corrected masks; it may not exist.
+        reviews: JSON lines.
+        out: Where the manifest goes.
+        base: A manifest of these images, of which a new version is made.
     """
     arguments = ["manifest", "corrections", str(results), "--root", str(images), "-o", str(out)]
     if masks.is_dir():
         arguments += ["--masks", str(masks)]
+    if base is not None:
+        arguments += ["--base", str(base)]
     return [*arguments, "--reviews", str(reviews), "--made-in", str(out / "data")]
 
 

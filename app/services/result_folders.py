@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ _DEPTH = 4
 _MARKS = frozenset({"run.json", "cases.csv"})
 _NOTES = ".medmtl"
 """Where a run keeps its notes; there from its first moment, before any table."""
-_BUNDLE = "bundle.toml"
+_BUNDLE, _MANIFEST = "bundle.toml", "manifest.toml"
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,12 @@ class Places:
     Attributes:
         results: Result folders, each by its path relative to the given folder ("" for itself).
         bundles: Model bundles.
+        manifests: Manifests of training data.
     """
 
     results: dict[str, Path]
     bundles: tuple[Path, ...]
+    manifests: tuple[Path, ...] = ()
 
 
 def find_places(root: Path, *, further: Iterable[Path] = ()) -> Places:
@@ -42,12 +44,13 @@ def find_places(root: Path, *, further: Iterable[Path] = ()) -> Places:
     found = _below(root)
     more = {f"{place.name}/{run}".rstrip("/"): folder for place in outside
             for run, folder in _below(place).results.items()}  # fmt: skip
-    return Places(dict(sorted((more | found.results).items())), found.bundles)
+    return replace(found, results=dict(sorted((more | found.results).items())))
 
 
 def _below(root: Path) -> Places:
     results: dict[str, Path] = {}
     bundles: list[Path] = []
+    manifests: list[Path] = []
     pending = [(root, 0)]
     while pending:
         folder, depth = pending.pop()
@@ -56,9 +59,11 @@ def _below(root: Path) -> Places:
             results[folder.relative_to(root).as_posix() if folder != root else ""] = folder
         elif _BUNDLE in files:
             bundles.append(folder)
+        elif _MANIFEST in files:
+            manifests.append(folder)
         elif depth < _DEPTH:
             pending += [(folder / name, depth + 1) for name in folders if name[0] != "."]
-    return Places(results, tuple(sorted(bundles)))
+    return Places(results, tuple(sorted(bundles)), tuple(sorted(manifests)))
 
 
 def _content(folder: Path) -> tuple[set[str], list[str]]:
@@ -73,4 +78,4 @@ def _content(folder: Path) -> tuple[set[str], list[str]]:
 
 def _is_evaluation(files: set[str]) -> bool:
     """`medmtl evaluate` also writes cases.csv, and manifests have one: neither holds results."""
-    return bool(files & {"metrics.json", "manifest.toml"})
+    return bool(files & {"metrics.json", _MANIFEST})

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from app.services.corrections import CorrectionStore
 from app.services.drafts import empty_review, signed, with_finding, with_mask
-from app.services.exports import reviews_jsonl
+from app.services.exports import manifest_command, reviews_jsonl
 from app.services.review_log import CaseRef, open_review_log
+from medmtl.core.labels import FindingSpec, LabelSchema, SegmentSpec
 from medmtl.data.builders.copy import DataCopy
 from medmtl.data.builders.corrections import build_corrections
 from medmtl.data.intake import open_input
+from medmtl.data.manifest import Case, Manifest, VolumeRow, read_manifest, write_manifest
 from medmtl.data.result_case import read_result_case
 from medmtl.data.reviewed import find_masks, read_reviews, reviewed_cases
 from medmtl.data.volume_file import read_volume_file
@@ -76,3 +80,32 @@ def test_a_correction_of_another_models_answer_teaches_nothing(tmp_path: Path) -
     assert wanted is not None
     found = find_masks(tmp_path / "reviews" / "results", result)
     assert found == {"image": store.folder(CASE) / wanted.file}
+
+
+def test_the_command_of_the_viewer_makes_a_new_version_of_a_manifest(tmp_path: Path) -> None:
+    """As the page runs it: a base, a signed review that calls the nodule absent, and the rest."""
+    write_seen_case(tmp_path)
+    images, base, out = tmp_path / "images", tmp_path / "base", tmp_path / "out"
+    findings = {"nodule": True, "effusion": False}
+    case = Case("seen", "p1", "train", 0, (VolumeRow("image", "seen.nii.gz"),), findings)
+    segments = (SegmentSpec(1, "lung"), SegmentSpec(2, "nodule"))
+    schema = LabelSchema(segments, tuple(FindingSpec(name) for name in findings))
+    manifest = Manifest(name="base", licence="none", citation="none", source="here", modality="",
+                        schema=schema, cases=(case,))  # fmt: skip
+    write_manifest(manifest, base)
+    review = signed(with_finding(empty_review(CASE, "one"), "nodule", answer="disagree"))
+    log = open_review_log(f"sqlite:///{(tmp_path / 'reviews.sqlite').as_posix()}")
+    log.append(review, CASE)
+    lines = tmp_path / "reviews.jsonl"
+    lines.write_bytes(reviews_jsonl(log.last_lines()))
+    arguments = manifest_command(
+        tmp_path / "results", images=images, masks=tmp_path / "none", reviews=lines, out=out,
+        base=base,
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "medmtl", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (found,) = read_manifest(out).cases
+    assert found.findings == {"nodule": False, "effusion": False}
+    assert (found.split, found.fold) == ("train", 0)

@@ -88,6 +88,17 @@ def test_only_an_admin_exports(settings: Settings) -> None:
     assert len(_open("reviews", "reviewer").get("download_button")) == 0
 
 
+def test_a_manifest_below_the_folder_is_offered_for_a_new_version(settings: Settings) -> None:
+    write_seen_case(settings.folder)
+    _sign(settings)
+    assert not [one for one in _open("reviews").selectbox if one.key == "manifest_base"]
+    for place in ("training", "manifests/torso-20260131"):  # the second is an export of before
+        (settings.folder / place).mkdir(parents=True)
+        for name in ("manifest.toml", "cases.csv"):
+            (settings.folder / place / name).touch()
+    assert _open("reviews").selectbox(key="manifest_base").options == ["training"]
+
+
 def test_reviews_that_are_not_signed_are_left_out_and_that_is_said(settings: Settings) -> None:
     write_seen_case(settings.folder)
     case = CaseRef("results", "seen", SHA256)
