@@ -105,14 +105,14 @@ def review_log(settings: Settings) -> ReviewLog:
 
 
 @st.cache_resource(show_spinner=False)
-def catch_up(_settings: Settings) -> threading.Thread:
+def catch_up(_settings: Settings) -> None:
     """Once for each server, beside the pages: late signatures into reports, patients of studies."""
     patients(_settings).look(case_index(_settings).snapshot(), wait_s=0.0)
-    thread = threading.Thread(
-        target=_report_all, args=(review_log(_settings), case_index(_settings)), daemon=True
-    )
-    thread.start()
-    return thread
+    try:
+        work = (review_log(_settings), case_index(_settings))
+    except MedmtlError:  # pages that need the log say what is wrong with it, the others go on
+        return
+    threading.Thread(target=_report_all, args=work, daemon=True).start()
 
 
 def _report_all(log: ReviewLog, index: CaseIndex) -> None:
