@@ -97,6 +97,10 @@ def test_all_lists_only_what_the_module_defines(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = _assigned_all(tree)
     defined = {name for node in tree.body for name in _names_of(node)}
+    under_ifs = [node for one in tree.body if isinstance(one, ast.If) for node in one.body]
+    told = {name for node in under_ifs for name in _names_of(node)}
+    if "__getattr__" in told:  # it imports at the first use what type checkers are told of
+        defined |= told
     assert names <= defined
 
 
