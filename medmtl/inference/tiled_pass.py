@@ -52,7 +52,9 @@ def tiled_pass(
     """
     # Neighbouring slices and the value beyond the last one are those of the volume, not of a tile.
     stem = net.context(image)
-    if device.type == "cuda":  # one copy from locked memory, while the tiles are planned
+    if (
+        device.type == "cuda" and stem.device.type == "cpu"
+    ):  # one copy from locked memory, while the tiles are planned
         stem = stem.pin_memory().to(device, non_blocking=True)
     grid = tuple(image.shape[2:])
     box = content_box(image, net.divisor)

@@ -33,6 +33,7 @@ from medmtl.evidence.input_ranges import InputRanges, input_ranges
 from medmtl.evidence.masks import MaskRules
 from medmtl.inference.bundle import BundleSettings, CamSettings, InputSettings, write_bundle
 from medmtl.inference.evaluate import Evaluation
+from medmtl.inference.operating_point import OperatingPoint
 from medmtl.inference.predictor import load_predictor
 from medmtl.losses.diagnosis import known_binary_cross_entropy
 from medmtl.losses.segmentation import dice_cross_entropy
@@ -435,6 +436,10 @@ def bundle_settings(
         network=NETWORK,
         ranges=ranges,
         cam=CamSettings(method="attribution", levels=(), min_share=0.1),
+        speeds={
+            "fast": OperatingPoint(spacing_factor=1.25),
+            "best": OperatingPoint(views=2, overlap=0.5),
+        },
         segments=segment_settings(manifest.schema, volumes_ml(examples)),
         findings=finding_settings(manifest.schema, calibrations, thresholds),
         rules=RULES,

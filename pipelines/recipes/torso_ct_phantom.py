@@ -26,6 +26,7 @@ from medmtl.evidence.contradictions import MeasurementRule
 from medmtl.evidence.input_ranges import input_ranges
 from medmtl.evidence.masks import MaskRules
 from medmtl.inference.bundle import BundleSettings, CamSettings, InputSettings, write_bundle
+from medmtl.inference.operating_point import OperatingPoint
 from medmtl.inference.predictor import load_predictor
 from medmtl.inference.score_case import score_case
 from medmtl.losses.diagnosis import known_binary_cross_entropy
@@ -207,6 +208,10 @@ def bundle_settings(
         network=NETWORK,
         ranges=ranges,
         cam=CamSettings(method="layercam", levels=(-2,), min_share=0.2),
+        speeds={
+            "fast": OperatingPoint(spacing_factor=1.25, backend="int8"),
+            "best": OperatingPoint(views=2, overlap=0.5),
+        },
         segments=segment_settings(TORSO_SCHEMA, volumes_ml(examples)),
         findings=finding_settings(TORSO_SCHEMA, calibrations),
         rules=(
