@@ -28,6 +28,7 @@ from medmtl.inference.openvino_engine import (
     openvino_quietly,
     read_levels,
 )
+from medmtl.inference.operating_point import OperatingPoint
 from medmtl.inference.parity import Measured, Pair, ParityReport
 from medmtl.inference.predictor import Predictor, load_predictor
 from medmtl.networks.joint import JointNet, NetworkConfig
@@ -238,6 +239,19 @@ def test_int8_with_parity_is_used_until_it_is_touched(torso: Path, tmp_path: Pat
     (place / "parity.json").unlink()
     with pytest.raises(ConfigError, match="altered or damaged"):
         verify_quantised(load_bundle(torso), cache=cache)
+
+
+def test_a_speed_that_wants_int8_does_without_where_it_was_not_made(tmp_path: Path) -> None:
+    folder, cache = tmp_path / "torso", tmp_path / "cache"
+    write_tiny(folder, torso_settings(speeds={"fast": OperatingPoint(backend="int8")}))
+
+    def fast() -> str:
+        loaded = load_predictor(folder, device="cpu", backend="auto", cache=cache, speed="fast")
+        return str(loaded.settings["backend"])
+
+    assert fast() == "openvino"
+    keep_quantised(folder, cache, report())
+    assert fast() == "int8"
 
 
 @pytest.mark.slow

@@ -105,16 +105,6 @@ def test_the_mean_is_that_of_all_views() -> None:
     assert not torch.allclose(together, first.logits[0], atol=1e-3)
 
 
-def test_int8_that_was_not_made_gives_way_unless_it_was_asked_for(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    write_tiny(tmp_path, settings(fast=OperatingPoint(backend="int8")))
-    fast = load(tmp_path, speed="fast", backend="auto", cache=tmp_path / "cache")
-    assert fast.backend in ("openvino", "torch")
-    with pytest.raises(ConfigError, match="int8"):
-        load(tmp_path, speed="fast", backend="int8", cache=tmp_path / "cache")
-
-
 def test_what_a_bundle_does_not_have_is_said(tmp_path: Path) -> None:
     write_tiny(tmp_path, settings())
     with pytest.raises(ConfigError, match="no such operating point"):
