@@ -62,7 +62,8 @@ def set_up_logging(*, quiet: bool, json_logs: bool) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(_JsonLines())
     else:
-        handler = RichHandler(console=console, show_path=False, rich_tracebacks=False)
+        screen = Console(stderr=True) if quiet else console  # a quiet one would swallow errors
+        handler = RichHandler(console=screen, show_path=False, rich_tracebacks=False)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.ERROR if quiet else logging.WARNING)

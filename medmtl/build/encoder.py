@@ -15,6 +15,7 @@ from medmtl.networks.joint import JointNet
 from medmtl.training.config_file import settings_of
 from medmtl.training.encoder_layers import take_backbone
 from medmtl.training.label_settings import finding_settings
+from medmtl.transforms.imported_grid import MonaiGrid
 from medmtl.transforms.monai_plan import MonaiPreprocessing
 from medmtl.transforms.plans import PlansPreprocessing
 
@@ -59,6 +60,8 @@ def _network(config: TrainConfig, encoder: BundleSettings) -> NetworkConfig:
         update["volumes"] = own.volumes
     if isinstance(encoder.preprocessing, PlansPreprocessing):
         update["axes"] = encoder.preprocessing.transpose
+    if isinstance(encoder.preprocessing, MonaiPreprocessing):
+        update["axes"] = MonaiGrid.axes
     return encoder.network.model_copy(update=update)
 
 
@@ -85,10 +88,11 @@ def _problems(
             and config.bundle.components != settings.components
         ),
     )
+    is_whole = len(encoder.net.backbone.channels) < 2  # type: ignore[arg-type]
     yield (
-        "found a network of MONAI, which is not taken apart into encoder and decoder; expected a "
-        "bundle of nnU-Net or of medmtl",
-        isinstance(settings.preprocessing, MonaiPreprocessing),
+        "found a network that is not taken apart into encoder and decoder (of MONAI's, SegResNet "
+        "is): set network.head.embedding = 0 to learn from measurements alone, frozen",
+        is_whole and (training != "frozen" or (head is not None and head.embedding > 0)),
     )
     yield (
         "found a network without masks, expected one with segments",

@@ -272,6 +272,13 @@ class _Run:
             facts={"encoder": facts},
         )
 
+    def _learned(self) -> list[torch.Tensor]:
+        """Weights that the training may have changed."""
+        named = self.net.named_parameters()
+        if self.is_frozen:
+            return [weight for name, weight in named if name.startswith("head.")]
+        return [weight for _, weight in named]
+
     def _text(self, facts: dict[str, Any], steps: int) -> str:
         """The paragraph of the card."""
         cases = [f"{s.manifest.name} ({len(s.cases)} cases)" for s in self.train]
@@ -287,7 +294,9 @@ class _Run:
         return {
             "schema_version": 1,
             "name": self.config.name,
+            "tasks": list(self.config.tasks),
             "encoder": facts,
+            "parameters": sum(weight.numel() for weight in self._learned()),
             "steps": steps,
             "train_cases": sum(len(source.cases) for source in self.train),
             "val_cases": sum(len(source.cases) for source in self.val),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from medmtl.core.volume import Volume
     from medmtl.inference.bundle import Bundle
     from medmtl.inference.stages import Stages
+    from medmtl.networks.backbones import Backbone
 
-__all__ = ["MonaiPredictor"]
+__all__ = ["MonaiPredictor", "check_finite"]
 
 
 class MonaiPredictor(Staged, ImportedModel):
@@ -55,43 +56,35 @@ class MonaiPredictor(Staged, ImportedModel):
         """Masks on the grid of the first volume that `select` named."""
         clock = StageClock()
         together = self.input.together(study, volumes)
-        arrays = (together.volume.array, *together.further)
-        if not all(np.isfinite(array).all() for array in arrays):
-            raise InputRefusedError(
-                f"volume {together.volume.id}",
-                stage="preprocess",
-                code="non-finite-values",
-                found="voxels that are NaN or infinite",
-                expected="finite intensities",
-                advice="Repair or re-export the image.",
-            )
+        check_finite(together.volume.id, (together.volume.array, *together.further))
         prepared = self.transforms({IMAGE: to_metatensor(together.volume, together.further)})
         clock.stop("preprocess")
         yield
         clock.go_on()
-        probabilities = self._probabilities(prepared[IMAGE])
+        logits = self.logits(prepared[IMAGE].as_tensor())
         clock.stop("network")
         yield
         clock.go_on()
-        labels = self._label_map(probabilities, prepared[IMAGE])
+        labels = self.label_map(logits, prepared[IMAGE])
         return masks_answer(self.bundle, study, together, labels, read=volumes, clock=clock)
 
     @torch.inference_mode()
-    def _probabilities(self, image: Any) -> torch.Tensor:
-        """Softmax (C, ...) on the network's grid."""
+    def logits(self, image: torch.Tensor) -> torch.Tensor:
+        """(C, ...) of an image (1, ...) on the network's grid."""
+        backbone = cast("Backbone", self.net.backbone)
         logits: Any = sliding_window_inference(
-            image.as_tensor()[None].to(self.device),
+            image[None].to(self.device),
             roi_size=self.window.roi_size,
             sw_batch_size=1,
-            predictor=lambda patch: self.net.decode(self.net.encode(patch)),
+            predictor=lambda patch: backbone.decode(backbone.encode(patch)),
             overlap=self.window.overlap,
             mode=self.window.mode,
         )
-        probabilities: torch.Tensor = logits[0].float().softmax(dim=0).cpu()
-        return probabilities
+        return cast("torch.Tensor", logits[0])
 
-    def _label_map(self, probabilities: torch.Tensor, image: Any) -> NDArray[Any]:
+    def label_map(self, logits: torch.Tensor, image: Any) -> NDArray[Any]:
         """The largest class on the source grid, each class taken back by itself."""
+        probabilities = logits.float().softmax(dim=0).cpu()
         values = [0, *(segment.label for segment in self.bundle.settings.segments)]
         done = image.applied_operations
         if self.inverse == "nearest":
@@ -107,3 +100,21 @@ class MonaiPredictor(Staged, ImportedModel):
             labels[candidate > best] = value
             best = np.maximum(best, candidate)
         return labels
+
+
+def check_finite(volume_id: str, arrays: Sequence[NDArray[Any]]) -> None:
+    """Refuse what is no number.
+
+    Raises:
+        InputRefusedError: If a voxel is NaN or infinite.
+    """
+    if all(np.isfinite(array).all() for array in arrays):
+        return
+    raise InputRefusedError(
+        f"volume {volume_id}",
+        stage="preprocess",
+        code="non-finite-values",
+        found="voxels that are NaN or infinite",
+        expected="finite intensities",
+        advice="Repair or re-export the image.",
+    )

@@ -1,4 +1,4 @@
-"""How a joint network gets from a volume to its masks: in medmtl's own way, or in nnU-Net's.
+"""How a joint network gets from a volume to its masks: in medmtl's own way, nnU-Net's or MONAI's.
 
 Everything after that, findings, evidence, uncertainty, is the same: see `predictor.py`.
 """
@@ -6,7 +6,7 @@ Everything after that, findings, evidence, uncertainty, is the same: see `predic
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -14,18 +14,19 @@ import torch
 from medmtl.core.errors import BundleError
 from medmtl.inference.bundle import load_folds
 from medmtl.inference.joint_pass import joint_pass
+from medmtl.inference.monai_predictor import MonaiPredictor, check_finite
 from medmtl.inference.phases import choose_phases, pick_phases
 from medmtl.inference.plans_predictor import grid_labels, orientation_flags, region_volumes
 from medmtl.inference.plans_window import window_logits
 from medmtl.inference.window_pass import WindowedVolume, window_pass
 from medmtl.postprocess.restore import restore_labels
-from medmtl.transforms.imported_grid import GridInput, ImportedGrid
+from medmtl.transforms.imported_grid import GridInput, ImportedGrid, MonaiGrid
 from medmtl.transforms.plans import PlansPreprocessing
 from medmtl.transforms.preprocessing import Preprocessing
 from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,9 +39,11 @@ if TYPE_CHECKING:
     from medmtl.inference.operating_point import OperatingPoint
     from medmtl.inference.plans_window import SlidingWindow
     from medmtl.networks.joint import JointNet
+    from medmtl.transforms.monai_plan import MonaiPreprocessing
+    from medmtl.transforms.plans import PlansInput
     from medmtl.transforms.preprocessing import NetworkInput
 
-__all__ = ["OwnRoute", "PlansRoute", "Route", "route_of"]
+__all__ = ["MonaiRoute", "OwnRoute", "PlansRoute", "Route", "route_of"]
 
 
 class Route(Protocol):
@@ -201,7 +204,7 @@ class PlansRoute:
     def label_map(self, volume: Volume, prepared: GridInput, logits: torch.Tensor) -> NDArray[Any]:
         """As nnU-Net brings its answer back."""
         del volume
-        plans = prepared.source
+        plans: PlansInput = prepared.source
         logits_cabc = logits.permute(0, *(axis + 1 for axis in self.transpose)).contiguous()
         settings = self.bundle.settings
         return plans.whole_labels(grid_labels(logits_cabc.numpy(), plans, settings))
@@ -210,14 +213,14 @@ class PlansRoute:
         self, net: JointNet, volumes: Sequence[Volume], *, class_index: int
     ) -> tuple[int, int, NDArray[np.float64]]:
         """Every phase in one view each, without mirroring."""
-        label = self.bundle.settings.segments[class_index - 1].label
         window = self.window.model_copy(update={"mirror_axes": ()})
-        curve = []
-        for volume in volumes:
+
+        def labels(volume: Volume) -> NDArray[Any]:
             prepared = self.prepare(volume)
-            labels = self.label_map(volume, prepared, self._logits(net, prepared, window))
-            curve.append(int((labels == label).sum()) * volume.geometry.voxel_mm3 / 1000)
-        return (*pick_phases(curve, volumes), np.array(curve))
+            return self.label_map(volume, prepared, self._logits(net, prepared, window))
+
+        label = self.bundle.settings.segments[class_index - 1].label
+        return _phases(volumes, labels, label=label)
 
     def facts(
         self, study: Study, volume: Volume, labels: NDArray[Any]
@@ -228,11 +231,99 @@ class PlansRoute:
         return flags, region_volumes(labels, volume, settings)
 
 
+class MonaiRoute:
+    """The one of networks from a MONAI bundle: its transforms and its window.
+
+    Args:
+        bundle: With preprocessing `monai`.
+        device: Where the network runs.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
+        self.bundle, self.device = bundle, device
+        self.masks = MonaiPredictor(bundle, device=device)
+        self.grid = MonaiGrid(cast("MonaiPreprocessing", bundle.settings.preprocessing))
+        self.masks.transforms = self.grid.transforms  # only those that were applied can be undone
+
+    def prepare(self, volume: Volume) -> GridInput:
+        """See `MonaiGrid`."""
+        check_finite(volume.id, [volume.array])
+        return self.grid.apply(volume)
+
+    def run(
+        self,
+        net: JointNet,
+        inputs: Sequence[GridInput],
+        *,
+        covariates: Covariates,
+        cam_findings: Sequence[int] = (),
+    ) -> JointPass:
+        """The masks as the import has them, then `window_pass`."""
+        i, j, k = self.masks.window.roi_size
+        volumes = [
+            WindowedVolume(
+                torch.from_numpy(np.ascontiguousarray(prepared.array_kji)),
+                self._logits(prepared).permute(0, 3, 2, 1).clone(),
+                prepared.geometry.spacing_mm[::-1],
+                (k, j, i),
+            )
+            for prepared in inputs
+        ]
+        return window_pass(
+            net,
+            volumes,
+            covariates=covariates,
+            cam_findings=cam_findings,
+            cam=self.bundle.settings.cam,
+            device=self.device,
+        )
+
+    def _logits(self, prepared: GridInput) -> torch.Tensor:
+        """(C, I, J, K)."""
+        image = np.ascontiguousarray(prepared.array_kji.transpose(2, 1, 0))
+        return self.masks.logits(torch.from_numpy(image)[None])
+
+    def label_map(self, volume: Volume, prepared: GridInput, logits: torch.Tensor) -> NDArray[Any]:
+        """As MONAI brings its answer back."""
+        del volume
+        return self.masks.label_map(logits.permute(0, 3, 2, 1).contiguous(), prepared.source)
+
+    def phases(
+        self, net: JointNet, volumes: Sequence[Volume], *, class_index: int
+    ) -> tuple[int, int, NDArray[np.float64]]:
+        """Every phase by itself."""
+        del net
+
+        def labels(volume: Volume) -> NDArray[Any]:
+            prepared = self.prepare(volume)
+            return self.masks.label_map(self._logits(prepared), prepared.source)
+
+        label = self.bundle.settings.segments[class_index - 1].label
+        return _phases(volumes, labels, label=label)
+
+    def facts(
+        self, study: Study, volume: Volume, labels: NDArray[Any]
+    ) -> tuple[list[Flag], list[Measurement]]:
+        """Nothing more."""
+        del study, volume, labels
+        return [], []
+
+
+def _phases(
+    volumes: Sequence[Volume], labels: Callable[[Volume], NDArray[Any]], *, label: int
+) -> tuple[int, int, NDArray[np.float64]]:
+    curve = [
+        int((labels(volume) == label).sum()) * volume.geometry.voxel_mm3 / 1000
+        for volume in volumes
+    ]
+    return (*pick_phases(curve, volumes), np.array(curve))
+
+
 def route_of(bundle: Bundle, *, device: torch.device, point: OperatingPoint) -> Route:
     """The route that a bundle's preprocessing asks for, at an operating point.
 
     Raises:
-        BundleError: If there is none yet, or the weights of a fold are altered.
+        BundleError: If the weights of a fold are altered.
     """
     preprocessing = bundle.settings.preprocessing
     if isinstance(preprocessing, PreprocessingConfig):
@@ -240,6 +331,4 @@ def route_of(bundle: Bundle, *, device: torch.device, point: OperatingPoint) -> 
         return OwnRoute(bundle, Preprocessing(grid), device, point.overlap)
     if isinstance(preprocessing, PlansPreprocessing):
         return PlansRoute(bundle, device=device)
-    raise BundleError(
-        f"Bundle {bundle.folder.name}: findings on a network from MONAI are not supported yet."
-    )
+    return MonaiRoute(bundle, device=device)

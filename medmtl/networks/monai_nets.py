@@ -67,12 +67,10 @@ class MonaiNetConfig(BaseModel):
 
     def build(self, *, in_channels: int, out_channels: int) -> nn.Module:
         """The network with random weights."""
-        return _Whole(
-            MONAI_NETWORKS[self.network][0](
-                spatial_dims=3, in_channels=in_channels, out_channels=out_channels, **self.arguments
-            ),
-            in_channels,
+        net = MONAI_NETWORKS[self.network][0](
+            spatial_dims=3, in_channels=in_channels, out_channels=out_channels, **self.arguments
         )
+        return _SegResNet(net) if isinstance(net, SegResNet) else _Whole(net, in_channels)
 
 
 class _Whole(nn.Module):
@@ -93,3 +91,37 @@ class _Whole(nn.Module):
         logits: Any = self.net(features[0])
         finest: Tensor = logits[0] if isinstance(logits, list | tuple) else logits
         return finest
+
+
+class _SegResNet(nn.Module):
+    """Taken apart after its encoder, by its own two halves."""
+
+    def __init__(self, net: SegResNet) -> None:
+        super().__init__()
+        self.net = net
+        depth = len(net.blocks_down)
+        self.channels = tuple(net.init_filters * 2**level for level in range(depth))
+        self.divisor = (2 ** (depth - 1),) * 3
+
+    def encode(self, image_bckji: Tensor) -> list[Tensor]:
+        """Feature maps, fine to coarse."""
+        features: list[Tensor] = self.net.encode(image_bckji)[1]
+        return features
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Segmentation logits."""
+        return self.classify(self.decode_levels(features)[0])
+
+    def decode_levels(self, features: list[Tensor]) -> list[Tensor]:
+        """Feature maps of the decoder, fine to coarse."""
+        levels, x = [], features[-1]
+        steps = zip(self.net.up_samples, self.net.up_layers, reversed(features[:-1]), strict=True)
+        for up, layer, skip in steps:
+            x = layer(up(x) + skip)
+            levels.append(x)
+        return levels[::-1]
+
+    def classify(self, level: Tensor) -> Tensor:
+        """Segmentation logits of the decoder's finest level."""
+        logits: Tensor = self.net.conv_final(level) if self.net.use_conv_final else level
+        return logits

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from medmtl.core.errors import ConfigError
-from medmtl.transforms.imported_grid import ImportedGrid
+from medmtl.transforms.imported_grid import ImportedGrid, MonaiGrid
 from medmtl.transforms.monai_plan import MonaiPreprocessing
 from medmtl.transforms.plans import PlansPreprocessing
 from medmtl.transforms.preprocessing import Preprocessing
@@ -32,17 +31,10 @@ AnyPreprocessing = Annotated[
 ]
 
 
-def network_grid(settings: AnyPreprocessing) -> Preprocessing | ImportedGrid:
-    """What applies the settings, to images and to label maps.
-
-    Raises:
-        ConfigError: For those of MONAI, whose grid is made by its own transforms.
-    """
+def network_grid(settings: AnyPreprocessing) -> Preprocessing | ImportedGrid | MonaiGrid:
+    """What applies the settings, to images and to label maps."""
     if isinstance(settings, MonaiPreprocessing):
-        raise ConfigError(
-            "preprocessing monai: found a network of MONAI, which only gives masks here. Start "
-            "from a bundle of nnU-Net or of medmtl."
-        )
+        return MonaiGrid(settings)
     if isinstance(settings, PlansPreprocessing):
         return ImportedGrid(settings)
     return Preprocessing(settings)

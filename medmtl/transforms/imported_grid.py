@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medmtl.core.resample import nearest
+from medmtl.transforms.monai_bridge import from_metatensor, to_metatensor
+from medmtl.transforms.monai_plan import IMAGE
 from medmtl.transforms.orient import AxisPlan
 
 if TYPE_CHECKING:
@@ -17,9 +19,10 @@ if TYPE_CHECKING:
 
     from medmtl.core.geometry import Geometry
     from medmtl.core.volume import Volume
-    from medmtl.transforms.plans import PlansInput, PlansPreprocessing
+    from medmtl.transforms.monai_plan import MonaiPreprocessing
+    from medmtl.transforms.plans import PlansPreprocessing
 
-__all__ = ["GridInput", "ImportedGrid"]
+__all__ = ["GridInput", "ImportedGrid", "MonaiGrid"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +33,13 @@ class GridInput:
         array_kji: Normalised float32 (K, J, I), a view with the axes turned.
         geometry: Of `array_kji.transpose(2, 1, 0)`.
         source_geometry: Of the volume.
-        source: What the import's own preprocessing gave.
+        source: What the import's own preprocessing gave: a `PlansInput`, or MONAI's image.
     """
 
     array_kji: NDArray[np.float32]
     geometry: Geometry
     source_geometry: Geometry
-    source: PlansInput
+    source: Any
 
     @property
     def content_geometry(self) -> Geometry:
@@ -70,12 +73,41 @@ class ImportedGrid:
         return GridInput(array, geometry, volume.geometry, prepared)
 
     def apply_labels(self, label_map: NDArray[Any], prepared: GridInput) -> NDArray[Any]:
-        """Labels (i, j, k) of the source grid on the network grid (K, J, I), nearest.
+        """See `labels_on_grid`."""
+        return labels_on_grid(label_map, prepared)
 
-        Raises:
-            ValueError: If the label map is not on the source grid.
-        """
-        if tuple(label_map.shape) != prepared.source_geometry.shape:
-            message = f"Label map {label_map.shape} is not on {prepared.source_geometry.shape}."
-            raise ValueError(message)
-        return nearest(label_map, prepared.source_geometry, prepared.geometry).transpose(2, 1, 0)
+
+class MonaiGrid:
+    """Applies the transforms of a MONAI bundle; its arrays lie (i, j, k) on the grid.
+
+    Args:
+        settings: As stored in the bundle.
+    """
+
+    axes = (2, 1, 0)
+
+    def __init__(self, settings: MonaiPreprocessing) -> None:
+        self.transforms = settings.build()
+
+    def apply(self, volume: Volume) -> GridInput:
+        """Take a volume to the network grid."""
+        image = self.transforms({IMAGE: to_metatensor(volume)})[IMAGE]
+        on_grid = from_metatensor(image)
+        array = on_grid.array.transpose(2, 1, 0)
+        return GridInput(array, on_grid.geometry, volume.geometry, image)
+
+    def apply_labels(self, label_map: NDArray[Any], prepared: GridInput) -> NDArray[Any]:
+        """See `labels_on_grid`."""
+        return labels_on_grid(label_map, prepared)
+
+
+def labels_on_grid(label_map: NDArray[Any], prepared: GridInput) -> NDArray[Any]:
+    """Labels (i, j, k) of the source grid on the network grid (K, J, I), nearest.
+
+    Raises:
+        ValueError: If the label map is not on the source grid.
+    """
+    if tuple(label_map.shape) != prepared.source_geometry.shape:
+        message = f"Label map {label_map.shape} is not on {prepared.source_geometry.shape}."
+        raise ValueError(message)
+    return nearest(label_map, prepared.source_geometry, prepared.geometry).transpose(2, 1, 0)

@@ -17,11 +17,13 @@ from medmtl.core.errors import BundleError, ConfigError
 from medmtl.core.study import Study, VolumeRef
 from medmtl.data.manifest import read_manifest, write_manifest
 from medmtl.data.volume_file import read_volume_file
+from medmtl.imports.monai import MonaiChoices, import_monai
 from medmtl.imports.nnunet import import_nnunet
 from medmtl.inference.bundle import load_bundle, verify_bundle
 from medmtl.inference.predictor import load_predictor
 from medmtl.training.config_file import settings_of
 from medmtl.training.mask_change import MasksLostError
+from tests.monai_folder import monai_config, write_monai
 from tests.nnunet_folder import dataset, plans, write_folder
 from tests.tiny_run import settings, write_data
 
@@ -45,6 +47,15 @@ def imported(root: Path, *, dimensions: int = 3, **fields: Any) -> Path:
         outputs=2 if labels is REGIONS else 3,
     )
     import_nnunet(root / "nnunet", root / "imported")
+    return root / "imported"
+
+
+def of_monai(root: Path, network: str) -> Path:
+    """A bundle out of a MONAI bundle with random weights; its second segment is unknown here."""
+    content = monai_config(network)
+    content["pixdim"] = [2.0, 2.0, 3.0]
+    write_monai(root / "monai", content, network)
+    import_monai(root / "monai", root / "imported", choices=MonaiChoices(modality="MR"))
     return root / "imported"
 
 
@@ -101,6 +112,23 @@ def test_a_frozen_encoder_keeps_its_masks_to_the_voxel(
     said = result.metrics["encoder"]
     assert (said["loss"], said["equal_voxels"], said["training"]) == (0.0, 1.0, "frozen")
     assert said["dice_before"] == said["dice_after"]
+
+
+@pytest.mark.parametrize(("network", "embedding"), [("SegResNet", 4), ("UNet", 0)])
+def test_masks_of_monai_are_kept_to_the_voxel(tmp_path: Path, network: str, embedding: int) -> None:
+    data = write_data(tmp_path / "data")
+    bundle = of_monai(tmp_path, network)
+    config = configuration(data, bundle, head={"embedding": embedding})
+    result = train_run(config, tmp_path / "run", data_root=data)
+    both = zip(answers(result.bundle, data, cam="all"), answers(bundle, data), strict=True)
+    for ours, theirs in both:
+        np.testing.assert_array_equal(ours.volumes[0].label_map, theirs.volumes[0].label_map)
+        assert [one.name for one in ours.findings] == ["big", "old"]
+        assert all(cam.array.max() > 0 for one in ours.findings for cam in one.cams.values())
+    if embedding:
+        return
+    with pytest.raises(ConfigError, match=r"not taken apart.*embedding = 0"):
+        train_run(configuration(data, bundle), tmp_path / "other", data_root=data)
 
 
 def test_the_result_is_an_ordinary_joint_bundle(tmp_path: Path) -> None:
