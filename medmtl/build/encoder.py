@@ -176,6 +176,7 @@ def joint_settings(
         "folds": encoder.folds if has_folds else None,
         "sliding_window": encoder.sliding_window,
         "regions": encoder.regions,
+        "speeds": encoder.speeds,
     }
     try:
         return BundleSettings.model_validate(values)

@@ -44,7 +44,9 @@ logger = logging.getLogger(__name__)
 
 _FORMAT = 1
 _DAMAGED = (BadZipFile, OSError, ValueError, KeyError, EOFError)
-_OF_NETWORK = ("preprocessing", "input", "segments", "regions", "sliding_window", "components")
+_OF_NETWORK = (
+    "preprocessing", "input", "segments", "regions", "sliding_window", "components", "speeds",
+)  # fmt: skip
 _OF_HEAD = ("levels", "pooling", "measurements", "measure_largest_piece")
 
 
