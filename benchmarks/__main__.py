@@ -26,7 +26,11 @@ def main() -> int:
         help="Which ones; all if none. report only writes page and plots from what is known.",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="Small inputs, figures not kept.")
-    arguments, further = parser.parse_known_args()  # such as --minutes 10
+    parser.add_argument("--fresh", action="store_true", help="Forget what long ones measured.")
+    parser.add_argument("--minutes", help="Where one can stop: after these.")
+    arguments = parser.parse_args()
+    further = ["--fresh"] if arguments.fresh else []
+    further += ["--minutes", arguments.minutes] if arguments.minutes else []
     failed = []
     with tempfile.TemporaryDirectory() as aside:
         out = Path(aside) if arguments.quick else RESULTS
