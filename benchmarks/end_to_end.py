@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from benchmarks.measured import Measured
 from benchmarks.memory import QUICK_SHAPE, SHAPE, write_ct
 from benchmarks.peers.__main__ import PEERS
-from benchmarks.random_bundle import BACKBONES, write_random
+from benchmarks.random_bundle import BACKBONES, QUICK_SPACING_MM, SPACING_MM, write_random
 from benchmarks.record import ROOT, WORK, Row, finish, options
 from medmtl.data.intake import open_input
 from medmtl.inference.bundle import load_bundle
@@ -60,7 +60,7 @@ class Masks(nn.Module):
         return self.net.encode_and_decode(image)[1]
 
 
-def prepare(work: Path, shape: tuple[int, int, int]) -> None:
+def prepare(work: Path, shape: tuple[int, int, int], spacing_mm: float) -> None:
     """The image, and each network as a bundle and as what nnU-Net needs; once."""
     if (work / "ready").exists():
         return
@@ -71,7 +71,7 @@ def prepare(work: Path, shape: tuple[int, int, int]) -> None:
     write_image(work / "image.nii.gz", study.volumes[0].read())
     for network in BACKBONES:
         folder = work / slug(network)
-        write_random(folder / "bundle", network)
+        write_random(folder / "bundle", network, spacing_mm=spacing_mm)
         write_case(folder)
     (work / "ready").touch()
 
@@ -164,7 +164,10 @@ def rows_of(work: Path, measured: Measured) -> list[Row]:
 def measure(work: Path, arguments: argparse.Namespace) -> list[Row]:
     """Run what is not known yet, the cheap first, until the time is over."""
     began_s = time.monotonic()
-    prepare(work, QUICK_SHAPE if arguments.quick else SHAPE)
+    if arguments.quick:
+        prepare(work, QUICK_SHAPE, QUICK_SPACING_MM)
+    else:
+        prepare(work, SHAPE, SPACING_MM)
     measured = Measured.at(work / "measured.json")
     for network in BACKBONES:
         for rival in (*BACKENDS, "nnU-Net"):

@@ -16,7 +16,7 @@ import psutil
 
 from benchmarks.alternate import Seconds
 from benchmarks.memory import write_ct
-from benchmarks.random_bundle import write_random
+from benchmarks.random_bundle import QUICK_SPACING_MM, SPACING_MM, write_random
 from benchmarks.record import Row, finish, options
 from medmtl.data.intake import open_input
 from medmtl.inference.batch import BatchOptions, run_batch
@@ -77,7 +77,8 @@ def main() -> None:
         folder = Path(aside)
         for number in range(count):
             write_ct(folder / "in" / f"{number:02d}", shape, name=f"pipeline {number}")
-        write_random(folder / "bundle", NETWORK)
+        spacing_mm = QUICK_SPACING_MM if quick else SPACING_MM
+        write_random(folder / "bundle", NETWORK, spacing_mm=spacing_mm)
         analyser = load_predictor(folder / "bundle", backend="auto")
         listing = open_input(folder / "in")
         (folder / "alone").mkdir()

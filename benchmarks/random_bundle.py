@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODEL = "torso-ct-phantom"
-SPACING_MM = 3.0
+SPACING_MM, QUICK_SPACING_MM = 3.0, 8.0
 
 BACKBONES: Mapping[str, SegResNetDSConfig | DynUNetConfig] = {
     "SegResNet of 16 filters": SegResNetDSConfig(init_filters=16),
@@ -27,7 +27,7 @@ BACKBONES: Mapping[str, SegResNetDSConfig | DynUNetConfig] = {
 }
 
 
-def write_random(folder: Path, network: str) -> None:
+def write_random(folder: Path, network: str, *, spacing_mm: float = SPACING_MM) -> None:
     """The shipped CT model with another backbone, on a finer grid, as a bundle."""
     settings = load_bundle(find_bundle(MODEL)).settings
     torch.manual_seed(0)
@@ -35,7 +35,7 @@ def write_random(folder: Path, network: str) -> None:
     net = JointNet(config).eval()
     divisor = tuple(reversed(net.divisor))
     preprocessing = settings.preprocessing.model_copy(
-        update={"spacing_mm": (SPACING_MM,) * 3, "divisor": divisor}
+        update={"spacing_mm": (spacing_mm,) * 3, "divisor": divisor}
     )
     changed = settings.model_copy(
         update={"name": folder.name, "network": config, "preprocessing": preprocessing}

@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.memory import QUICK_SHAPE, SHAPE, write_ct
 from benchmarks.peak import run_and_watch
-from benchmarks.random_bundle import SPACING_MM, write_random
+from benchmarks.random_bundle import QUICK_SPACING_MM, SPACING_MM, write_random
 from benchmarks.record import Row, finish, options
 
 if TYPE_CHECKING:
@@ -62,10 +62,11 @@ def main() -> None:
         names = [f"{number:02d}" for number in range(MORE)]
         for name in names:
             write_ct(folder / "studies" / name, shape, name=f"cost {name}")
-        write_random(folder / "bundle", NETWORK)
+        spacing_mm = QUICK_SPACING_MM if arguments.quick else SPACING_MM
+        write_random(folder / "bundle", NETWORK, spacing_mm=spacing_mm)
         models = {
             "torso-ct-phantom": "torso-ct-phantom",
-            f"{NETWORK}, {SPACING_MM:g} mm": str(folder / "bundle"),
+            f"{NETWORK}, {spacing_mm:g} mm": str(folder / "bundle"),
         }
         for number, (what, model) in enumerate(models.items()):
             few = batch(folder, model, f"few-{number}", names[:FEW])
