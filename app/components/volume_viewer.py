@@ -22,15 +22,21 @@ __all__ = ["volume_viewer"]
 logger = logging.getLogger(__name__)
 
 _LOADER = """
-let loading;
+let loading, latest;
+const resized = () => { if (latest.place.isConnected) latest.show(); };
 export default function (component) {
   let stop;
   let isGone = false;
   loading ??= import(new URL(component.data.asset, document.baseURI).href);
-  const room = window.innerHeight - component.data.above;
-  const height = Math.max(320, Math.min(component.data.height, room));
-  const fitted = { ...component, data: { ...component.data, height } };
-  loading.then((viewer) => { if (!isGone) stop = viewer.default(fitted); });
+  const show = () => {
+    const room = window.innerHeight - component.data.above;
+    const height = Math.max(320, Math.min(component.data.height, room));
+    const fitted = { ...component, data: { ...component.data, height } };
+    loading.then((viewer) => { if (!isGone) stop = viewer.default(fitted); });
+  };
+  show();
+  latest = { show, place: component.parentElement };
+  window.addEventListener("resize", resized);  // the same one each time: added once
   return () => { isGone = true; if (stop) stop(); };
 }
 """

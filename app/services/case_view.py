@@ -45,7 +45,7 @@ class MeasurementView:
     @property
     def typical_text(self) -> str:
         """Mean and standard deviation of the training cases; empty where they are not known."""
-        return "" if self.typical is None else "{:.4g} ± {:.2g}".format(*self.typical)
+        return "" if self.typical is None else "{:.4g} ± {:.4g}".format(*self.typical)
 
     @property
     def text(self) -> str:

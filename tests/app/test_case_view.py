@@ -35,7 +35,7 @@ def test_a_measurement_stands_beside_its_training_cases_or_beside_nothing() -> N
     measured = [{"name": name, "value": 1.0, "unit": "1", "from": "masks"} for name in names]
     record = case_record("one", finding("nodule", 0.9), measurements=measured)
     (ratio,) = view_of_case(record, facts).measurements
-    assert (ratio.name, ratio.typical_text) == ("ratio", "0.5 ± 0.12")
+    assert (ratio.name, ratio.typical_text) == ("ratio", "0.5 ± 0.125")
     (alone,) = view_of_case(
         record, ModelFacts("torso", "1", "0", measured=((5.0, 1.0),))
     ).measurements

@@ -106,6 +106,8 @@ def test_a_case_fits_on_one_screen(chromium: Browser, address: str, size: tuple[
     main = "document.querySelector('[data-testid=stMain]')"
     assert page.evaluate(f"{main}.scrollHeight - {main}.clientHeight") <= 2
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.set_viewport_size({"width": width, "height": height - 100})
+    page.wait_for_function(f"{main}.scrollHeight - {main}.clientHeight <= 2")
 
 
 def test_a_blind_reader_is_shown_no_mask_before_the_answer(chromium: Browser, address: str) -> None:
