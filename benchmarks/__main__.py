@@ -16,13 +16,15 @@ NAMES = (
     "imported_speed", "operating_points", "end_to_end", "demo_time", "balancers", "parity_nnunet",
 )  # fmt: skip
 """The cheap ones first."""
+ON_REQUEST = ("encoder_acdc",)
+"""Trains for hours: only where it is named."""
 
 
 def main() -> int:
     """Run each benchmark in a process of its own, so that none sees the other's memory."""
     parser = argparse.ArgumentParser(description="The measurements that the README quotes.")
     parser.add_argument(
-        "names", nargs="*", choices=[[], *NAMES, "report"],
+        "names", nargs="*", choices=[[], *NAMES, *ON_REQUEST, "report"],
         help="Which ones; all if none. report only writes page and plots from what is known.",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="Small inputs, figures not kept.")

@@ -1,11 +1,11 @@
 """A diagnosis head on nnU-Net, on ACDC: frozen and fine-tuned, against learning both from nothing.
 
-    python -m benchmarks.encoder_acdc --python NNUNET_VENV/bin/python --work DIR [--joint SCORES]
+    python -m benchmarks encoder_acdc --python NNUNET_VENV/bin/python --work DIR [--joint SCORES]
 
 `nnunet_acdc_peer.py` trains a small 2d nnU-Net on the patients that are not in fold 0; it is
 imported, and every arm learns findings on it from the same patients. `--joint` is `scores.json` of
 the arm `joint` of `medmtl compare acdc_compare`. Every step that is done is not done again; an
-arm that was not run is left out.
+arm that was not begun within `--minutes` is left out.
 
 All arms deliver uncalibrated probabilities decided at 0.5; differences come with a bootstrap that
 draws the held-out patients once for both.
@@ -16,12 +16,14 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.record import RESULTS, ROOT, Row, finish
+from benchmarks.peers.__main__ import PEERS
+from benchmarks.record import RESULTS, ROOT, WORK, Row, finish
 from medmtl.build import train_run
 from medmtl.config import TrainConfig, load_config
 from medmtl.imports.nnunet import NnunetChoices, import_nnunet
@@ -44,14 +46,16 @@ _DATA = ROOT.parent / "shared" / "data" / "acdc"
 def main() -> None:
     """Train what is missing, compare what is there."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--python", type=Path, help="of nnU-Net's environment")
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--python", type=Path, default=PEERS / "nnunet" / "bin" / "python")
+    parser.add_argument("--work", type=Path, default=WORK / "encoder_acdc")
+    parser.add_argument("--minutes", type=float, default=120, help="no arm is begun after these")
     parser.add_argument("--data", type=Path, default=_DATA)
     parser.add_argument("--joint", type=Path, help="scores.json of the joint arm")
     parser.add_argument("--arms", nargs="*", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.set_defaults(quick=False)
     options = parser.parse_args()
+    began = time.monotonic()
     torch.set_num_threads(1)
     if not (options.work / "models").exists():
         _peer(options.python, options.work, options.data)
@@ -61,7 +65,8 @@ def main() -> None:
         import_nnunet(folder, bundle, choices=NnunetChoices(has_mirroring=False))
     for name in options.arms:
         folder = options.work / "arms" / name
-        if not (folder / "scores.json").exists():
+        is_late = time.monotonic() - began > options.minutes * 60
+        if not is_late and not (folder / "scores.json").exists():
             train_run(_config(bundle, options.work, **ARMS[name]), folder, data_root=options.data)
     finish("encoder_acdc", _rows(options.work, options.joint), options)
 
