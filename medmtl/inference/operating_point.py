@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from medmtl.inference.uncertainty_views import VIEWS, View
+from medmtl.inference.uncertainty_views import View
 
 if TYPE_CHECKING:
     from medmtl.transforms.settings import PreprocessingConfig
 
-__all__ = ["SPEEDS", "Mirror", "OperatingPoint"]
+__all__ = ["SHIFTS", "SPEEDS", "Mirror", "OperatingPoint"]
 
 SPEEDS = ("fast", "balanced", "best")
+
+SHIFTS = tuple(
+    View(f"shifted by {shift}", shift_voxels=shift) for shift in ((4, 0), (-4, 0), (0, 4), (0, -4))
+)
 
 
 class OperatingPoint(BaseModel):
@@ -30,7 +34,8 @@ class OperatingPoint(BaseModel):
         overlap: Share that neighbouring tiles of a large grid have in common.
         flips: Axes (i, j, k) of the network grid along which a mirrored view is added; only for a
             network that was trained on mirrored images.
-        views: Turned and shifted views that are added, the first of `uncertainty_views.VIEWS`.
+        shifts: Views that are added, moved by whole voxels in the plane: the first of `SHIFTS`.
+            Turned views are interpolated twice, which cost `torso-ct-phantom` 0.01 of mean Dice.
         backend: Taken where the user leaves the choice; "int8" where the network was quantised.
     """
 
@@ -39,7 +44,7 @@ class OperatingPoint(BaseModel):
     spacing_factor: Annotated[float, Field(ge=1, le=3)] = 1.0
     overlap: Annotated[float, Field(ge=0, le=0.75)] = 0.25
     flips: tuple[Literal["i", "j", "k"], ...] = ()
-    views: Annotated[int, Field(ge=0, le=len(VIEWS))] = 0
+    shifts: Annotated[int, Field(ge=0, le=4)] = 0
     backend: Literal["auto", "openvino", "int8", "torch"] = "auto"
 
     def preprocessing(self, config: PreprocessingConfig) -> PreprocessingConfig:
@@ -51,7 +56,7 @@ class OperatingPoint(BaseModel):
 
     def further_views(self) -> list[View | Mirror]:
         """All views beside the image itself."""
-        return [*(Mirror(axis) for axis in self.flips), *VIEWS[: self.views]]
+        return [*(Mirror(axis) for axis in self.flips), *SHIFTS[: self.shifts]]
 
 
 @dataclass(frozen=True)

@@ -437,8 +437,8 @@ def bundle_settings(
         ranges=ranges,
         cam=CamSettings(method="attribution", levels=(), min_share=0.1),
         speeds={
-            "fast": OperatingPoint(spacing_factor=1.25),
-            "best": OperatingPoint(views=2, overlap=0.5),
+            "fast": OperatingPoint(backend="int8"),
+            "best": OperatingPoint(shifts=4, overlap=0.5),
         },
         segments=segment_settings(manifest.schema, volumes_ml(examples)),
         findings=finding_settings(manifest.schema, calibrations, thresholds),

@@ -209,8 +209,8 @@ def bundle_settings(
         ranges=ranges,
         cam=CamSettings(method="layercam", levels=(-2,), min_share=0.2),
         speeds={
-            "fast": OperatingPoint(spacing_factor=1.25, backend="int8"),
-            "best": OperatingPoint(views=2, overlap=0.5),
+            "fast": OperatingPoint(backend="int8"),
+            "best": OperatingPoint(shifts=4, overlap=0.5),
         },
         segments=segment_settings(TORSO_SCHEMA, volumes_ml(examples)),
         findings=finding_settings(TORSO_SCHEMA, calibrations),

@@ -94,7 +94,7 @@ def test_the_mean_is_that_of_all_views() -> None:
     net, inputs = network(kernels=((3, 3, 3),) * 3), [prepared(1)]
     run = partial(joint_pass, net, covariates=Covariates(), cam=CamSettings(), device=CPU)
     first = run(inputs)
-    views = OperatingPoint(flips=("i",), views=2).further_views()
+    views = OperatingPoint(flips=("i",), shifts=2).further_views()
     assert len(views) == 3
     each = [mean_over_views(first, inputs, [view], run=run).logits[0] for view in views]
     # A mean with the first: its other half is twice the mean less the first.
