@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from medmtl.config import TrainConfig
 from medmtl.core.durable import replace_file
 from medmtl.core.errors import ConfigError
 from medmtl.data.manifest import find_manifest, manifest_sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from medmtl.config import TrainConfig
 
 __all__ = ["check_folder", "check_manifests"]
 
@@ -27,7 +28,7 @@ def check_folder(config: TrainConfig, out: Path, *, resume: bool, is_main: bool)
             f"{out.name}: found a run there, expected an empty folder. Go on with --resume, or "
             "choose another folder with -o."
         )
-    if started and path.exists() and _matters(path.read_text("utf-8")) != _matters(text):
+    if started and path.exists() and _matters(_as_today(path)) != _matters(text):
         raise ConfigError(
             f"{out.name}: --resume with another configuration than the run was started with "
             "(config.json). Use the same, or choose another folder with -o."
@@ -56,6 +57,20 @@ def check_manifests(config: TrainConfig, out: Path, *, is_main: bool) -> None:
         )
     if is_main:
         replace_file(path, (json.dumps(known or found, indent=1) + "\n").encode())
+
+
+def _as_today(path: Path) -> str:
+    """The configuration of an older run; settings that came after it have their defaults.
+
+    A new setting's default is what was done before it. What this version does not know stays as
+    it is, and so differs.
+    """
+    text = path.read_text("utf-8")
+    try:
+        config = TrainConfig.model_validate_json(text)
+    except ValidationError:
+        return text
+    return json.dumps(config.model_dump(mode="json"))
 
 
 def _matters(text: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -103,6 +104,12 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_so(tmp_path: Path) -> None:
         train_run(config, out, data_root=data)
     with pytest.raises(ConfigError, match="another configuration"):
         train_run(configuration(data, lr=1e-4), out, data_root=data, resume=True)
+    older = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps(older | {"unknown_today": 1}))
+    with pytest.raises(ConfigError, match="another configuration"):
+        train_run(config, out, data_root=data, resume=True)
+    del older["trainer"]["compile"]  # as a version wrote it that did not have the setting yet
+    (out / "config.json").write_text(json.dumps(older))
     result = train_run(config, out, data_root=data, resume=True)
     assert checkpoint(out)["state"]["step"] == STEPS
     assert [row["step"] for row in result.history] == [3, 6]
