@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,7 @@ def _row(name: str, processor_s: float, results_mib: float, input_mib: float) ->
         f"{results_mib:g} MiB",
         f"{all_of.core_hours:,.0f}",
         f"{all_of.per_machine_day:,.0f}",
-        f"{all_of.machines:,.0f}",
+        f"{ceil(all_of.machines):,}",
         f"{all_of.results_tib:,.0f} TiB",
         f"{all_of.input_tib:,.0f} TiB, {all_of.read_mib_s:,.0f} MiB/s",
     )
