@@ -60,6 +60,7 @@ def _source_volume(volume: Volume) -> dict[str, Any]:
     place = {
         "id": volume.id,
         "series_uid": volume.series_uid,
+        "modality": volume.modality,
         "frame_of_reference_uid": volume.frame_of_reference_uid,
         "path": volume.path,
     }

@@ -36,6 +36,7 @@ def _record() -> dict[str, Any]:
         id="ed",
         series_uid="1.2.3",
         path="a/b",
+        modality="MR",
         frame_of_reference_uid="1.2.9",
     )
     prediction = Prediction(
@@ -70,8 +71,8 @@ def test_it_holds_what_the_contract_names() -> None:
         "study_uid": "1.2",
         "volumes": [
             {
-                "id": "ed", "series_uid": "1.2.3", "frame_of_reference_uid": "1.2.9",
-                "path": "a/b", "shape_ijk": [4, 3, 2],
+                "id": "ed", "series_uid": "1.2.3", "modality": "MR",
+                "frame_of_reference_uid": "1.2.9", "path": "a/b", "shape_ijk": [4, 3, 2],
                 "spacing_mm": [0.5, 0.5, 8.0], "axis_code": "LPS",
             }
         ],
