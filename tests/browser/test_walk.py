@@ -46,6 +46,17 @@ def address(folder: Path) -> Iterator[str]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def _pages_are_closed(chromium: Browser, context: BrowserContext) -> Iterator[None]:
+    """A page left open draws on, and looks for its viewer when that has ended."""
+    kept = [*chromium.contexts]
+    assert context in kept
+    yield
+    for opened in chromium.contexts:
+        if opened not in kept:
+            opened.close()
+
+
 def _opened(chromium: Browser, address: str, *, width: int = 1440, height: int = 900) -> Page:
     page = chromium.new_page(viewport={"width": width, "height": height})
     page.set_default_timeout(PATIENCE_MS)
