@@ -143,7 +143,7 @@ def test_an_earlier_study_is_offered_and_stands_beside_the_case(two: tuple[str, 
     now, earlier = two
     app = _page_of(now)
     (choice,) = (one for one in app.selectbox if one.label == "Another study of the patient")
-    assert choice.options == [f"earlier · tiny · {earlier}"]  # no date: it was not allowed
+    assert choice.options == [f"earlier · CT · {earlier}"]  # no date: it was not allowed
     assert len(_scene(app)["volumes"]) == 1
     choice.set_value(earlier).run()
     scene = _scene(app)
