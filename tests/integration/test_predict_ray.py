@@ -131,34 +131,43 @@ def _content(out: Path) -> dict[str, Any]:
     return found
 
 
+_ATTEMPTS = 6
+"""A fast machine may have done everything before the second worker has begun."""
+
+
 def test_a_node_that_is_killed_loses_nothing(
     cluster: _Cluster, source: Path, model: Path, local: dict[str, Any], tmp_path: Path
 ) -> None:
+    for attempt in range(_ATTEMPTS):
+        out = tmp_path / f"out{attempt}"
+        said = _said_while_a_node_dies(cluster, _predict(source, out, model, "--engine", "ray",
+                                                         "--address", cluster.address))  # fmt: skip
+        decided = Counter(line.split()[1] for line in said if line.rstrip().endswith(" s"))
+        assert len(decided) == _STUDIES - 1
+        assert set(decided.values()) == {1}
+        assert _content(out) == local
+        areas = (out / ".medmtl" / area for area in ("partial", "locks"))
+        assert [path for area in areas for path in area.iterdir()] == []
+        if any("was lost" in line for line in said):
+            assert any("goes to another worker" in line for line in said), said
+            return
+    pytest.fail(f"in {_ATTEMPTS} runs no node died at work")
+
+
+def _said_while_a_node_dies(cluster: _Cluster, command: list[str]) -> list[str]:
+    """The lines of a run; its second node is killed as soon as both have a worker."""
     cluster.do("add")
-    command = _predict(source, tmp_path / "out", model, "--engine", "ray",
-                       "--address", cluster.address)  # fmt: skip
     said: list[str] = []
     with subprocess.Popen(command, cwd=_REPOSITORY, stderr=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
         for line in run.stderr:
             said.append(line)
-            if sum("is ready" in one for one in said) == 2 and "done" in line:
-                cluster.do("kill")
+            if sum("is ready" in one for one in said) == 2:
                 break
+        cluster.do("kill")
         said += run.stderr.readlines()
     assert run.returncode == 1, said
-    assert any("was lost" in line for line in said), said
-    assert any("goes to another worker" in line for line in said), said
-    decided = Counter(line.split()[1] for line in said if line.rstrip().endswith(" s"))
-    assert len(decided) == _STUDIES - 1
-    assert set(decided.values()) == {1}
-    assert _content(tmp_path / "out") == local
-    left = [
-        path
-        for area in ("partial", "locks")
-        for path in (tmp_path / "out/.medmtl" / area).iterdir()
-    ]
-    assert left == []
+    return said
 
 
 def test_machines_that_share_no_folder_get_the_files_and_send_theirs_back(
