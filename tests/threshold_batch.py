@@ -65,11 +65,11 @@ def _study(path: Path) -> Study:
     header = nib.load(path)
     geometry = Geometry(header.shape, LPS_TO_RAS @ header.affine)
 
-    def read() -> Volume:
+    def decode(_: VolumeRef) -> Volume:
         array = np.asarray(nib.load(path).dataobj)
         return Volume(array, geometry, id="image", path=path.name)
 
-    ref = VolumeRef("image", read, geometry, modality="", source_files=(path.name,))
+    ref = VolumeRef("image", decode, geometry, modality="", source_files=(path.name,))
     return Study(case_id=path.stem, kind="nifti", study_uid="", volumes=(ref,))
 
 

@@ -131,7 +131,7 @@ def reference(volume: Volume, **fields: Any) -> VolumeRef:
         "time_ms": volume.time_ms,
     }
     return VolumeRef(
-        volume.id, lambda: volume, volume.geometry, volume.modality, **(values | fields)
+        volume.id, lambda _: volume, volume.geometry, volume.modality, **(values | fields)
     )
 
 

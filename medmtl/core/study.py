@@ -53,12 +53,12 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class VolumeRef:
-    """A volume that the headers say can be read; `read` decodes its pixels.
+    """A volume that the headers say can be read; a changed copy is read as the copy says.
 
     Attributes:
         id: Short stable name inside the study, safe as a folder name; depends only on UIDs and
             acquisition facts (never on file names or order), except for NIfTI.
-        read: Decodes the pixels. Raises InputRefusedError when they cannot be read safely.
+        decode: Makes the volume that a reference describes from the pixels it knows of.
         geometry: Grid expected from the headers (the decoded volume has the same).
         modality: DICOM modality or "".
         series_uid: As in the source, "" for NIfTI.
@@ -73,7 +73,7 @@ class VolumeRef:
     """
 
     id: str
-    read: Callable[[], Volume]
+    decode: Callable[[VolumeRef], Volume] = field(repr=False)
     geometry: Geometry
     modality: str
     series_uid: str = ""
@@ -84,6 +84,14 @@ class VolumeRef:
     flags: tuple[Flag, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     described: tuple[str, ...] = field(default=(), repr=False)
+
+    def read(self) -> Volume:
+        """Decode the pixels.
+
+        Raises:
+            InputRefusedError: If they cannot be read safely.
+        """
+        return self.decode(self)
 
 
 @dataclass(frozen=True, eq=False)

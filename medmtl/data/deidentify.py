@@ -61,33 +61,32 @@ def _study(study: Study, pseudonyms: Pseudonyms) -> Study:
 def _volume_ref(ref: VolumeRef, study: Study, pseudonyms: Pseudonyms) -> VolumeRef:
     key = pseudonyms.name("series", study.case_id, ref.series_key) if ref.series_key else ""
     is_named_by_uid = study.kind == "dicom" and ref.series_key and ref.id.startswith(ref.series_key)
-    changed = replace(
+    return replace(
         ref,
+        decode=_Decoder(ref, study.study_uid, pseudonyms).read,
         id=key + ref.id.removeprefix(ref.series_key) if is_named_by_uid else ref.id,
         series_uid=pseudonyms.uid(ref.series_uid),
         series_key=key,
         flags=(*ref.flags, _FLAG),
     )
-    return replace(changed, read=_Read(ref, changed, study.study_uid, pseudonyms))
 
 
 @dataclass(frozen=True, eq=False)
-class _Read:
+class _Decoder:
     """Reads a volume and takes the person out of it and of what may go wrong.
 
     Attributes:
         original: As it was listed.
-        changed: As it is listed now.
         study_uid: As in the source.
         pseudonyms: What stands for what.
     """
 
     original: VolumeRef
-    changed: VolumeRef
     study_uid: str
     pseudonyms: Pseudonyms
 
-    def __call__(self) -> Volume:
+    def read(self, ref: VolumeRef) -> Volume:
+        """Decode the volume as `ref` names it."""
         try:
             volume = self.original.read()
         except InputRefusedError as error:
@@ -96,9 +95,9 @@ class _Read:
         source = volume.source
         return replace(
             volume,
-            id=self.changed.id,
+            id=ref.id,
             flags=flags,
-            series_uid=self.changed.series_uid,
+            series_uid=ref.series_uid,
             frame_of_reference_uid=self.pseudonyms.uid(volume.frame_of_reference_uid),
             path=place_name(volume.path, self.pseudonyms),
             source=None if source is None else self._source(source),

@@ -6,11 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import InputRefusedError
-from medmtl.core.study import VolumeRef
 from medmtl.data.series_file import is_series_file, series_ref
 from medmtl.dicom.limits import ReadLimits
 from medmtl.nifti.header import Header, read_header
-from medmtl.nifti.voxels import read_volume
+from medmtl.nifti.voxels import volume_ref
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,16 +36,7 @@ def read_volume_file(data_root: Path, name: str, *, limits: ReadLimits = _LIMITS
     path = data_root / name
     if is_series_file(name):
         return replace(series_ref(path, name, limits=limits).read(), id="image")
-    header = _single(path, name, limits)
-    ref = VolumeRef(
-        id="image",
-        read=_unused,
-        geometry=header.geometry,
-        modality="",
-        source_files=(name,),
-        flags=header.flags,
-    )
-    return read_volume(path, index=None, ref=ref)
+    return volume_ref(path, name, _single(path, name, limits)).read()
 
 
 def read_grid(data_root: Path, name: str, *, limits: ReadLimits = _LIMITS) -> Geometry:
@@ -77,13 +67,3 @@ def _single(path: Path, name: str, limits: ReadLimits) -> Header:
             advice="Split the file into one file per volume and give each its row.",
         )
     return header
-
-
-def _unused() -> Volume:
-    """`read_volume` reads the file itself and asks the reference only for what it says.
-
-    Raises:
-        RuntimeError: Always.
-    """
-    message = "this reference only describes a volume"
-    raise RuntimeError(message)

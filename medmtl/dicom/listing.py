@@ -196,11 +196,10 @@ class _Builder:
             *one.stack.flags, *one.layout.flags, *stack_flags(frames),
             *self._neighbour_flags(one, series_uid, left_out, lost),
         )  # fmt: skip
-        decoder = Decoder(one.layout, self.worker, self.keep_alive)
         files = tuple(dict.fromkeys(frame.instance.file.name for frame in frames))
-        ref = VolumeRef(
+        return VolumeRef(
             id=f"{name}{suffix}",
-            read=_not_yet,
+            decode=Decoder(one.layout, self.worker, self.keep_alive).read,
             geometry=one.layout.geometry,
             modality=str(first.get("Modality", "")),
             series_uid=series_uid,
@@ -212,7 +211,6 @@ class _Builder:
             metadata=metadata(frames[0]),
             described=described(frames[0]),
         )
-        return replace(ref, read=_Read(decoder, ref))
 
     def _neighbour_flags(
         self, one: Accepted, series_uid: str, left_out: Sequence[Frame], lost: int
@@ -236,21 +234,6 @@ class _Builder:
             message = "Files in the same folder could not be read; slices may be missing at an end."
             flags.append(Flag("damaged-files-beside", "warning", message))
         return flags
-
-
-def _not_yet() -> Any:
-    raise NotImplementedError
-
-
-class _Read:
-    """Decodes one volume when called."""
-
-    def __init__(self, decoder: Decoder, ref: VolumeRef) -> None:
-        self.decoder = decoder
-        self.ref = ref
-
-    def __call__(self) -> Any:
-        return self.decoder.read(self.ref)
 
 
 def _continues(one: Accepted, frame: Frame) -> bool:
@@ -281,14 +264,5 @@ def _with_unique_ids(refs: Sequence[VolumeRef]) -> tuple[VolumeRef, ...]:
     for ref in refs:
         count = seen.get(ref.id, 0)
         seen[ref.id] = count + 1
-        if count:
-            ref = _renamed(ref, f"{ref.id}-{count + 1}")  # noqa: PLW2901
-        unique.append(ref)
+        unique.append(replace(ref, id=f"{ref.id}-{count + 1}") if count else ref)
     return tuple(unique)
-
-
-def _renamed(ref: VolumeRef, name: str) -> VolumeRef:
-    renamed = replace(ref, id=name)
-    if isinstance(ref.read, _Read):
-        renamed = replace(renamed, read=_Read(ref.read.decoder, renamed))
-    return renamed

@@ -121,7 +121,7 @@ class Evaluation:
         refs = tuple(
             VolumeRef(
                 id=volume_id,
-                read=partial(_same, image),
+                decode=partial(_same, image),
                 geometry=image.geometry,
                 modality=image.modality,
                 source_files=(image.path,),
@@ -138,6 +138,6 @@ class Evaluation:
         )
 
 
-def _same(image: Volume) -> Volume:
+def _same(image: Volume, _: VolumeRef) -> Volume:
     """What was read already."""
     return image

@@ -9,15 +9,15 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from medmtl.core.errors import InputRefusedError
-from medmtl.core.study import Listing, Refusal, Skipped, Study, VolumeRef
+from medmtl.core.study import Listing, Refusal, Skipped, Study
 from medmtl.nifti.header import Header, read_header
 from medmtl.nifti.names import SUFFIX
-from medmtl.nifti.voxels import read_volume
+from medmtl.nifti.voxels import volume_ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from medmtl.core.volume import Volume
+    from medmtl.core.study import VolumeRef
 
 __all__ = ["case_names", "list_nifti", "stem"]
 
@@ -37,48 +37,21 @@ def _safe(text: str) -> str:
     return _UNSAFE.sub("-", text).strip(".-")[:100] or "image"
 
 
-class _Read:
-    """Reads one volume of one file when called."""
-
-    def __init__(self, path: Path, index: int | None, ref: VolumeRef, keep_alive: Any) -> None:
-        self.path = path
-        self.index = index
-        self.ref = ref
-        self.keep_alive = keep_alive
-
-    def __call__(self) -> Volume:
-        return read_volume(self.path, index=self.index, ref=self.ref)
-
-
-def _not_yet() -> Volume:
-    raise NotImplementedError
-
-
-def _ref(name: str, volume_id: str, header: Header, *, phase: int | None) -> VolumeRef:
-    time_ms = header.step_ms * phase if header.step_ms and phase is not None else None
-    return VolumeRef(
-        id=volume_id,
-        read=_not_yet,
-        geometry=header.geometry,
-        modality="",
-        series_key=stem(name) if header.count > 1 else "",
-        time_ms=time_ms if header.count > 1 else None,
-        phase=phase if header.count > 1 else None,
-        source_files=(name,),
-        flags=header.flags,
-    )
-
-
 def _volumes(path: Path, name: str, volume_id: str, header: Header, alive: Any) -> list[VolumeRef]:
+    """The volume of a 3D file, or the phases of a 4D one."""
     if header.count == 1:
-        ref = _ref(name, volume_id, header, phase=None)
-        return [replace(ref, read=_Read(path, None, ref, alive))]
-    refs = []
-    for index in range(header.count):
-        prefix = "" if volume_id == "image" else f"{volume_id}-"
-        ref = _ref(name, f"{prefix}t{index:03d}", header, phase=index)
-        refs.append(replace(ref, read=_Read(path, index, ref, alive)))
-    return refs
+        return [replace(volume_ref(path, name, header, keep_alive=alive), id=volume_id)]
+    prefix = "" if volume_id == "image" else f"{volume_id}-"
+    return [
+        replace(
+            volume_ref(path, name, header, index=index, keep_alive=alive),
+            id=f"{prefix}t{index:03d}",
+            series_key=stem(name),
+            time_ms=header.step_ms * index if header.step_ms else None,
+            phase=index,
+        )
+        for index in range(header.count)
+    ]
 
 
 def _case_and_volume(name: str) -> tuple[str, str]:
@@ -148,10 +121,6 @@ def _distinct(refs: list[VolumeRef]) -> list[VolumeRef]:
     unique = []
     for ref in refs:
         seen[ref.id] += 1
-        if seen[ref.id] == 1 or not isinstance(ref.read, _Read):
-            unique.append(ref)
-            continue
-        renamed = replace(ref, id=f"{ref.id}-{seen[ref.id]}")
-        read = ref.read
-        unique.append(replace(renamed, read=_Read(read.path, read.index, renamed, read.keep_alive)))
+        count = seen[ref.id]
+        unique.append(ref if count == 1 else replace(ref, id=f"{ref.id}-{count}"))
     return unique

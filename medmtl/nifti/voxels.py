@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 
+from medmtl.core.study import VolumeRef
 from medmtl.core.volume import Volume
-from medmtl.nifti.header import DAMAGE, refuse
+from medmtl.nifti.header import DAMAGE, Header, refuse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from medmtl.core.study import VolumeRef
-
-__all__ = ["read_volume"]
+__all__ = ["volume_ref"]
 
 _INTEGERS = (np.int16, np.uint16, np.int32)
 
@@ -36,36 +36,61 @@ def _compact(values: NDArray[Any], *, is_stored_integer: bool) -> NDArray[Any]:
     return values.astype(np.float32)
 
 
-def read_volume(path: Path, *, index: int | None, ref: VolumeRef) -> Volume:
-    """Read one volume, scaled by slope and intercept once.
+def volume_ref(
+    path: Path, name: str, header: Header, *, index: int | None = None, keep_alive: Any = None
+) -> VolumeRef:
+    """The volume "image" of a file, as its header describes it.
 
     Args:
         path: NIfTI file.
+        name: Path relative to the input, also in refusals.
+        header: What its header says.
         index: Place along the fourth axis, None for a 3D image.
-        ref: What the header pass said of this volume.
-
-    Raises:
-        InputRefusedError: If the voxels are damaged or not finite.
+        keep_alive: Kept as long as the volume can still be read.
     """
-    name = ref.source_files[0]
-    try:
-        image = nib.load(path)
-        proxy = image.dataobj
-        shape = ref.geometry.shape
-        raw = np.asanyarray(proxy[..., index] if index is not None else proxy)
-        values = raw.reshape(shape)
-        is_stored_integer = image.header.get_data_dtype().kind in "iu"
-    except (*DAMAGE, MemoryError) as error:
-        raise refuse(name, "damaged-nifti", "voxels that cannot be read", "intact data") from error
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        count = int(values.size - np.isfinite(values).sum())
-        raise refuse(name, "not-finite", f"{count} voxels that are not finite", "finite voxels")
-    return Volume(
-        array=_compact(values, is_stored_integer=is_stored_integer),
-        geometry=ref.geometry,
-        id=ref.id,
-        flags=ref.flags,
-        path=name,
-        time_ms=ref.time_ms,
-        metadata=ref.metadata,
+    return VolumeRef(
+        id="image",
+        decode=_Decoder(path, index, keep_alive).read,
+        geometry=header.geometry,
+        modality="",
+        source_files=(name,),
+        flags=header.flags,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Decoder:
+    """Reads the voxels of one volume."""
+
+    path: Path
+    index: int | None
+    keep_alive: Any
+
+    def read(self, ref: VolumeRef) -> Volume:
+        """Read the volume that `ref` describes, scaled by slope and intercept once.
+
+        Raises:
+            InputRefusedError: If the voxels are damaged or not finite.
+        """
+        name = ref.source_files[0]
+        try:
+            image = nib.load(self.path)
+            proxy = image.dataobj
+            raw = np.asanyarray(proxy if self.index is None else proxy[..., self.index])
+            values = raw.reshape(ref.geometry.shape)
+            is_stored_integer = image.header.get_data_dtype().kind in "iu"
+        except (*DAMAGE, MemoryError) as error:
+            found = "voxels that cannot be read"
+            raise refuse(name, "damaged-nifti", found, "intact data") from error
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            count = int(values.size - np.isfinite(values).sum())
+            raise refuse(name, "not-finite", f"{count} voxels that are not finite", "finite voxels")
+        return Volume(
+            array=_compact(values, is_stored_integer=is_stored_integer),
+            geometry=ref.geometry,
+            id=ref.id,
+            flags=ref.flags,
+            path=name,
+            time_ms=ref.time_ms,
+            metadata=ref.metadata,
+        )

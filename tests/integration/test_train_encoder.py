@@ -74,7 +74,7 @@ def studies(data: Path) -> list[Study]:
     found = []
     for case in read_manifest(data).in_split("val"):
         volume = replace(read_volume_file(data, case.volumes[0].image), modality="MR")
-        ref = VolumeRef(volume.id, lambda one=volume: one, volume.geometry, "MR")  # type: ignore[misc]
+        ref = VolumeRef(volume.id, lambda _, one=volume: one, volume.geometry, "MR")  # type: ignore[misc]
         found.append(Study(case.case_id, "nifti", "", (ref,)))
     return found
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from medmtl.core.study import VolumeRef
 from medmtl.dicom.limits import ReadLimits
-from medmtl.nifti.header import Header, read_header, refuse
-from medmtl.nifti.voxels import read_volume
+from medmtl.nifti.header import read_header, refuse
+from medmtl.nifti.voxels import volume_ref
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from medmtl.core.volume import Volume
     from medmtl.data.builders.copy import DataCopy
 
 __all__ = ["channel_names", "channels"]
@@ -45,29 +43,8 @@ def channels(path: Path, stem: str, names: Sequence[str], data: DataCopy) -> lis
     if header.count != len(names):
         expected = f"{len(names)} ({', '.join(names)})"
         raise refuse(path.name, "channels-differ", f"{header.count} channels", expected)
+    refs = [volume_ref(path, path.name, header, index=place) for place in range(header.count)]
     return [
-        (name, data.write_image(f"{stem}_{name}", _channel(path, place, header)))
-        for place, name in enumerate(names)
+        (name, data.write_image(f"{stem}_{name}", ref.read()))
+        for name, ref in zip(names, refs, strict=True)
     ]
-
-
-def _channel(path: Path, place: int, header: Header) -> Volume:
-    ref = VolumeRef(
-        id="image",
-        read=_unused,
-        geometry=header.geometry,
-        modality="",
-        source_files=(path.name,),
-        flags=header.flags,
-    )
-    return read_volume(path, index=place, ref=ref)
-
-
-def _unused() -> Volume:
-    """`read_volume` reads the file itself and asks the reference only for what it says.
-
-    Raises:
-        RuntimeError: Always.
-    """
-    message = "this reference only describes a volume"
-    raise RuntimeError(message)

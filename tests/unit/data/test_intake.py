@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ def test_a_folder_may_hold_both_kinds(tmp_path: Path) -> None:
     listing = open_input(tmp_path)
     assert [study.kind for study in listing.studies] == ["dicom", "nifti"]
     assert [(entry.source, entry.code) for entry in listing.skipped] == [("notes.txt", "not-dicom")]
+
+
+def test_a_volume_is_read_as_its_reference_says(tmp_path: Path) -> None:
+    make_series(tmp_path / "dicom", array=STORED)
+    nib.save(nib.Nifti1Image(STORED, np.eye(4)), tmp_path / "other.nii.gz")
+    for study in open_input(tmp_path).studies:
+        volume = replace(study.volumes[0], id="renamed", time_ms=40.0).read()
+        assert (volume.id, volume.time_ms) == ("renamed", 40.0)
+        assert np.array_equal(volume.array, STORED)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])

@@ -36,7 +36,7 @@ def study(kind: str = "nifti") -> tuple[Study, Volume]:
         shape=values.shape, spacing_mm=(0.8, 0.8, 2.5), origin_lps=(0.0, 0.0, 0.0)
     )
     volume = Volume(id="image", array=values, geometry=geometry)
-    ref = VolumeRef(id="image", read=lambda: volume, geometry=geometry, modality="")
+    ref = VolumeRef(id="image", decode=lambda _: volume, geometry=geometry, modality="")
     return Study(case_id="case", kind=kind, study_uid="", volumes=(ref,)), volume
 
 

@@ -287,14 +287,14 @@ class _Watched(ThresholdAnalyser):
     def select(self, study: Study) -> Sequence[VolumeRef]:
         (ref,) = study.volumes
 
-        def read() -> Volume:
+        def decode(_: VolumeRef) -> Volume:
             volume = ref.read()
             self.alive.add(volume)
             self.reads.append(study.case_id)
             self.next_read.release()
             return volume
 
-        return (replace(ref, read=read),)
+        return (replace(ref, decode=decode),)
 
     def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
         self.next_read.acquire()  # its own read

@@ -20,7 +20,7 @@ HYBRID = [ChannelSettings(name="CT", modality="CT"), ChannelSettings(name="PET",
 def series(id: str, description: str = "", *, modality: str = "MR", **more: Any) -> VolumeRef:
     described = (description,) if description else ()
     return VolumeRef(
-        id=id, read=lambda: None, geometry=GRID, modality=modality,  # type: ignore[arg-type,return-value]  # never read
+        id=id, decode=lambda _: None, geometry=GRID, modality=modality,  # type: ignore[arg-type,return-value]  # never read
         described=described, **more,
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ def flipped(axis: int) -> Volume:
 
 
 def listing_of(volume: Volume) -> Listing:
-    ref = VolumeRef("image", lambda: volume, volume.geometry, "CT")
+    ref = VolumeRef("image", lambda _: volume, volume.geometry, "CT")
     return Listing(studies=(Study("case", "dicom", "1.2", (ref,)),))
 
 
