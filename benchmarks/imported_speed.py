@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.peers.__main__ import PEERS
-from benchmarks.record import RESULTS, ROOT, Row, finish
+from benchmarks.record import RESULTS, ROOT, WORK, Row, finish
 from medmtl.core.study import Study
 from medmtl.data.manifest import read_manifest
 from medmtl.data.volume_file import read_volume_file
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
     from medmtl.data.cases import Manifest, VolumeRow
 
-_MODEL = PEERS / "nnunet-models" / "acdc_2d"
+_MODEL = WORK / "encoder_acdc" / "fold-0" / "models" / "2d"
 _DATA = ROOT.parent / "shared" / "data" / "acdc"
 _FOLD = 0
 _QUICK_CASES = 2

@@ -17,7 +17,13 @@ from .console import (
     console,
     set_up_logging,
 )
-from .model_source import TrackingUriOption, local_model
+from .model_source import (
+    ChannelOption,
+    SpeedOption,
+    TrackingUriOption,
+    converted_cache,
+    local_model,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,6 +71,8 @@ def evaluate(
     uncertainty: Annotated[
         str, typer.Option(help="none, tta or ensemble, to measure what their spread is worth.")
     ] = "none",
+    channel: ChannelOption = None,
+    speed: SpeedOption = None,
     tracking_uri: TrackingUriOption = None,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
@@ -84,7 +92,16 @@ def evaluate(
     from medmtl.report.table import Failure
 
     model_folder = local_model(model, tracking_uri=tracking_uri)
-    analyser = load_predictor(model_folder, device=device, cam=cam, uncertainty=uncertainty)
+    analyser = load_predictor(
+        model_folder,
+        device=device,
+        cam=cam,
+        uncertainty=uncertainty,
+        backend="torch" if speed is None else "auto",
+        cache=converted_cache(),
+        channels=channel or (),
+        speed=speed,
+    )
     evaluation = Evaluation(
         analyser=analyser,
         manifest=known,
@@ -103,6 +120,7 @@ def evaluate(
         tolerance_mm=evaluation.tolerance_mm,
         columns=choose_columns(known_columns(cases, scores), by),
         min_patients=min_group,
+        speed=analyser.settings.get("speed"),
     )
     write_report(out, record, results, records=evaluation.records)
     _say(record)

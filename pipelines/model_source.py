@@ -16,6 +16,23 @@ TrackingUriOption = Annotated[
     ),
 ]
 
+ChannelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=SERIES",
+        help="Which series is an input channel of an imported model: its UID, description or "
+        "volume id; for NIfTI the end of the file name. Repeat it for each channel.",
+    ),
+]
+SpeedOption = Annotated[
+    str | None,
+    typer.Option(
+        help="fast, balanced or best. A trained model does balanced unless asked, and its card "
+        "says what each costs; an imported one best, its authors' labels.",
+        show_default=False,
+    ),
+]
+
 
 def converted_cache() -> Path:
     """Where networks converted for a backend are kept, by checksum."""

@@ -21,7 +21,13 @@ from .console import (
 )
 from .deidentify import DeidentifyOption, as_wanted, outside_of, pseudonyms_of
 from .engine import AddressOption, EngineOption, check_engine, engine_of
-from .model_source import TrackingUriOption, converted_cache, local_model
+from .model_source import (
+    ChannelOption,
+    SpeedOption,
+    TrackingUriOption,
+    converted_cache,
+    local_model,
+)
 from .pacs_source import (
     CaFileOption,
     CertificateOption,
@@ -96,22 +102,8 @@ def predict(
             "ensemble (with those of the bundle's further weights)."
         ),
     ] = "none",
-    channel: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=SERIES",
-            help="Which series is an input channel of an imported model: its UID, description or "
-            "volume id; for NIfTI the end of the file name. Repeat it for each channel.",
-        ),
-    ] = None,
-    speed: Annotated[
-        str | None,
-        typer.Option(
-            help="fast, balanced or best. A trained model does balanced unless asked, and its card "
-            "says what each costs; an imported nnU-Net best, its authors' labels.",
-            show_default=False,
-        ),
-    ] = None,
+    channel: ChannelOption = None,
+    speed: SpeedOption = None,
     restart: Annotated[bool, typer.Option("--restart", help="Compute all cases anew.")] = False,
     engine: EngineOption = "local",
     address: AddressOption = None,

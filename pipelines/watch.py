@@ -15,7 +15,7 @@ from medmtl.pacs.address import PacsAddress
 from .console import OK, SOME_FAILED, JsonLogsOption, OutOption, QuietOption, set_up_logging
 from .deidentify import DeidentifyOption, outside_of, pseudonyms_of
 from .light_imports import import_monai_lightly
-from .model_source import TrackingUriOption, converted_cache, local_model
+from .model_source import ChannelOption, TrackingUriOption, converted_cache, local_model
 from .pacs_source import (
     CaFileOption,
     CertificateOption,
@@ -67,6 +67,7 @@ def watch(
         typer.Option(metavar="MODEL", help="Name, folder or models:/NAME@ALIAS, as in predict."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    channel: ChannelOption = None,
     formats: Annotated[str, typer.Option(metavar="LIST", help="As in predict.")] = "nifti,json,png",
     seg_type: Annotated[str, typer.Option(help="binary or labelmap, as in predict.")] = "binary",
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 10.0,
@@ -118,7 +119,13 @@ def watch(
     from medmtl.inference.predictor import load_predictor
 
     chosen_model = None if model is None else local_model(model, tracking_uri=tracking_uri)
-    analyser = load_predictor(chosen_model, device=device, backend="auto", cache=converted_cache())
+    analyser = load_predictor(
+        chosen_model,
+        device=device,
+        backend="auto",
+        cache=converted_cache(),
+        channels=channel or (),
+    )
     with Watcher.open(
         out, analyser=analyser, formats=chosen, target=target, pseudonyms=pseudonyms
     ) as watcher:

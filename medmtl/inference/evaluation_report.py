@@ -55,6 +55,7 @@ def metrics_record(
     tolerance_mm: float,
     columns: Sequence[Column] = (),
     min_patients: int = MIN_PATIENTS,
+    speed: str | None = None,
 ) -> dict[str, Any]:
     """The content of metrics.json.
 
@@ -67,6 +68,7 @@ def metrics_record(
         tolerance_mm: Of the normalised surface Dice.
         columns: What to group by.
         min_patients: Groups of fewer patients are suppressed.
+        speed: At which the model answered; None for its usual one.
     """
     scores = [result for result in results if isinstance(result, CaseScore)]
     schema = manifest.schema
@@ -76,6 +78,7 @@ def metrics_record(
     return {
         "schema_version": SCHEMA_VERSION,
         "model": {"name": model.name, "version": model.version, "sha256": model.sha256},
+        **({"speed": speed} if speed else {}),
         "manifest": {"name": manifest.name, "sha256": manifest_sha256},
         "split": split,
         "n_cases": len(scores),

@@ -46,6 +46,8 @@ def _quality(one: Evidence, settings: GateSettings) -> Iterator[Criterion]:
     )
     if one.is_evaluation:
         yield measured_model("evaluated model", one)
+        speed = metrics.get("speed")
+        yield Criterion("speed", speed is None, str(speed or "the usual one"), "the usual one")
     split = str(metrics.get("split", ""))
     words = settings.unseen_splits
     yield Criterion(

@@ -12,6 +12,9 @@ import pytest
 import torch
 
 from medmtl.core.geometry import Geometry
+from medmtl.core.labels import LabelSchema, SegmentSpec
+from medmtl.data.cases import Case, Manifest, VolumeRow
+from medmtl.data.manifest import write_manifest
 from medmtl.data.volume_file import read_volume_file
 from pipelines.__main__ import main
 from tests.dicom_factory import make_series
@@ -166,6 +169,52 @@ def test_a_channel_the_model_has_not_is_status_two(
     arguments = (tmp_path / "images", model, tmp_path / "out", "--channel", "T2=x")
     assert predict(monkeypatch, *arguments) == 2
     assert predict(monkeypatch, *arguments[:3]) == 1  # one channel of two
+
+
+def test_an_evaluation_is_told_which_volume_is_which_channel(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name, array in (("a", image(0)), ("b", image(1)), ("mask", image(2) > 100)):
+        write_image(tmp_path / f"{name}.nii.gz", array.astype(np.int16))
+    rows = (VolumeRow("a", "a.nii.gz", "mask.nii.gz", None, ("liver",)), VolumeRow("b", "b.nii.gz"))
+    schema = LabelSchema((SegmentSpec(1, "liver"),), ())
+    cases = (Case("p1", "p1", "test", None, rows),)
+    write_manifest(Manifest("two", "CC0", "", "", "MR", schema, cases), tmp_path / "manifest")
+
+    def dice(name: str, *channels: str) -> float | None:
+        arguments = ("--model", model, "--manifest", tmp_path / "manifest", "--device", "cpu")
+        more = [part for text in channels for part in ("--channel", text)]
+        places = ("--data-root", tmp_path, "-o", tmp_path / name, "--quiet")
+        status = run(monkeypatch, "evaluate", *arguments, *places, *more)
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text("utf-8"))
+        assert status == metrics["n_failed"]
+        value: float | None = metrics["segmentation"]["mean_dice"]["value"]
+        return value
+
+    assert dice("unsaid") is None
+    right, turned = dice("right", "T1=a", "FLAIR=b"), dice("turned", "T1=b", "FLAIR=a")
+    assert right is not None
+    assert right != turned
+
+
+def test_a_watched_folder_is_told_which_series_is_which_channel(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for seed, name in enumerate(("T1 first", "ax FLAIR", "T1 second")):
+        make_series(
+            tmp_path / "images" / "study" / str(seed), array=image(seed), modality="MR",
+            name=f"series{seed}", study="one", SeriesDescription=name,
+        )  # fmt: skip
+    wanted = ("--model", model, "--device", "cpu", "--once", "--settle", "0", "--quiet")
+    places = (tmp_path / "images", *wanted, "-o")
+    assert run(monkeypatch, "watch", *places, tmp_path / "unsaid") == 1
+    assert reasons(tmp_path / "unsaid") == {"channel-ambiguous"}
+    said = ("--channel", "T1=T1 second")
+    assert run(monkeypatch, "watch", *places, tmp_path / "out", *said) == 0
+    (path,) = (tmp_path / "out").glob("*/case.json")
+    assert json.loads(path.read_text())["channels"][0]["matched_by"] == "option"
 
 
 def test_a_monai_network_of_two_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,11 @@ def test_an_evaluation_must_be_of_this_very_bundle(bundle: BundleRecord) -> None
     assert unmet(Evidence(bundle, good_metrics(), is_evaluation=True)) == ["evaluated model"]
 
 
+def test_an_evaluation_at_another_speed_speaks_for_another_answer(bundle: BundleRecord) -> None:
+    fast = good_metrics(model={"sha256": bundle.sha256}, speed="fast")
+    assert unmet(Evidence(bundle, fast, is_evaluation=True)) == ["speed"]
+
+
 def test_a_name_may_go_unmeasured_only_where_the_gate_says_so(bundle: BundleRecord) -> None:
     metrics = changed("segmentation", "per_segment", LUNG, to=None)
     assert unmet(Evidence(bundle, metrics), None, with_limits(may_be_unmeasured=(LUNG,))) == []
