@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from medmtl.core.resample import SampledAxis
     from medmtl.postprocess.class_values import ClassValues
+    from medmtl.postprocess.reach import Reach
     from medmtl.postprocess.winners import Winners
 
 __all__ = ["fill_layer"]
@@ -25,6 +26,7 @@ Axes = tuple["SampledAxis", "SampledAxis", "SampledAxis"]
 def fill_layer(
     values: ClassValues,
     winners: Winners,
+    reach: Reach,
     k: int,
     codes: NDArray[Any],
     axes: Axes,
@@ -36,6 +38,7 @@ def fill_layer(
     Args:
         values: On the network grid.
         winners: Of `values`, filled for `k` and the next plane.
+        reach: Of `values`, likewise.
         k: Layer.
         codes: Label of each class.
         axes: Where the source's voxels (i, j, k) fall on the network grid.
@@ -53,13 +56,13 @@ def fill_layer(
     number, cells_ji = _cells(is_open, on_j.lower[voxels[0]], on_i.lower[voxels[1]])
     order = np.argsort(number, kind="stable")  # the voxels of a block of cells are a run
     number, j, i = number[order], voxels[0][order], voxels[1][order]
-    for block in blocks_of_cells(values, k, cells_ji, tolerance=winners.tolerance):
+    for block in blocks_of_cells(values, winners, reach, k, cells_ji):
         run = slice(*np.searchsorted(number, [block.numbers.start, block.numbers.stop]))
         here = number[run] - block.numbers.start
         weights = on_j.weight[j[run]], on_i.weight[i[run]]
         labels = _largest(block, here, weights, on_k.weight[planes])
         for plane, plane_labels in zip(planes, labels, strict=True):
-            out_kji[plane, j[run], i[run]] = codes[plane_labels]
+            out_kji[plane, j[run], i[run]] = codes[block.classes[plane_labels]]
 
 
 def _cells(
@@ -80,7 +83,7 @@ def _largest(
     weights_ji: tuple[NDArray[np.float32], NDArray[np.float32]],
     weights_k: NDArray[np.float32],
 ) -> NDArray[np.intp]:
-    """Largest class (planes, N) of N places in their cells; the first of equals."""
+    """Row (planes, N) of the largest class of N places in their cells; the first of equals."""
     best = np.full((weights_k.size, cell.size), -np.inf, dtype=np.float32)
     winner = np.zeros(best.shape, dtype=block.candidates.dtype)
     for rank in range(block.candidates.shape[1]):

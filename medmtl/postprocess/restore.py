@@ -14,10 +14,11 @@ import torch
 from medmtl.core.resample import parallel_axes, sample_axes
 from medmtl.postprocess.class_values import ClassValues
 from medmtl.postprocess.layers import fill_layer
+from medmtl.postprocess.reach import Reach
 from medmtl.postprocess.winners import Winners
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -95,18 +96,20 @@ def _fill(
     out_kji: NDArray[Any],
 ) -> None:
     """Fill `out_kji` layer by layer of the network grid, as many at a time as torch has threads."""
-    winners = Winners.empty(values.ckji)
+    reach = Reach.empty(values.ckji)
     layers = np.unique(axes[2].lower)
     needed = np.unique(np.concatenate([layers, axes[2].upper]))
-
-    def fill(k: int) -> None:
-        fill_layer(values, winners, int(k), codes, axes, out_kji=out_kji)
-
     with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
-        for _ in pool.map(lambda k: winners.fill(values.ckji, int(k)), needed):
-            pass
-        for _ in pool.map(fill, layers):
-            pass
+
+        def each(planes: NDArray[np.intp], step: Callable[[int], None]) -> None:
+            for _ in pool.map(step, planes.tolist()):
+                pass
+
+        each(needed, lambda k: reach.fill(values.ckji, k))
+        reach.settle()
+        winners = Winners.empty(reach, values.ckji.shape[1:])
+        each(needed, lambda k: winners.fill(values.ckji, reach, k))
+        each(layers, lambda k: fill_layer(values, winners, reach, k, codes, axes, out_kji=out_kji))
 
 
 def _as_array(values: torch.Tensor | NDArray[Any]) -> NDArray[Any]:

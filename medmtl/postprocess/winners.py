@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medmtl.postprocess.class_values import single
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from medmtl.postprocess.reach import Reach
 
 __all__ = ["TOLERANCE", "Winners"]
 
@@ -29,7 +33,7 @@ class Winners:
     """What wins where, before any interpolation.
 
     Attributes:
-        best: (K, J, I), index of the largest class, the first of equals.
+        best: (K, J, I), index of the largest class, any of equals.
         is_clear: (K, J, I), whether it leads by more than `tolerance`.
         tolerance: `TOLERANCE` in units of the values.
     """
@@ -39,29 +43,20 @@ class Winners:
     tolerance: np.float32
 
     @classmethod
-    def empty(cls, values_ckji: NDArray[Any]) -> Winners:
-        """Room for the winners of `values_ckji`, to be filled plane by plane."""
-        shape = values_ckji.shape[1:]
-        low, high = float(values_ckji.min()), float(values_ckji.max())
-        dtype = np.uint8 if values_ckji.shape[0] <= 256 else np.uint16
-        tolerance = np.float32(TOLERANCE * max(abs(low), abs(high)))
-        return cls(np.zeros(shape, dtype), np.zeros(shape, bool), tolerance)
+    def empty(cls, reach: Reach, shape_kji: tuple[int, ...]) -> Winners:
+        """Room for the winners of values that reach so far, to be filled plane by plane."""
+        dtype = np.uint8 if reach.highest.shape[2] <= 256 else np.uint16
+        tolerance = np.float32(TOLERANCE * reach.magnitude())
+        return cls(np.zeros(shape_kji, dtype), np.zeros(shape_kji, bool), tolerance)
 
-    def fill(self, values_ckji: NDArray[Any], k: int) -> None:
-        """Find the winners of one plane: a running first and second place over the classes."""
-        first = np.array(values_ckji[0, k], dtype=np.float32)
-        second = np.full_like(first, -np.inf)
-        best, aside = self.best[k], np.empty_like(first)
-        wins = np.empty(first.shape, bool)
-        for c in range(1, values_ckji.shape[0]):
-            plane = values_ckji[c, k].astype(np.float32, copy=False)
-            np.greater(plane, first, out=wins)
-            np.minimum(first, plane, out=aside)
-            np.maximum(second, aside, out=second)
-            np.maximum(first, plane, out=first)
-            # Later winners have larger numbers, so the largest winner is the last one.
-            np.maximum(best, wins.view(np.uint8) * best.dtype.type(c), out=best)
-        np.greater(first - second, self.tolerance, out=self.is_clear[k])
+    def fill(self, values_ckji: NDArray[Any], reach: Reach, k: int) -> None:
+        """Find the winners of one plane, band by band."""
+        for band, rows in enumerate(reach.bands()):
+            values_cji = values_ckji[:, k, rows]
+            highest = reach.highest[k, band]
+            best, lead = _best(values_cji, highest, self.tolerance, self.best.dtype)
+            self.best[k, rows] = best
+            np.greater(lead, self.tolerance, out=self.is_clear[k, rows])
 
     def is_uniform(self, k: int) -> NDArray[np.bool_]:
         """Whether all corners of a cell of one layer have one clear winner, shape (J, I).
@@ -78,9 +73,43 @@ class Winners:
         near &= self.best[k] == self.best[upper]
         return near
 
+    def corners(self, k: int, cells_ji: NDArray[np.intp]) -> NDArray[Any]:
+        """The winners (8, M) at the corners of cells (2, M) of one layer."""
+        planes = self.best[k], self.best[min(k + 1, len(self.best) - 1)]
+        rows, columns = planes[0].shape
+        j, i = cells_ji
+        next_j, next_i = np.minimum(j + 1, rows - 1), np.minimum(i + 1, columns - 1)
+        ends = ((j, i), (j, next_i), (next_j, i), (next_j, next_i))
+        return np.stack([plane[end] for plane in planes for end in ends])
+
     def _is_flat_uniform(self, k: int) -> NDArray[np.bool_]:
         best = self.best[k]
         same: NDArray[np.bool_] = self.is_clear[k].copy()
         same[:, :-1] &= self.is_clear[k][:, 1:] & (best[:, :-1] == best[:, 1:])
         same[:-1] &= same[1:] & (best[:-1] == best[1:])
         return same
+
+
+def _best(
+    values_cji: NDArray[Any], highest: NDArray[np.float32], tolerance: np.float32, dtype: Any
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """The largest class of each voxel, and its lead: a running first and second place.
+
+    The classes come in the order of the highest that they reach, until one cannot even come close
+    to the first place anywhere. Which of equals is named stays open.
+    """
+    order = np.argsort(-highest, kind="stable")
+    first = np.array(single(values_cji[order[0]]))
+    second, aside = np.full_like(first, -np.inf), np.empty_like(first)
+    rank, wins = np.zeros(first.shape, dtype), np.empty(first.shape, bool)
+    for number, c in enumerate(order[1:], start=1):
+        if highest[c] < first.min() - tolerance:
+            break
+        plane = single(values_cji[c])
+        np.greater(plane, first, out=wins)
+        np.minimum(first, plane, out=aside)
+        np.maximum(second, aside, out=second)
+        np.maximum(first, plane, out=first)
+        # Later winners have larger numbers, so the largest winner is the last one.
+        np.maximum(rank, wins.view(np.uint8) * rank.dtype.type(number), out=rank)
+    return order.astype(dtype)[rank], np.subtract(first, second, out=first)

@@ -13,6 +13,7 @@ from scipy.ndimage import map_coordinates
 
 from medmtl.core.geometry import Geometry
 from medmtl.core.resample import SlabInterpolator
+from medmtl.postprocess import cells, reach
 from medmtl.postprocess.restore import label_dtype, restore_labels
 
 
@@ -57,13 +58,18 @@ SIZES = st.tuples(*[st.integers(1, 9)] * 3)
     signs=st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3),
     shift=st.floats(-1.0, 1.0),
     kind=st.sampled_from(["noise", "few values, many ties", "blobs", "half precision"]),
+    band_voxels=st.sampled_from([1, 12, 2**15]),
+    block_values=st.sampled_from([1, 300, 2**20]),
 )
 def test_every_voxel_is_that_of_the_former_way(
     seed: int, classes: int, coarse: tuple[int, int, int], fine: tuple[int, int, int],
     padding: tuple[int, int, int], order: list[int], signs: tuple[float, ...], shift: float,
-    kind: str,
+    kind: str, band_voxels: int, block_values: int,
 ) -> None:  # fmt: skip
-    """Permuted, mirrored, shifted, finer and coarser grids; values that tie and that nearly tie."""
+    """Permuted, mirrored, shifted, finer and coarser grids; values that tie and that nearly tie.
+
+    Whatever the parts in which the work is done.
+    """
     rng = np.random.default_rng(seed)
     direction = np.eye(3)[:, order] * signs
     extent = np.array([9.0, 7.0, 11.0])
@@ -83,8 +89,32 @@ def test_every_voxel_is_that_of_the_former_way(
         logits = np.cumsum(np.cumsum(logits, axis=1), axis=3) * np.float32(10)
     elif kind == "half precision":
         logits = logits.astype(np.float16)
-    found = restore_labels(logits, network, source)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reach, "_BAND_VOXELS", band_voxels)
+        patch.setattr(cells, "_BLOCK_VALUES", block_values)
+        found = restore_labels(logits, network, source)
     np.testing.assert_array_equal(found, every_class_everywhere(logits, network, source))
+
+
+@given(
+    values=st.lists(st.floats(width=16, allow_nan=False), min_size=1, max_size=20),
+    has_nan=st.booleans(),
+)
+def test_half_precision_reaches_as_far_as_single(values: list[float], has_nan: bool) -> None:
+    """Zeros of both signs, subnormal and infinite values among them; no numbers may be anything."""
+    row = np.array(values, np.float16)
+    if has_nan:
+        row[0] = -np.nan
+    reaches = []
+    for dtype in (np.float16, np.float32):
+        volume = row.astype(dtype)[None, None, None]
+        reaches.append(reach.Reach.empty(volume))
+        reaches[-1].fill(volume, 0)
+        reaches[-1].settle()
+    half, single = reaches
+    np.testing.assert_array_equal(half.highest, single.highest)
+    np.testing.assert_array_equal(half.lowest, single.lowest)
+    assert half.highest.item() == (np.inf if has_nan else max(values))
 
 
 def test_a_class_that_wins_at_no_corner_can_win_between_them() -> None:
@@ -95,10 +125,14 @@ def test_a_class_that_wins_at_no_corner_can_win_between_them() -> None:
     assert restore_labels(logits, grid, fine)[:, 0, 0].tolist() == [0, 0, 2, 1, 1]
 
 
-def test_values_that_are_no_numbers_change_nothing_elsewhere() -> None:
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("strange", [np.nan, -np.nan])
+def test_values_that_are_no_numbers_change_nothing_elsewhere(
+    strange: float, dtype: type[np.floating]
+) -> None:
     grid = Geometry.from_parts(shape=(6, 1, 1), spacing_mm=(1, 1, 1))
-    logits = np.zeros((2, 1, 1, 6), np.float32)
-    logits[1, 0, 0] = [1, 1, -1, -1, np.nan, -1]
+    logits = np.zeros((2, 1, 1, 6), dtype)
+    logits[1, 0, 0] = [1, 1, -1, -1, strange, -1]
     assert restore_labels(logits, grid, grid)[:4, 0, 0].tolist() == [1, 1, 0, 0]
 
 
