@@ -34,7 +34,7 @@ def answer(net: JointNet, image: Tensor, *, is_half: bool, tile_voxels: int) -> 
     device = torch.device("cuda")
     half = torch.autocast("cuda", dtype=torch.float16) if is_half else nullcontext()
     with torch.no_grad(), half:
-        logits, _ = tiled_pass(net, image, device, tile_voxels=tile_voxels, overlap=OVERLAP)
+        logits, *_ = tiled_pass(net, image, device, tile_voxels=tile_voxels, overlap=OVERLAP)
     labels = logits.argmax(dim=1)
     torch.cuda.synchronize()
     return labels

@@ -17,53 +17,28 @@ from nnunetv2.imageio.simpleitk_reader_writer import (
 from nnunetv2.inference.predict_from_raw_data import (
     nnUNetPredictor,
 )
-from nnunetv2.utilities.plans_handling.plans_handler import (
-    PlansManager,
+from plans import (  # type: ignore[import-not-found]  # beside this script
+    CONFIGURATION,
+    names_of,
+    plans_of,
 )
 
 network_path, image_path, case_path, out_path = sys.argv[1:]
 case = json.loads(Path(case_path).read_text(encoding="utf-8"))
-low, high = case["window_hu"]
-resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}  # its defaults
-plans = PlansManager({
-    "transpose_forward": [0, 1, 2],
-    "transpose_backward": [0, 1, 2],
-    "label_manager": "LabelManager",
-    "foreground_intensity_properties_per_channel": {
-        "0": {
-            "percentile_00_5": low, "percentile_99_5": high,
-            "mean": (low + high) / 2, "std": (high - low) / 2,
-        }
-    },
-    "configurations": {
-        "3d_fullres": {
-            "architecture": {},
-            "preprocessor_name": "DefaultPreprocessor",
-            "spacing": case["spacing_kji"],
-            "patch_size": case["patch_kji"],
-            "normalization_schemes": ["CTNormalization"],
-            "use_mask_for_norm": [False],
-            "resampling_fn_data": "resample_data_or_seg_to_shape",
-            "resampling_fn_data_kwargs": resampling | {"order": 3},
-            "resampling_fn_seg": "resample_data_or_seg_to_shape",
-            "resampling_fn_seg_kwargs": resampling | {"is_seg": True},
-            "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-            "resampling_fn_probabilities_kwargs": resampling,
-        }
-    },
-})  # fmt: skip
+plans = plans_of(
+    spacing_kji=case["spacing_kji"], window_hu=case["window_hu"], patch_kji=case["patch_kji"]
+)
 network = torch.jit.load(network_path).eval()  # type: ignore[no-untyped-call]  # torch's own
 predictor = nnUNetPredictor(
     tile_step_size=0.5, use_mirroring=False, perform_everything_on_device=False,
     device=torch.device("cpu"), verbose=False, allow_tqdm=False,
 )  # fmt: skip
-names = {"background": 0} | {f"class{n}": n for n in range(1, case["classes"])}
 predictor.manual_initialization(
     network,
     plans,
-    plans.get_configuration("3d_fullres"),
+    plans.get_configuration(CONFIGURATION),
     [network.state_dict()],
-    {"labels": names, "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"},
+    {"labels": names_of(case["classes"]), "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"},
     "nnUNetTrainer",
     None,
 )

@@ -11,28 +11,16 @@ import numpy as np
 from nnunetv2.inference.export_prediction import (
     convert_predicted_logits_to_segmentation_with_correct_shape as export,
 )
-from nnunetv2.utilities.plans_handling.plans_handler import (
-    PlansManager,
+from plans import (  # type: ignore[import-not-found]  # beside this script
+    CONFIGURATION,
+    names_of,
+    plans_of,
 )
 
 logits_path, case_path, out_path = map(Path, sys.argv[1:])
 logits = np.load(logits_path)
 case = json.loads(case_path.read_text(encoding="utf-8"))
-resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}  # its defaults
-plans = PlansManager({
-    "transpose_forward": [0, 1, 2],
-    "transpose_backward": [0, 1, 2],
-    "label_manager": "LabelManager",
-    "configurations": {
-        "3d_fullres": {
-            "architecture": {},
-            "spacing": case["network_spacing_kji"],
-            "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-            "resampling_fn_probabilities_kwargs": resampling,
-        }
-    },
-})  # fmt: skip
-names = {"background": 0} | {f"class{n}": n for n in range(1, len(logits))}
+plans = plans_of(spacing_kji=case["network_spacing_kji"])
 properties = {
     "spacing": case["source_spacing_kji"],
     "shape_after_cropping_and_before_resampling": case["source_shape_kji"],
@@ -43,8 +31,8 @@ start = time.perf_counter()
 labels = export(
     logits,
     plans,
-    plans.get_configuration("3d_fullres"),
-    plans.get_label_manager({"labels": names}),
+    plans.get_configuration(CONFIGURATION),
+    plans.get_label_manager({"labels": names_of(len(logits))}),
     properties,
 )
 print(time.perf_counter() - start)

@@ -6,7 +6,7 @@ Tensors: C class, S segment, F finding, K J I voxel axes of the network grid.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from torch import Tensor
 from medmtl.data.covariates import covariate_values
 from medmtl.evidence.attribution import draw_contributions, integrated_gradients
 from medmtl.evidence.cam import activation_map, join_levels
+from medmtl.inference.finding_maps import ReadVolume, finding_maps, map_shape
+from medmtl.inference.openvino_engine import read_levels
 from medmtl.inference.tiled_pass import tiled_pass
 from medmtl.inference.tiles import OVERLAP
 from medmtl.networks.joint import JointOutput
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from medmtl.core.prediction import Covariates
     from medmtl.evidence.cam import CamMethod
     from medmtl.inference.bundle import CamSettings
+    from medmtl.networks.backbones import Backbone
     from medmtl.networks.joint import JointNet
     from medmtl.networks.pooling import PooledSums
     from medmtl.transforms.preprocessing import NetworkInput
@@ -41,11 +44,12 @@ __all__ = [
 
 MAX_WHOLE_VOXELS = 12_000_000
 """A network grid above this is tiled, to bound the memory of its feature maps."""
-TILE_VOXELS = 4_000_000
+MAX_PASS_VALUES = 105_000_000
+"""So is one whose finest feature map holds more numbers than this, 400 MiB: several are alive."""
+TILE_VOXELS = 5_300_000
 CAM_MAX_VOXELS = MAX_WHOLE_VOXELS
-"""Above this no activation maps are computed: gradients need all feature maps at once."""
-CAM_GRID_FACTOR = 4
-"""In-plane step of an activation map in voxels of the network grid."""
+"""Above this no activation maps are computed of a network whose masks are measured as a whole:
+gradients need the probabilities of all voxels at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,23 +101,27 @@ def joint_pass(
         device: Where the network is.
         overlap: Of the tiles of a volume that is too large for one pass.
     """
-    wants_cam = bool(cam_findings) and max(p.array_kji.size for p in inputs) <= CAM_MAX_VOXELS
     images = [torch.from_numpy(prepared.array_kji)[None, None] for prepared in inputs]
-    passes = [_one_volume(net, image, device, overlap) for image in images]
+    in_slabs = _draws_in_slabs(net, cam)
+    largest = max(image.numel() for image in images)
+    wants_cam = bool(cam_findings) and (in_slabs or largest <= CAM_MAX_VOXELS)
+    keep = _map_levels(net, cam) if wants_cam else ()
+    passes = [_one_volume(net, image, device, overlap, keep=keep) for image in images]
     facts: _Facts = {
         "spacing_mm": torch.tensor(
             [[prepared.geometry.spacing_mm[::-1] for prepared in inputs]], device=device
         ),
         "covariates": covariate_tensors(covariates, device),
     }
-    # Gradients start from the features and the masks, both finished: no pass through the decoder.
-    leaves = [_leaves(net, *one, cam) for one in passes] if wants_cam else []
-    if leaves:
-        finding_logits, measurements, is_empty = _diagnose_leaves(net, passes, leaves, facts)
-    else:
-        finding_logits, measurements, is_empty = _diagnose(net, passes, facts)
     contributions = None
     cams: dict[int, list[Tensor]] = {}
+    # Gradients start from the features and the masks, both finished: no pass through the decoder.
+    leaves = [_leaves(net, one, cam) for one in passes] if wants_cam and not in_slabs else []
+    if leaves:
+        answer = _diagnose_leaves(net, passes, leaves, facts)
+    else:
+        answer = _diagnose(net, passes, facts)
+    finding_logits, measurements, is_empty = answer
     if cam.method == "attribution":
         contributions = fact_contributions(net, measurements, covariate_tensors(covariates, device))
         if leaves and contributions is not None:
@@ -123,14 +131,32 @@ def joint_pass(
     elif leaves and finding_logits is not None:
         for index in cam_findings:
             cams[index] = _cams(finding_logits[0, index], leaves, cam.method, len(cam.levels) + 1)
+    elif wants_cam and finding_logits is not None:
+        cams = finding_maps(
+            net, [_read(net, *one) for one in enumerate(passes)], findings=cam_findings, cam=cam,
+            **facts,
+        )  # fmt: skip
     return JointPass(
-        [logits[0] for _, logits in passes],
+        [one.logits[0] for one in passes],
         None if finding_logits is None else finding_logits[0].detach(),
         measurements[0].detach(),
         is_empty[0],
         cams,
         contributions,
     )
+
+
+def _draws_in_slabs(net: JointNet, cam: CamSettings) -> bool:
+    """Whether activation maps need the masks through sums only."""
+    return cam.method != "attribution" and (net.measure is None or net.slab_measure is not None)
+
+
+def _map_levels(net: JointNet, cam: CamSettings) -> tuple[int, ...]:
+    """Places in `JointNet.encode` of the feature maps that the maps of findings need."""
+    head = net.config.head
+    pooled = head.levels if head is not None and len(net.poolings) else ()
+    shown = () if cam.method == "attribution" else cam.levels
+    return read_levels(net, (*pooled, *shown))
 
 
 @torch.no_grad()
@@ -153,15 +179,23 @@ def large_study_output(
     """
     passes = [_one_volume(net, image, device) for image in images]
     findings = _diagnose(net, passes, {"spacing_mm": spacing_mm, "covariates": covariates})
-    logits = [one for _, one in passes] if net.config.has_segmentation else []
+    logits = [one.logits for one in passes] if net.config.has_segmentation else []
     return JointOutput(logits, *findings)
 
 
 @dataclass(frozen=True, eq=False)
-class _Pooled:
-    """Pooled sums of one volume, already added up over its tiles."""
+class _Seen:
+    """What the network made of one volume.
 
-    sums: list[PooledSums]
+    Attributes:
+        features: Of `JointNet.encode`; of a tiled volume those that are kept, the others empty.
+        logits: (1, C, K, J, I).
+        sums: Pooled over the tiles; None where the volume was seen whole.
+    """
+
+    features: list[Tensor]
+    logits: Tensor
+    sums: list[PooledSums] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +206,6 @@ class _Leaves:
     probabilities: Tensor
 
 
-_Seen = tuple["list[Tensor] | _Pooled", Tensor]
 _Answer = tuple["Tensor | None", Tensor, Tensor]
 
 
@@ -188,19 +221,30 @@ def _diagnose(net: JointNet, passes: Sequence[_Seen], facts: _Facts) -> _Answer:
     """The diagnosis of finished volumes: each is read slab by slab where that is enough."""
     pooled, probabilities = [], []
     measured = None
-    for number, (features, logits) in enumerate(passes):
+    for number, seen in enumerate(passes):
         measure = net.slab_measure if number == 0 else None
-        if isinstance(features, _Pooled):
-            reading = read_masks(logits, grid=None, measure=measure)
-            pooled.append(features.sums)
+        if seen.sums is not None:
+            reading = read_masks(seen.logits, grid=None, measure=measure)
+            pooled.append(seen.sums)
         else:
-            reading = read_masks(logits, grid=net.pooled_grid(features), measure=measure)
-            pooled.append(net.pool(features, logits if reading.coarse is None else reading.coarse))
+            reading = _read(net, number, seen).reading
+            masks = seen.logits if reading.coarse is None else reading.coarse
+            pooled.append(net.pool(seen.features, masks))
         if measure is not None and reading.sums is not None:
             measured = measure.finish(reading.sums, facts["spacing_mm"])
         elif net.measure is not None and measured is None:
-            probabilities.append(logits.softmax(dim=1, dtype=torch.float))
+            probabilities.append(seen.logits.softmax(dim=1, dtype=torch.float))
     return net.diagnose(pooled, probabilities, **facts, measured=measured)
+
+
+@torch.no_grad()
+def _read(net: JointNet, number: int, seen: _Seen) -> ReadVolume:
+    """What the diagnosis reads of one volume's masks, slab by slab."""
+    measure = net.slab_measure if number == 0 else None
+    grid = net.pooled_grid(seen.features)
+    return ReadVolume(
+        seen.features, seen.logits, read_masks(seen.logits, grid=grid, measure=measure)
+    )
 
 
 @torch.enable_grad()
@@ -210,31 +254,38 @@ def _diagnose_leaves(
     """The diagnosis with a graph down to the leaves."""
     probabilities = [leaf.probabilities for leaf in leaves]
     pooled = [
-        [] if isinstance(features, _Pooled) else net.pool(features, masks)
-        for (features, _), masks in zip(passes, probabilities, strict=True)
+        net.pool(seen.features, masks) for seen, masks in zip(passes, probabilities, strict=True)
     ]
     return net.diagnose(pooled, probabilities, **facts)
 
 
 @torch.no_grad()
 def _one_volume(
-    net: JointNet, image: Tensor, device: torch.device, overlap: float = OVERLAP
-) -> tuple[list[Tensor] | _Pooled, Tensor]:
-    """Features and logits of one volume; pooled sums instead of features where it is tiled."""
-    if image.numel() > MAX_WHOLE_VOXELS:
-        logits, sums = tiled_pass(net, image, device, tile_voxels=TILE_VOXELS, overlap=overlap)
-        return _Pooled(sums), logits
-    return net.encode_and_decode(net.context(image.to(device)))
+    net: JointNet,
+    image: Tensor,
+    device: torch.device,
+    overlap: float = OVERLAP,
+    *,
+    keep: tuple[int, ...] = (),
+) -> _Seen:
+    """Features and logits of one volume, pooled sums besides where it is tiled."""
+    channels = cast("Backbone", net.backbone).channels[0]
+    values = image.numel() * channels
+    if image.numel() <= MAX_WHOLE_VOXELS and values <= MAX_PASS_VALUES:
+        return _Seen(*net.encode_and_decode(net.context(image.to(device))))
+    limit = min(TILE_VOXELS, MAX_PASS_VALUES // channels)
+    logits, sums, features = tiled_pass(
+        net, image, device, tile_voxels=limit, overlap=overlap, keep=keep
+    )
+    return _Seen(features, logits, sums)
 
 
-def _leaves(
-    net: JointNet, features: list[Tensor] | _Pooled, logits: Tensor, cam: CamSettings
-) -> _Leaves:
-    read = [] if isinstance(features, _Pooled) else net.diagnosis_features(features)
+def _leaves(net: JointNet, seen: _Seen, cam: CamSettings) -> _Leaves:
+    read = net.diagnosis_features(seen.features)
     wanted = () if cam.method == "attribution" else cam.levels
     levels = [read[level] for level in wanted] if read else []
     return _Leaves(
-        [level.requires_grad_() for level in levels], logits.softmax(dim=1).requires_grad_()
+        [level.requires_grad_() for level in levels], seen.logits.softmax(dim=1).requires_grad_()
     )
 
 
@@ -257,7 +308,7 @@ def _cams(score: Tensor, leaves: Sequence[_Leaves], method: CamMethod, count: in
         for number, (tensor, gradient) in enumerate(zip(wanted, gradients, strict=True))
     ]
     by_volume = [maps[n : n + count] for n in range(0, len(maps), count)]
-    return join_levels(by_volume, [map_shape(levels[-1]) for levels in by_volume])
+    return join_levels(by_volume, [map_shape(levels[-1].shape) for levels in by_volume])
 
 
 def fact_contributions(
@@ -284,12 +335,6 @@ def attribution_cams(
     """Maps of `draw_contributions` by finding, on the grid of activation maps."""
     wanted = contributions[list(findings), : len(measurements)]
     drawn = draw_contributions(wanted, measurements, list(probabilities))
-    shapes = [map_shape(one[0, 0]) for one in probabilities]
+    shapes = [map_shape(one.shape[2:]) for one in probabilities]
     joined = [join_levels([[one] for one in maps], shapes) for maps in drawn]
     return dict(zip(findings, joined, strict=True))
-
-
-def map_shape(finest: Tensor) -> tuple[int, int, int]:
-    """In plane a map is coarser than the network grid by CAM_GRID_FACTOR."""
-    k, j, i = finest.shape
-    return k, max(1, j // CAM_GRID_FACTOR), max(1, i // CAM_GRID_FACTOR)

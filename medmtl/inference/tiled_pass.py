@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from medmtl.inference.tile_maps import TileMaps, repeat_block
 from medmtl.inference.tiles import plan_tiles
 from medmtl.networks.mask_reading import read_masks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from medmtl.inference.tiles import Tile
     from medmtl.networks.joint import JointNet
@@ -39,9 +40,15 @@ _NORMS = (nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 @torch.no_grad()
 def tiled_pass(
-    net: JointNet, image: Tensor, device: torch.device, *, tile_voxels: int, overlap: float
-) -> tuple[Tensor, list[PooledSums]]:
-    """Logits (1, C, K, J, I) and pooled sums of the whole grid.
+    net: JointNet,
+    image: Tensor,
+    device: torch.device,
+    *,
+    tile_voxels: int,
+    overlap: float,
+    keep: Collection[int] = (),
+) -> tuple[Tensor, list[PooledSums], list[Tensor]]:
+    """Logits (1, C, K, J, I), pooled sums and feature maps of the whole grid.
 
     Args:
         net: In evaluation mode, on `device`.
@@ -49,6 +56,7 @@ def tiled_pass(
         device: Where the network is.
         tile_voxels: Largest tile.
         overlap: Share of a tile that it has in common with its neighbour.
+        keep: Places in `JointNet.encode` of feature maps to put together; the others come empty.
     """
     # Neighbouring slices and the value beyond the last one are those of the volume, not of a tile.
     stem = net.context(image)
@@ -66,8 +74,10 @@ def tiled_pass(
     classes = len(net.config.segments) + 1
     whole = _empty_sums((1, classes, *grid), device)
     sums: list[PooledSums] = []
+    cells = None if air is None else air.cells
+    maps = TileMaps(grid, box, keep, air=cells, divisor=net.divisor)
     if air is not None:
-        air.fill(whole)
+        repeat_block(air.logits, whole)
         sums = air.outside(math.prod(grid) - _volume(box))
     inside = whole[_at(box)]
     inside.zero_()
@@ -76,11 +86,12 @@ def tiled_pass(
         stems = [stem[_at(box)][tile.where] for tile in group]
         for tile, (levels, logits) in zip(group, _answers(net, stems, device), strict=True):
             share = (tile.weight / coverage[tile.where[2:]]).to(device)
-            inside[tile.where] += (logits * share).to(whole)
             masks = read_masks(logits, grid=net.pooled_grid(levels), measure=None).coarse
             here = net.pool(levels, logits if masks is None else masks, share)
             sums = [a + b for a, b in zip(sums, here, strict=True)] if sums else here
-    return whole.to(device), sums
+            maps.add(tile.where[2:], levels, share)
+            inside[tile.where] += (logits * share).to(whole)
+    return whole.to(device), sums, maps.places(len(levels))
 
 
 def content_box(image: Tensor, divisor: Sequence[int]) -> tuple[slice, ...]:
@@ -116,18 +127,13 @@ class _Air:
 
     Attributes:
         logits: (1, C, k, j, i).
+        cells: The block of every feature map.
         sums: Pooled over the block.
     """
 
     logits: Tensor
+    cells: list[Tensor]
     sums: list[PooledSums]
-
-    def fill(self, whole: Tensor) -> None:
-        """Repeat the block over (1, C, K, J, I)."""
-        k, j, i = self.logits.shape[2:]
-        _, classes, depth, rows, columns = whole.shape
-        blocks = whole.view(1, classes, depth // k, k, rows // j, j, columns // i, i)
-        blocks.copy_(self.logits[:, :, None, :, None, :, None].expand_as(blocks))
 
     def outside(self, voxels: int) -> list[PooledSums]:
         """The pooled sums of so many voxels of the grid."""
@@ -156,7 +162,7 @@ def _answer_to_air(
     if is_near_border or bool(logits.argmax(dim=1).any()):
         return None  # air is not background everywhere, far from the border by a wide margin
     cells = [_block(level, _cell(level, logits, net.divisor), back=0) for level in levels]
-    return _Air(middle, net.pool(cells, middle.softmax(dim=1)))
+    return _Air(middle, cells, net.pool(cells, middle.softmax(dim=1)))
 
 
 def _block(values: Tensor, size: Sequence[int], *, back: int) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor
@@ -29,6 +29,10 @@ class Tile:
 
     where: tuple[slice, ...]
     weight: Tensor
+
+
+_THIN = 2
+"""A side that cuts the grid is at least the longest side by this: a thin tile shows no context."""
 
 
 def plan_tiles(
@@ -51,14 +55,7 @@ def plan_tiles(
     """
     if any(size % step for size, step in zip(shape, divisor, strict=True)):
         raise ValueError(f"Grid {shape} must be a multiple of {divisor}.")
-    size = list(shape)
-    while math.prod(size) > max_voxels:
-        splittable = [axis for axis in range(3) if size[axis] > divisor[axis]]
-        if not splittable:
-            break
-        axis = max(splittable, key=lambda a: size[a])
-        half = math.ceil(size[axis] / 2 / divisor[axis]) * divisor[axis]
-        size[axis] = half if half < size[axis] else divisor[axis]
+    size = _tile_size(shape, divisor, max_voxels, overlap=overlap)
     weight = _importance(size)
     tiles = [
         Tile((slice(None), slice(None), *(slice(a, a + n) for a, n in zip(at, size, strict=True))),
@@ -69,6 +66,55 @@ def plan_tiles(
     for tile in tiles:
         coverage[tile.where[2:]] += tile.weight
     return tiles, coverage
+
+
+def _tile_size(
+    shape: tuple[int, ...], divisor: tuple[int, int, int], max_voxels: int, *, overlap: float
+) -> list[int]:
+    """The size that costs the fewest voxels in all, of tiles that are not thin where they cut."""
+    least = round(max_voxels ** (1 / 3)) // _THIN
+    axes = [
+        _sizes(whole, step, overlap, least=least)
+        for whole, step in zip(shape, divisor, strict=True)
+    ]
+    best: tuple[int, int] | None = None
+    chosen: list[int] = []
+    for sides in product(*axes):
+        size = [side for side, _ in sides]
+        voxels = math.prod(size)
+        cut = [side for side, whole in zip(size, shape, strict=True) if side < whole]
+        if voxels > max_voxels or (cut and _THIN * min(cut) < max(size)):
+            continue
+        cost = (math.prod(along for _, along in sides), -voxels)
+        if best is None or cost < best:
+            best, chosen = cost, size
+    return chosen or _halved(shape, divisor, max_voxels)
+
+
+def _sizes(whole: int, step: int, overlap: float, *, least: int) -> list[tuple[int, int]]:
+    """Sides of tiles along an axis, the whole first, and the voxels of all tiles along it."""
+    found = [(whole, whole)]
+    for count in range(2, whole // step + 1):
+        side = math.ceil(whole / (1 + (count - 1) * (1 - overlap)) / step) * step
+        if side < least:
+            break
+        starts = _starts(whole, side, step, overlap=overlap)
+        shared = side - max(b - a for a, b in pairwise(starts)) if len(starts) > 1 else 0
+        if side < found[-1][0] and 2 * shared >= overlap * side:  # else lost by rounding
+            found.append((side, side * len(starts)))
+    return found
+
+
+def _halved(shape: tuple[int, ...], divisor: tuple[int, int, int], max_voxels: int) -> list[int]:
+    size = list(shape)
+    while math.prod(size) > max_voxels:
+        splittable = [axis for axis in range(3) if size[axis] > divisor[axis]]
+        if not splittable:
+            break
+        axis = max(splittable, key=lambda a: size[a])
+        half = math.ceil(size[axis] / 2 / divisor[axis]) * divisor[axis]
+        size[axis] = half if half < size[axis] else divisor[axis]
+    return size
 
 
 def _starts(whole: int, part: int, step: int, *, overlap: float) -> list[int]:

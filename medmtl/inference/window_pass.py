@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from medmtl.evidence.cam import activation_map, join_levels
+from medmtl.inference.finding_maps import map_shape
 from medmtl.inference.joint_pass import (
     JointPass,
     attribution_cams,
     covariate_tensors,
     fact_contributions,
-    map_shape,
 )
 from medmtl.networks.pooling import PooledSums
 
@@ -232,7 +232,7 @@ def _cams(
             gradient = known[len(wanted) + number][0]
             levels.append(activation_map(mask[0].detach(), gradient, method="layercam"))
         maps.append(levels or [torch.zeros(volume.image_kji.shape, device=device)])
-    shapes = [map_shape(volume.image_kji) for volume in volumes]
+    shapes = [map_shape(volume.image_kji.shape) for volume in volumes]
     return join_levels(maps, shapes)
 
 

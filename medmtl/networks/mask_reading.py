@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from medmtl.networks.measurements import TorsoMeasurements, TorsoSums
 
-__all__ = ["MaskReading", "read_masks"]
+__all__ = ["MaskReading", "read_masks", "slabs"]
 
 _SLAB_VALUES = {"cpu": 2**19}
 """Probabilities of one slab: about what a core's cache holds. Others have no such cache."""
@@ -57,14 +59,27 @@ def read_masks(
         raise ValueError(f"Logits on {shape} must be a multiple of the grid {grid}.")
     means: list[Tensor] = []
     sums: TorsoSums | None = None
-    for slab in torch.split(logits, _thickness(logits, cell[0]), dim=2):
-        probabilities = slab.softmax(dim=1, dtype=torch.float)  # logits may be in half precision
+    for _, probabilities in slabs(logits, cell[0]):
         if grid is not None:
             means.append(nn.functional.avg_pool3d(probabilities, cell))
         if measure is not None:
             here = measure.sums(probabilities)
             sums = here if sums is None else sums + here
     return MaskReading(torch.cat(means, dim=2) if means else None, sums)
+
+
+def slabs(logits: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:
+    """Where each slab of slices lies, and its probabilities (B, C, k, J, I).
+
+    Args:
+        logits: (B, C, K, J, I).
+        step: A slab holds a multiple of so many slices.
+    """
+    thick = _thickness(logits, step)
+    for start in range(0, logits.shape[2], thick):
+        where = slice(start, min(start + thick, logits.shape[2]))
+        # logits may be in half precision
+        yield where, logits[:, :, where].softmax(dim=1, dtype=torch.float)
 
 
 def _thickness(logits: Tensor, step: int) -> int:

@@ -244,15 +244,46 @@ class TorsoMeasurements(MeasurementSet):
 
     def sums(self, probabilities: Tensor) -> TorsoSums:
         """Of a volume (B, S + 1, K, J, I), or of some of its slices."""
+        columns = [mask.amax(dim=(1, 2)) for mask in self._thorax(probabilities)]
+        # A sum of small probabilities over a whole torso would outweigh a small lesion.
+        return TorsoSums(firm_sum(probabilities[:, 1:]), torch.stack(columns, dim=1))
+
+    def _thorax(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Heart, and lungs with what lies between them and the wall, (B, K, J, I) each."""
         heart = 1 + self.segments.index("heart")
         inside = ("lung", "pleural")
         lungs = [1 + n for n, name in enumerate(self.segments) if name.startswith(inside)]
         lung = probabilities[:, lungs[0]] if lungs else torch.zeros_like(probabilities[:, 0])
         for other in lungs[1:]:
             lung = lung + probabilities[:, other]
-        columns = [mask.amax(dim=(1, 2)) for mask in (probabilities[:, heart], lung)]
-        # A sum of small probabilities over a whole torso would outweigh a small lesion.
-        return TorsoSums(firm_sum(probabilities[:, 1:]), torch.stack(columns, dim=1))
+        return probabilities[:, heart], lung
+
+    def ties(self, probabilities: Tensor, whole: TorsoSums) -> Tensor:
+        """(B, 2, I): voxels of a slab that reach the largest value of their column."""
+        found = zip(self._thorax(probabilities), whole.columns.unbind(1), strict=True)
+        return torch.stack(
+            [(mask == largest[:, None, None]).sum(dim=(1, 2)) for mask, largest in found], dim=1
+        )
+
+    def slab_score(
+        self, probabilities: Tensor, slope: TorsoSums, *, whole: TorsoSums, ties: Tensor
+    ) -> Tensor:
+        """A number whose gradient by the probabilities of a slab is that of what reads the sums.
+
+        Args:
+            probabilities: (B, S + 1, k, J, I) of the slab.
+            slope: Gradient by the sums of the whole volume.
+            whole: Those sums.
+            ties: Of the whole volume; voxels that share the largest value share its gradient.
+        """
+        score = (firm_sum(probabilities[:, 1:]) * slope.firm_voxels).sum()
+        if not slope.columns.any():
+            return score
+        share = slope.columns / ties.clamp_min(1)
+        for n, mask in enumerate(self._thorax(probabilities)):
+            is_largest = mask == whole.columns[:, n, None, None]
+            score = score + (mask * is_largest).sum(dim=(1, 2)).mul(share[:, n]).sum()
+        return score
 
     def finish(self, sums: TorsoSums, spacing_mm: Tensor) -> Tensor:
         """Measurements (B, M) from the sums over the whole first volume."""

@@ -18,6 +18,7 @@ from scipy.ndimage import binary_fill_holes, map_coordinates, zoom
 from medmtl.core.errors import InputRefusedError
 from medmtl.transforms.orient import AxisPlan, ras_plan
 from medmtl.transforms.resize import ResizePlan
+from medmtl.transforms.spline import spline_resize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,8 +129,10 @@ class PlansPreprocessing(_Settings):
             self._transposed(array, oriented, volume.id) for array in (volume.array, *further)
         ]
         whole = images[0].shape
-        inside = binary_fill_holes(np.logical_or.reduce([image != 0 for image in images]))
-        box = _box(inside)
+        inside = np.logical_or.reduce([image != 0 for image in images])
+        box = _box(inside)  # what fills a hole lies in the same box
+        if any(channel.is_within_nonzero for channel in self.channels):
+            inside = binary_fill_holes(inside)
         inside = inside[box]
         target_mm = (*source_mm[: 3 - len(self.spacing_mm)], *self.spacing_mm)
         shape = tuple(
@@ -138,7 +141,7 @@ class PlansPreprocessing(_Settings):
         )
         content = np.empty((len(images), *shape), dtype=np.float32)
         for at, (channel, image) in enumerate(zip(self.channels, images, strict=True)):
-            part = image[box].copy()
+            part = image[box]
             channel.apply(part, inside)
             if is_linear:
                 content[at] = _linear(part, shape)
@@ -159,7 +162,7 @@ class PlansPreprocessing(_Settings):
         self, array: NDArray[Any], oriented: AxisPlan, volume_id: str
     ) -> NDArray[np.float32]:
         # As its readers give it: (K, J, I) in one piece, single precision.
-        image = np.ascontiguousarray(oriented.apply(array).T, dtype=np.float32)
+        image = np.array(oriented.apply(array).T, dtype=np.float32, order="C")
         _check(image, volume_id)
         return image.transpose(self.transpose)
 
@@ -243,9 +246,9 @@ def resample(
     if tuple(values.shape) == tuple(shape):
         return values
     axis = _separate_axis(settings, from_mm, to_mm)
-    data = values.astype(np.float64)
     if axis is None:
-        return _resize(data, shape, settings.order).astype(values.dtype)
+        return _resize(values, shape, settings.order).astype(values.dtype, copy=False)
+    data = values.astype(np.float64)
     plane = [size for at, size in enumerate(shape) if at != axis]
     slices = [_resize(part, plane, settings.order) for part in np.moveaxis(data, axis, 0)]
     done = np.stack(slices, axis=axis)
@@ -270,9 +273,10 @@ def _linear(values_abc: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np
 
 def _resize(values: NDArray[Any], shape: Sequence[int], order: int) -> NDArray[Any]:
     """`skimage.transform.resize(mode="edge", anti_aliasing=False)` in terms of SciPy."""
+    if order > 0:
+        return spline_resize(values, shape, order=order)
     factors = [1 / (own / wanted) for own, wanted in zip(values.shape, shape, strict=True)]
-    resized = zoom(values, factors, order=order, mode="nearest", grid_mode=True)
-    return np.asarray(np.clip(resized, values.min(), values.max()))
+    return np.asarray(zoom(values, factors, order=order, mode="nearest", grid_mode=True))
 
 
 def _separate_axis(

@@ -16,6 +16,7 @@ from medmtl.inference import tiled_pass
 from medmtl.inference.bundle import CamSettings
 from medmtl.inference.joint_pass import JointPass, covariate_tensors, joint_pass
 from medmtl.inference.tiles import plan_tiles
+from medmtl.networks import mask_reading
 from medmtl.networks.backbones import DynUNetConfig
 from medmtl.networks.diagnosis_head import HeadConfig
 from medmtl.networks.joint import JointNet, NetworkConfig
@@ -120,9 +121,10 @@ def test_tiles_of_a_strided_network_lie_where_its_strides_lie(
 
 
 def test_neighbouring_slices_are_those_of_the_volume_also_at_the_edge_of_a_tile(
-    whole: dict[str, JointPass], tiny_tiles: int
+    whole: dict[str, JointPass], tiny_tiles: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiles, _ = plan_tiles((16, 24, 32), (1, 1, 1), tiny_tiles)
+    monkeypatch.setattr(module, "TILE_VOXELS", tiny_tiles // 3)
+    tiles, _ = plan_tiles((16, 24, 32), (1, 1, 1), tiny_tiles // 3)
     assert len({tile.where[2].start for tile in tiles}) > 1
     assert_same(run(network(context=1), [prepared()]), whole["context"], atol=1e-4)
 
@@ -209,7 +211,41 @@ def test_no_maps_where_none_are_wanted_or_the_volume_is_too_large(
 ) -> None:
     assert run(network(), [prepared()]).cams == {}
     monkeypatch.setattr(module, "CAM_MAX_VOXELS", 100)
-    assert run(network(), [prepared()], maps=[0]).cams == {}
+    whole = network(head=HEAD.model_copy(update={"measurements": "volumes"}))
+    assert run(whole, [prepared()], maps=[0]).cams == {}
+    assert set(run(network(), [prepared()], maps=[0]).cams) == {0}  # masks are read in slabs
+
+
+@pytest.mark.parametrize("method", ["gradcam", "layercam"])
+@pytest.mark.parametrize("measurements", ["torso", None])
+def test_maps_of_slabs_are_those_of_the_whole_masks(
+    method: str, measurements: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cam = CamSettings.model_validate({"method": method, "levels": (-2, 0)})
+    head = HEAD.model_copy(update={"measurements": measurements})
+    net = network(kernels=((3, 3, 3),) * 3, strides=STRIDED, head=head, volumes=("ed", "es"))
+    inputs = [prepared(0), prepared(1)]
+    monkeypatch.setattr(mask_reading, "_SLAB_VALUES", {"cpu": 1})  # slabs as thin as they may be
+    found = run(net, inputs, maps=[0, 1], cam=cam)
+    monkeypatch.setattr(module, "_draws_in_slabs", lambda *_: False)
+    expected = run(net, inputs, maps=[0, 1], cam=cam)
+    for index in (0, 1):
+        torch.testing.assert_close(found.cams[index], expected.cams[index], atol=1e-4, rtol=0)
+        assert max(float(one.max()) for one in found.cams[index]) > 0
+
+
+@pytest.mark.parametrize("measurements", ["torso", "volumes"])
+def test_maps_of_tiles_are_those_of_the_whole_where_a_voxel_sees_itself_only(
+    measurements: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = HEAD.model_copy(update={"measurements": measurements})
+    net = network(strides=STRIDED, head=head)
+    cam = CamSettings(levels=(-2, -1))
+    expected = run(net, [prepared()], maps=[0, 1], cam=cam)
+    monkeypatch.setattr(module, "MAX_PASS_VALUES", 4 * 1500)
+    found = run(net, [prepared()], maps=[0, 1], cam=cam)
+    for index in (0, 1):
+        torch.testing.assert_close(found.cams[index], expected.cams[index], atol=1e-3, rtol=0)
 
 
 def test_maps_do_not_change_the_answer() -> None:

@@ -33,7 +33,7 @@ def body(shape: tuple[int, int, int] = (48, 64, 48)) -> torch.Tensor:
 def answer(
     net: JointNet, image: torch.Tensor, *, tile_voxels: int = 8000
 ) -> tuple[torch.Tensor, list[PooledSums]]:
-    return tiled_pass(net, image, CPU, tile_voxels=tile_voxels, overlap=0.25)
+    return tiled_pass(net, image, CPU, tile_voxels=tile_voxels, overlap=0.25)[:2]
 
 
 def counted(net: JointNet) -> list[int]:

@@ -1,0 +1,227 @@
+"""Activation maps of findings whose masks are read slab by slab: the memory is that of a slab.
+
+The diagnosis reads the masks through sums only, so the gradient of a finding by those sums and by
+the feature maps is taken once, and carried to the voxels of the masks slab by slab.
+Tensors: B batch, C class (background first), F finding, K J I voxel axes of the network grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from medmtl.evidence.cam import activation_map, join_levels
+from medmtl.networks.mask_reading import slabs
+from medmtl.networks.measurements import TorsoSums
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medmtl.inference.bundle import CamSettings
+    from medmtl.networks.joint import JointNet
+    from medmtl.networks.mask_reading import MaskReading
+    from medmtl.networks.measurements import TorsoMeasurements
+
+__all__ = ["ReadVolume", "finding_maps", "map_shape"]
+
+CAM_GRID_FACTOR = 4
+"""In-plane step of an activation map in voxels of the network grid."""
+
+
+def map_shape(grid: Sequence[int]) -> tuple[int, int, int]:
+    """In plane a map is coarser than the network grid by CAM_GRID_FACTOR."""
+    k, j, i = grid
+    return k, max(1, j // CAM_GRID_FACTOR), max(1, i // CAM_GRID_FACTOR)
+
+
+@dataclass(frozen=True, eq=False)
+class ReadVolume:
+    """One volume as the network left it.
+
+    Attributes:
+        features: Of `JointNet.encode`; a map that is not read may be empty.
+        logits: (1, C, K, J, I).
+        reading: What the diagnosis reads of its masks.
+    """
+
+    features: list[Tensor]
+    logits: Tensor
+    reading: MaskReading
+
+
+def finding_maps(
+    net: JointNet,
+    volumes: Sequence[ReadVolume],
+    *,
+    findings: Sequence[int],
+    cam: CamSettings,
+    spacing_mm: Tensor,
+    covariates: dict[str, Tensor],
+) -> dict[int, list[Tensor]]:
+    """One map (K, J', I') in 0..1 per volume by finding, comparable between volumes.
+
+    Each is the mean of the maps of the chosen encoder levels and of that of the masks, through
+    which the measurements speak.
+
+    Args:
+        net: In evaluation mode, with `slab_measure` or without measurements.
+        volumes: All of the study.
+        findings: Indices of the findings.
+        cam: Method and encoder levels.
+        spacing_mm: (1, V, 3) along (K, J, I).
+        covariates: Of the study.
+
+    Raises:
+        ValueError: If the network has no findings.
+    """
+    with torch.enable_grad():
+        leaves = [_Leaves.of(net, volume, cam) for volume in volumes]
+        logits = _score(net, leaves, spacing_mm=spacing_mm, covariates=covariates)
+        slopes = [_slopes(logits[0, index], leaves) for index in findings]
+    measure = net.slab_measure
+    maps: list[list[list[Tensor]]] = [[] for _ in findings]
+    for number, (volume, leaf) in enumerate(zip(volumes, leaves, strict=True)):
+        own = [one[number] for one in slopes]
+        masks = _mask_maps(volume, own, measure if number == 0 else None)
+        for place, (slope, mask) in enumerate(zip(own, masks, strict=True)):
+            levels = [
+                activation_map(feature[0].detach(), gradient[0], method=cam.method)
+                for feature, gradient in zip(leaf.levels, slope.levels, strict=True)
+            ]
+            maps[place].append([*levels, mask])
+    shapes = [map_shape(volume.logits.shape[2:]) for volume in volumes]
+    return {index: join_levels(one, shapes) for index, one in zip(findings, maps, strict=True)}
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaves:
+    """Where gradients end, or those gradients.
+
+    Attributes:
+        levels: The encoder levels of the maps.
+        coarse: Mean probabilities on the grid of the pooling; None where none are pooled.
+        sums: What the measurements read; None where nothing is measured.
+        features: All that the diagnosis pools, the levels in their places.
+    """
+
+    levels: list[Tensor]
+    coarse: Tensor | None
+    sums: TorsoSums | None
+    features: list[Tensor]
+
+    @classmethod
+    def of(cls, net: JointNet, volume: ReadVolume, cam: CamSettings) -> _Leaves:
+        """Of one volume."""
+        features = list(volume.features)
+        depth = len(net.diagnosis_features(features))
+        levels = []
+        for level in cam.levels:
+            place = len(features) - depth + level % depth
+            features[place] = features[place].detach().requires_grad_()
+            levels.append(features[place])
+        coarse, sums = volume.reading.coarse, volume.reading.sums
+        if coarse is not None:
+            coarse = coarse.detach().requires_grad_()
+        if sums is not None:
+            firm, columns = sums.firm_voxels.detach(), sums.columns.detach()
+            sums = TorsoSums(firm.requires_grad_(), columns.requires_grad_())
+        return cls(levels, coarse, sums, features)
+
+
+def _score(
+    net: JointNet,
+    leaves: Sequence[_Leaves],
+    *,
+    spacing_mm: Tensor,
+    covariates: dict[str, Tensor],
+) -> Tensor:
+    """Finding logits (1, F) with a graph down to the leaves."""
+    measured = None
+    sums = leaves[0].sums
+    if net.slab_measure is not None and sums is not None:
+        measured = net.slab_measure.finish(sums, spacing_mm)
+    pooled = [
+        net.pool(leaf.features, spacing_mm.new_zeros(1) if leaf.coarse is None else leaf.coarse)
+        for leaf in leaves
+    ]
+    logits, _, _ = net.diagnose(
+        pooled, [], spacing_mm=spacing_mm, covariates=covariates, measured=measured
+    )
+    if logits is None:
+        raise ValueError("The network has no findings to draw maps of.")
+    return logits
+
+
+def _slopes(score: Tensor, leaves: Sequence[_Leaves]) -> list[_Leaves]:
+    """Gradients of one finding; zero where it does not depend on a leaf."""
+    flat: list[Tensor] = []
+    for leaf in leaves:
+        flat += leaf.levels
+        flat += [] if leaf.coarse is None else [leaf.coarse]
+        flat += [] if leaf.sums is None else [leaf.sums.firm_voxels, leaf.sums.columns]
+    found: Sequence[Tensor | None] = [None] * len(flat)
+    if score.requires_grad and flat:  # not where the head reads nothing but covariates
+        found = torch.autograd.grad(score, flat, retain_graph=True, allow_unused=True)
+    known = iter(
+        [torch.zeros_like(one) if slope is None else slope
+         for one, slope in zip(flat, found, strict=True)]
+    )  # fmt: skip
+    return [
+        _Leaves(
+            [next(known) for _ in leaf.levels],
+            None if leaf.coarse is None else next(known),
+            None if leaf.sums is None else TorsoSums(next(known), next(known)),
+            [],
+        )
+        for leaf in leaves
+    ]
+
+
+def _mask_maps(
+    volume: ReadVolume, slopes: Sequence[_Leaves], measure: TorsoMeasurements | None
+) -> list[Tensor]:
+    """LayerCAM of the masks for each finding, largest values on the grid of the maps."""
+    sums, coarse = volume.reading.sums, volume.reading.coarse
+    cell = 1 if coarse is None else volume.logits.shape[2] // coarse.shape[2]
+    ties = None
+    if measure is not None and sums is not None:
+        parts = slabs(volume.logits, cell)
+        ties = sum(measure.ties(part, sums) for _, part in parts)
+    maps: list[list[Tensor]] = [[] for _ in slopes]
+    for where, part in slabs(volume.logits, cell):
+        masks = part.requires_grad_()
+        with torch.enable_grad():
+            scores = [
+                _slab_score(masks, slope, where, cell, measure, sums, ties) for slope in slopes
+            ]
+        shape = (part.shape[2], *map_shape(part.shape[2:])[1:])
+        for found, score in zip(maps, scores, strict=True):
+            slope = torch.zeros_like(masks)
+            if score.requires_grad:
+                (slope,) = torch.autograd.grad(score, masks, retain_graph=True)
+            full = activation_map(masks[0].detach(), slope[0], method="layercam")
+            found.append(nn.functional.adaptive_max_pool3d(full[None], shape)[0])
+    return [torch.cat(one) for one in maps]
+
+
+def _slab_score(
+    masks: Tensor,
+    slope: _Leaves,
+    where: slice,
+    cell: int,
+    measure: TorsoMeasurements | None,
+    sums: TorsoSums | None,
+    ties: Tensor | None,
+) -> Tensor:
+    """A number whose gradient by the masks of a slab is that of the finding."""
+    score = masks.new_zeros(())
+    if slope.coarse is not None:
+        here = slope.coarse[:, :, where.start // cell : where.stop // cell]
+        k, j, i = here.shape[2:]
+        score = score + (nn.functional.adaptive_avg_pool3d(masks, (k, j, i)) * here).sum()
+    if measure is not None and slope.sums is not None and sums is not None and ties is not None:
+        score = score + measure.slab_score(masks, slope.sums, whole=sums, ties=ties)
+    return score
