@@ -20,7 +20,7 @@ from medmtl.networks.measurements import TorsoSums
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from medmtl.inference.bundle import CamSettings
+    from medmtl.evidence.cam import CamMethod
     from medmtl.networks.joint import JointNet
     from medmtl.networks.mask_reading import MaskReading
     from medmtl.networks.measurements import TorsoMeasurements
@@ -57,7 +57,8 @@ def finding_maps(
     volumes: Sequence[ReadVolume],
     *,
     findings: Sequence[int],
-    cam: CamSettings,
+    method: CamMethod,
+    shown: Sequence[int],
     spacing_mm: Tensor,
     covariates: dict[str, Tensor],
 ) -> dict[int, list[Tensor]]:
@@ -70,7 +71,8 @@ def finding_maps(
         net: In evaluation mode, with `slab_measure` or without measurements.
         volumes: All of the study.
         findings: Indices of the findings.
-        cam: Method and encoder levels.
+        method: Of the maps of the encoder levels; the masks have LayerCAM.
+        shown: Those levels.
         spacing_mm: (1, V, 3) along (K, J, I).
         covariates: Of the study.
 
@@ -78,7 +80,7 @@ def finding_maps(
         ValueError: If the network has no findings.
     """
     with torch.enable_grad():
-        leaves = [_Leaves.of(net, volume, cam) for volume in volumes]
+        leaves = [_Leaves.of(net, volume, shown) for volume in volumes]
         logits = _score(net, leaves, spacing_mm=spacing_mm, covariates=covariates)
         slopes = [_slopes(logits[0, index], leaves) for index in findings]
     measure = net.slab_measure
@@ -88,7 +90,7 @@ def finding_maps(
         masks = _mask_maps(volume, own, measure if number == 0 else None)
         for place, (slope, mask) in enumerate(zip(own, masks, strict=True)):
             levels = [
-                activation_map(feature[0].detach(), gradient[0], method=cam.method)
+                activation_map(feature[0].detach(), gradient[0], method=method)
                 for feature, gradient in zip(leaf.levels, slope.levels, strict=True)
             ]
             maps[place].append([*levels, mask])
@@ -113,12 +115,12 @@ class _Leaves:
     features: list[Tensor]
 
     @classmethod
-    def of(cls, net: JointNet, volume: ReadVolume, cam: CamSettings) -> _Leaves:
+    def of(cls, net: JointNet, volume: ReadVolume, shown: Sequence[int]) -> _Leaves:
         """Of one volume."""
         features = list(volume.features)
         depth = len(net.diagnosis_features(features))
         levels = []
-        for level in cam.levels:
+        for level in shown:
             place = len(features) - depth + level % depth
             features[place] = features[place].detach().requires_grad_()
             levels.append(features[place])
@@ -189,7 +191,7 @@ def _mask_maps(
     ties = None
     if measure is not None and sums is not None:
         parts = slabs(volume.logits, cell)
-        ties = sum(measure.ties(part, sums) for _, part in parts)
+        ties = torch.stack([measure.ties(part, sums) for _, part in parts]).sum(dim=0)
     maps: list[list[Tensor]] = [[] for _ in slopes]
     for where, part in slabs(volume.logits, cell):
         masks = part.requires_grad_()

@@ -133,9 +133,13 @@ def joint_pass(
             cams[index] = _cams(finding_logits[0, index], leaves, cam.method, len(cam.levels) + 1)
     elif wants_cam and finding_logits is not None:
         cams = finding_maps(
-            net, [_read(net, *one) for one in enumerate(passes)], findings=cam_findings, cam=cam,
+            net,
+            [_read(net, *one) for one in enumerate(passes)],
+            findings=cam_findings,
+            method=cam.method,
+            shown=cam.levels,
             **facts,
-        )  # fmt: skip
+        )
     return JointPass(
         [one.logits[0] for one in passes],
         None if finding_logits is None else finding_logits[0].detach(),

@@ -1,0 +1,330 @@
+"""The two networks of `end_to_end`, trained briefly on torso phantoms: labels have organ shapes.
+
+    python -m benchmarks.trained_bundle [--network NAME]
+
+Masks are learned on patches in bfloat16, the head on whole studies. Each network is kept in
+`~/.cache/medmtl-benchmarks/trained` as a bundle of medmtl's own, and as one that takes nnU-Net's
+steps; then it is quantised with its parity report, for `--backend int8`. What is there already is
+not made again, and a training that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.random_bundle import BACKBONES, MODEL
+from benchmarks.record import WORK
+from medmtl.core.prediction import Covariates
+from medmtl.data.cases import Manifest
+from medmtl.data.manifest import write_manifest
+from medmtl.inference.backend import give_engine, verify_quantised
+from medmtl.inference.bundle import find_bundle, load_bundle, write_bundle
+from medmtl.inference.joint_pass import covariate_tensors, large_study_output
+from medmtl.inference.plans_window import SlidingWindow
+from medmtl.losses.segmentation import dice_cross_entropy
+from medmtl.networks.joint import JointNet
+from medmtl.phantom import generate_torso
+from medmtl.phantom.torso_plan import TORSO_SCHEMA
+from medmtl.training.head import HeadOptions, collect_head_inputs, fit_head
+from medmtl.transforms.plans import ChannelIntensity, PlansPreprocessing
+from medmtl.transforms.preprocessing import Preprocessing, PreprocessingConfig, WindowHU
+from pipelines.model_source import converted_cache
+from pipelines.recipes.torso_manifest import make_case
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from medmtl.inference.bundle import BundleSettings
+    from medmtl.networks.backbones import Backbone
+
+TRAINED = WORK / "trained"
+SPACING_MM = (1.5625, 1.5625, 2.4)
+"""400 x 400 x 384 mm become 256 x 256 x 160 voxels."""
+SEEDS = range(7000, 7006)
+PATCH_KJI = {"SegResNet of 16 filters": (48, 64, 64), "five-level nnU-Net network": (48, 48, 48)}
+MINUTES = {"SegResNet of 16 filters": 2.5, "five-level nnU-Net network": 4.0}
+"""Of processor time."""
+PATCH_OF_NNUNET = (128, 128, 128)
+PARITY_SEEDS = {"train": range(7200, 7202), "val": range(7210, 7214)}
+PARITY_MM = 2.5
+PEAK_LR, WARMUP_STEPS = 3e-3, 10
+SHARE_OF_OWN_STATISTICS = 0.6
+"""Batch norms learn their statistics for this share of the time; they are fixed for the rest."""
+LESION_WEIGHT = 3.0
+COVARIATES = covariate_tensors(Covariates(), torch.device("cpu"))
+
+
+def slug(network: str) -> str:
+    """The folder of a network."""
+    return network.replace(" ", "-").lower()
+
+
+def settings_of(network: str, *, name: str) -> BundleSettings:
+    """The shipped CT model's, with another backbone on a finer grid, not calibrated."""
+    settings = load_bundle(find_bundle(MODEL)).settings
+    config = settings.network.model_copy(update={"backbone": BACKBONES[network]})
+    preprocessing = cast("PreprocessingConfig", settings.preprocessing).model_copy(
+        update={"spacing_mm": SPACING_MM, "divisor": (16, 16, 16)}
+    )
+    raw = {"scale": 1.0, "offset": 0.0, "calibrated": False}
+    findings = tuple(one.model_copy(update=raw) for one in settings.findings)
+    update = {"name": name, "network": config, "preprocessing": preprocessing, "findings": findings}
+    return settings.model_copy(update=update)
+
+
+def example(seed: int) -> dict[str, Tensor]:
+    """One phantom on the network grid; generated once."""
+    path = TRAINED / "examples" / f"{seed}.pt"
+    if not path.exists():
+        phantom = generate_torso(seed, spacing_mm=SPACING_MM)
+        steps = Preprocessing(cast("PreprocessingConfig", _plain().preprocessing))
+        prepared = steps.apply(phantom.volume)
+        labels = steps.apply_labels(phantom.label_map, prepared)
+        names = _plain().network.findings
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(
+            {
+                "image": torch.from_numpy(prepared.array_kji).half(),
+                "labels": torch.from_numpy(np.ascontiguousarray(labels)),
+                "findings": torch.tensor([float(phantom.findings[name]) for name in names]),
+            },
+            path,
+        )
+    return cast("dict[str, Tensor]", torch.load(path, weights_only=True))
+
+
+def _plain() -> BundleSettings:
+    return settings_of(next(iter(BACKBONES)), name="example")
+
+
+def patches(
+    examples: Sequence[dict[str, Tensor]], size: tuple[int, int, int], rng: np.random.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless patches (1, 1, K, J, I) and labels, two of three around a voxel of some segment."""
+    while True:
+        one = examples[int(rng.integers(len(examples)))]
+        image, labels = one["image"], one["labels"]
+        centre = [int(rng.integers(n)) for n in image.shape]
+        if rng.random() < 2 / 3:
+            label = rng.choice(torch.unique(labels)[1:].numpy())
+            places = (labels == int(label)).nonzero()
+            centre = places[rng.integers(len(places))].tolist()
+        starts = [
+            min(max(0, at - part // 2), whole - part)
+            for at, part, whole in zip(centre, size, image.shape, strict=True)
+        ]
+        where = tuple(slice(a, a + n) for a, n in zip(starts, size, strict=True))
+        values = image[where].float()
+        values = values * rng.uniform(0.95, 1.05) + rng.normal(0, 0.02)
+        yield values.clamp(-1, 1)[None, None], labels[where].long()[None]
+
+
+def train(
+    net: JointNet,
+    examples: Sequence[dict[str, Tensor]],
+    kept: Path,
+    *,
+    size: tuple[int, int, int],
+    minutes: float,
+) -> None:
+    """Masks for so many minutes in all, whatever was done before."""
+    backbone = cast("Backbone", net.backbone)
+    optimiser = torch.optim.AdamW(net.backbone.parameters(), weight_decay=1e-4)
+    done_s, step = 0.0, 0
+    if kept.exists():
+        state = torch.load(kept, weights_only=True)
+        net.load_state_dict(state["net"])
+        optimiser.load_state_dict(state["optimiser"])
+        done_s, step = state["done_s"], state["step"]
+    weights = torch.tensor([1.0] * 7 + [LESION_WEIGHT] * 4)
+    batches = patches(examples, size, np.random.default_rng(step))
+    is_fixed = False
+    saved = began = time.process_time() - done_s
+    while (seconds := time.process_time() - began) < minutes * 60:
+        share = seconds / (minutes * 60)
+        if share > SHARE_OF_OWN_STATISTICS and not is_fixed:
+            average_statistics(net, batches)
+            is_fixed = True
+        _training(net, is_fixed=is_fixed)
+        lr = PEAK_LR * 0.5 * (1 + np.cos(np.pi * share)) * min(1.0, (step + 1) / WARMUP_STEPS)
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+        image, labels = next(batches)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = backbone.decode(backbone.encode(image))
+        loss = dice_cross_entropy(logits, labels, class_weights=weights)
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(net.backbone.parameters(), 12.0)
+        optimiser.step()
+        step += 1
+        if step % 10 == 0:
+            print(f"step {step}, {seconds:.0f} s: loss {loss.item():.3f}", flush=True)
+        if time.process_time() - saved > 60:
+            saved = time.process_time()
+            _keep(kept, net, optimiser, time.process_time() - began, step)
+    _keep(kept, net, optimiser, minutes * 60, step)
+    net.eval()
+
+
+def _keep(
+    kept: Path, net: JointNet, optimiser: torch.optim.Optimizer, done_s: float, step: int
+) -> None:
+    state = {
+        "net": net.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "done_s": done_s,
+        "step": step,
+    }
+    aside = kept.with_suffix(".partial")
+    torch.save(state, aside)
+    aside.replace(kept)
+
+
+def _norms(net: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    kind = nn.modules.batchnorm._BatchNorm
+    return [module for module in net.modules() if isinstance(module, kind)]
+
+
+def _training(net: JointNet, *, is_fixed: bool) -> None:
+    net.train()
+    if is_fixed:
+        for norm in _norms(net):
+            norm.eval()
+
+
+@torch.no_grad()
+def average_statistics(
+    net: JointNet, batches: Iterator[tuple[Tensor, Tensor]], *, count: int = 24
+) -> None:
+    """The mean over many patches: a patch alone is a poor sample of a body."""
+    backbone = cast("Backbone", net.backbone)
+    net.train()
+    for norm in _norms(net):
+        norm.reset_running_stats()
+        norm.momentum = None
+    for _ in range(count):
+        with torch.autocast("cpu", torch.bfloat16):
+            backbone.decode(backbone.encode(next(batches)[0]))
+
+
+def fit_diagnosis(
+    net: JointNet, settings: BundleSettings, examples: Sequence[dict[str, Tensor]]
+) -> None:
+    """The head alone, on what it reads of whole studies."""
+    net.eval().requires_grad_(requires_grad=False)
+    give_engine(net, settings, backend="auto", device=torch.device("cpu"), cache=None)
+    spacing_mm = torch.tensor([[SPACING_MM[::-1]]])
+    views = [
+        (one["findings"], COVARIATES, cast("Callable[[], object]", partial(
+            large_study_output, net, [one["image"].float()[None, None]], spacing_mm=spacing_mm,
+            covariates=COVARIATES, device=torch.device("cpu"),
+        )))
+        for one in examples
+    ]  # fmt: skip
+    table = collect_head_inputs(net, views)
+    net.engine = None
+    cast("nn.Module", net.head).requires_grad_(requires_grad=True)
+    fit_head(net, table, HeadOptions(steps=800, covariate_dropout=0.0), np.random.default_rng(0))
+
+
+def as_nnunet(folder: Path, bundle: Path) -> None:
+    """The masks of a bundle by nnU-Net's own steps, as an imported network has them."""
+    own = load_bundle(bundle)
+    config = cast("PreprocessingConfig", own.settings.preprocessing)
+    window = cast("WindowHU", config.intensity)
+    low, high = window.low_hu, window.high_hu
+    channel = ChannelIntensity(
+        scheme="ct", low=low, high=high, mean=(low + high) / 2, deviation=(high - low) / 2
+    )
+    k, j, i = SPACING_MM[::-1]
+    network = own.settings.network.model_copy(update={"findings": (), "head": None})
+    update = {
+        "name": folder.name,
+        "preprocessing": PlansPreprocessing(spacing_mm=(k, j, i), channels=(channel,)),
+        "sliding_window": SlidingWindow(patch_size=PATCH_OF_NNUNET),
+        "network": network,
+        "findings": (),
+        "rules": (),
+        "speeds": {},
+        "ranges": None,
+    }
+    weights = {
+        name: value for name, value in own.net.state_dict().items() if name.startswith("backbone.")
+    }
+    settings = own.settings.model_copy(update=update)
+    write_bundle(folder, settings, weights, card="", metrics_json="{}", is_half=False)
+
+
+def write_cases() -> Path:
+    """A manifest of phantoms for the parity of int8, and its files."""
+    folder = TRAINED / "cases"
+    if not (folder / "manifest.toml").exists():
+        for name in ("images", "labels"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        made = tuple(
+            make_case(seed, split, folder, spacing_mm=PARITY_MM)
+            for split, seeds in PARITY_SEEDS.items()
+            for seed in seeds
+        )
+        manifest = Manifest(
+            name="torso_phantom",
+            licence="CC0-1.0",
+            citation="Generated by medmtl; schematic, no patient.",
+            source="medmtl.phantom",
+            modality="CT",
+            schema=TORSO_SCHEMA,
+            cases=made,
+        )
+        write_manifest(manifest, folder)
+    return folder
+
+
+def quantise(bundle: Path) -> None:
+    """By the command, whose parity report decides whether the network may be used."""
+    if verify_quantised(load_bundle(bundle), cache=converted_cache()) is None:
+        command = [sys.executable, "-m", "medmtl", "models", "quantise", str(bundle)]
+        subprocess.run([*command, "--manifest", str(write_cases())], check=False)
+
+
+def make(network: str) -> Path:
+    """The folder of a network; trains what is not trained yet and writes the bundles."""
+    folder = TRAINED / slug(network)
+    if not (folder / "bundle").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(0)
+        settings = settings_of(network, name=f"torso-{slug(network)}")
+        net = JointNet(settings.network)
+        examples = [example(seed) for seed in SEEDS]
+        train(
+            net, examples, folder / "training.pt", size=PATCH_KJI[network], minutes=MINUTES[network]
+        )
+        fit_diagnosis(net, settings, examples)
+        card = f"# {settings.name}\n\nTrained for minutes on generated torsos, for timing only.\n"
+        write_bundle(folder / "bundle", settings, net.state_dict(), card=card, metrics_json="{}")
+    if not (folder / "as-nnunet").exists():
+        as_nnunet(folder / "as-nnunet", folder / "bundle")
+    return folder
+
+
+def main() -> None:
+    """Both networks, or the one that is named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--network", choices=tuple(BACKBONES))
+    arguments = parser.parse_args()
+    for network in [arguments.network] if arguments.network else BACKBONES:
+        quantise(make(network) / "bundle")
+
+
+if __name__ == "__main__":
+    main()
