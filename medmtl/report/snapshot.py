@@ -32,6 +32,8 @@ _GAP_PX = 6
 _MARGIN_MM = 25.0
 _THICK = 2.5  # spacing between slices over spacing inside them
 _MAX_ROWS = 3
+_PNG_LEVEL = 3
+"""Half the time of the usual level, for a few percent of size."""
 
 
 def write_preview(path: Path, case_id: str, prediction: Prediction, part: VolumePrediction) -> None:
@@ -53,7 +55,7 @@ def write_preview(path: Path, case_id: str, prediction: Prediction, part: Volume
         rows = [_three_planes(part)]
     picture = _compose(rows, draw_side(case_id, prediction, part))
     with durable_file(path) as stream:
-        picture.save(stream, format="PNG", optimize=False)
+        picture.save(stream, format="PNG", compress_level=_PNG_LEVEL)
 
 
 def _is_stack(geometry: Geometry) -> bool:
