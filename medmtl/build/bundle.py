@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medmtl.data.volume_file import read_volume_file
 from medmtl.evidence.input_ranges import input_ranges
@@ -15,10 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from medmtl.build.parts import RunParts
+    from medmtl.config import BundleInfo
+    from medmtl.core.labels import LabelSchema
     from medmtl.core.volume import Volume
     from medmtl.data.sources import DataSource
+    from medmtl.networks.joint import NetworkConfig
 
-__all__ = ["bundle_settings", "range_volumes", "training_text"]
+__all__ = ["bundle_settings", "range_volumes", "stated", "training_text"]
+
+_AS_STATED = (
+    "name", "version", "licence", "intended_use", "limits", "notice", "cam", "mask_rules",
+)  # fmt: skip
 
 _RANGE_VOLUMES = 100
 """Training volumes that are read for the input ranges of a bundle."""
@@ -42,24 +49,23 @@ def bundle_settings(parts: RunParts) -> BundleSettings:
     if not network.has_segmentation:
         wanted = wanted.model_copy(update={"phase_segment": None})
     return BundleSettings(
-        name=info.name,
-        version=info.version,
-        licence=info.licence,
-        intended_use=info.intended_use,
-        limits=info.limits,
-        notice=info.notice,
-        findings_exclusive=schema.findings_exclusive,
+        **stated(info, schema, network),
         input=wanted,
         preprocessing=parts.config.grid,
-        network=network,
         ranges=ranges,
-        cam=info.cam,
         segments=segment_settings(schema, volumes_ml(parts.train_set)),
         findings=finding_settings(schema, {}),
-        rules=tuple(rule for rule in info.rules if rule.finding in network.findings),
         components=components,
-        mask_rules=info.mask_rules,
     )
+
+
+def stated(info: BundleInfo, schema: LabelSchema, network: NetworkConfig) -> dict[str, Any]:
+    """What a bundle takes from its configuration as it stands there, by its own names."""
+    return {name: getattr(info, name) for name in _AS_STATED} | {
+        "network": network,
+        "findings_exclusive": schema.findings_exclusive,
+        "rules": tuple(rule for rule in info.rules if rule.finding in network.findings),
+    }
 
 
 def range_volumes(sources: Sequence[DataSource]) -> Iterator[Volume]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import ValidationError
 
+from medmtl.build.bundle import stated
 from medmtl.config import TrainConfig
 from medmtl.core.errors import BundleError, ConfigError
 from medmtl.inference.bundle import Bundle, BundleSettings, find_bundle, load_bundle
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["joint_settings", "starting_net", "with_encoder"]
 
+_OF_ENCODER = (
+    "sha256", "preprocessing", "segments", "components", "sliding_window", "regions", "speeds",
+)  # fmt: skip
 _DEFAULT_HEAD = HeadConfig(pooling=("global", "mask"), measurements="volumes")
 
 
@@ -155,28 +159,12 @@ def joint_settings(
         for finding in finding_settings(schema, {})
     )
     values = {
-        "name": info.name,
-        "version": info.version,
-        "licence": info.licence,
-        "intended_use": info.intended_use,
-        "limits": info.limits,
-        "notice": info.notice,
-        "findings_exclusive": schema.findings_exclusive,
-        "sha256": encoder.sha256,
+        **stated(info, schema, config.network),
+        **{name: getattr(encoder, name) for name in _OF_ENCODER},
         "input": info.input,
-        "preprocessing": encoder.preprocessing,
-        "network": config.network,
         "ranges": ranges,
-        "cam": info.cam,
-        "segments": encoder.segments,
         "findings": findings,
-        "rules": tuple(rule for rule in info.rules if rule.finding in config.network.findings),
-        "components": encoder.components,
-        "mask_rules": info.mask_rules,
         "folds": encoder.folds if has_folds else None,
-        "sliding_window": encoder.sliding_window,
-        "regions": encoder.regions,
-        "speeds": encoder.speeds,
     }
     try:
         return BundleSettings.model_validate(values)

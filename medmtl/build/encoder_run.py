@@ -30,7 +30,6 @@ from medmtl.data.dataset import StudyDataset
 from medmtl.evidence.input_ranges import input_ranges
 from medmtl.inference.bundle import Bundle, load_folds
 from medmtl.inference.predictor import Predictor, choose_device
-from medmtl.tracking.tracker import NoTracker
 from medmtl.training.deliver import bundle_weights, deliver, merged_schema
 from medmtl.training.encoder_features import FeatureStore, head_table
 from medmtl.training.figures import log_figures
@@ -40,51 +39,41 @@ from medmtl.training.memory import memory_errors, peak_memory_mib
 from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from medmtl.build.job import Job
     from medmtl.config import TrainConfig
     from medmtl.data.cases import Case
     from medmtl.data.sources import DataSource
     from medmtl.networks.joint import JointNet
-    from medmtl.tracking.tracker import Tracker
     from medmtl.training.encoder_features import CaseFeatures
-    from medmtl.training.loop import StepReport
 
 __all__ = ["train_on_encoder"]
 
 logger = logging.getLogger(__name__)
 
 
-def train_on_encoder(
-    config: TrainConfig,
-    out: Path,
-    *,
-    data_root: Path = Path(),
-    resume: bool = False,
-    tracker: Tracker | None = None,
-    watch: Callable[[StepReport, int], None] = lambda _report, _steps: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> TrainResult:
-    """See `train_run`; the arguments are its.
+def train_on_encoder(job: Job) -> TrainResult:
+    """The run of a configuration with an encoder.
 
     Raises:
         BundleError: If the encoder is missing or damaged.
         ConfigError: If encoder, manifests and configuration do not fit together.
         MasksLostError: If the masks lost more than `encoder.max_dice_loss`; no bundle is written.
     """
-    config, encoder = with_encoder(config)
-    check_folder(config, out, resume=resume, is_main=True)
-    run = _Run.prepare(config, encoder, out, data_root=data_root, tracker=tracker or NoTracker())
-    check_manifests(config, out, is_main=True)
+    config, encoder = with_encoder(job.config)
+    check_folder(config, job.out, resume=job.resume, is_main=True)
+    run = _Run.prepare(config, encoder, job)
+    check_manifests(config, job.out, is_main=True)
     torch.use_deterministic_algorithms(config.trainer.deterministic, warn_only=True)
-    run.tracker.log_config(config.model_dump(mode="json"))
+    job.tracker.log_config(config.model_dump(mode="json"))
     began = time.monotonic()
     with memory_errors():
         before = run.features(run.val, has_folds=True)
         run.fit(run.features(run.train, has_folds=True))
         steps = 0
         if not run.is_frozen:
-            steps = run.tune(data_root, watch=watch, should_stop=should_stop)
+            steps = run.tune()
             run.fit(run.features(run.train, has_folds=False))
         after = run.features(run.val, has_folds=run.is_frozen)
     return run.finish(before, after, steps=steps, seconds=time.monotonic() - began)
@@ -95,36 +84,25 @@ Features = list[tuple["DataSource", "Case", "CaseFeatures"]]
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """What the steps of a run share; `net` changes in place."""
+    """What the steps of a run share; `net` changes in place, `config` is that with its encoder."""
 
+    job: Job
     config: TrainConfig
     encoder: Bundle
     net: JointNet
     train: tuple[DataSource, ...]
     val: tuple[DataSource, ...]
-    out: Path
     device: torch.device
-    tracker: Tracker
 
     @classmethod
-    def prepare(
-        cls, config: TrainConfig, encoder: Bundle, out: Path, *, data_root: Path, tracker: Tracker
-    ) -> _Run:
-        train, val = read_sources(config, data_root)
+    def prepare(cls, config: TrainConfig, encoder: Bundle, job: Job) -> _Run:
+        train, val = read_sources(config, job.data_root)
         known = StudyDataset(train, network=config.network, preprocessing=config.grid)
         StudyDataset(val, network=config.network, preprocessing=config.grid)  # names what lacks
         check_taught(known.table, config.network, has_masks=True)
         check_rule(config, train)
-        run = cls(
-            config,
-            encoder,
-            starting_net(config, encoder),
-            train,
-            val,
-            out,
-            choose_device(config.trainer.device),
-            tracker,
-        )
+        net, device = starting_net(config, encoder), choose_device(config.trainer.device)
+        run = cls(job, config, encoder, net, train, val, device)
         if not run.is_frozen and not any(source.cases for source in val):
             raise ConfigError(
                 "encoder.training: found no validation cases, which measure what the masks lose. "
@@ -158,7 +136,7 @@ class _Run:
     @property
     def _cache(self) -> Path:
         stated = self.config.data.cache_dir
-        return Path(stated) if stated else self.out / "cache"
+        return Path(stated) if stated else self.job.out / "cache"
 
     def fit(self, features: Features) -> None:
         """The head alone."""
@@ -178,21 +156,16 @@ class _Run:
         fit_head(self.net, table, options, np.random.default_rng([self.config.seed, 6]))
         self.net.to(self.device)
 
-    def tune(
-        self,
-        data_root: Path,
-        *,
-        watch: Callable[[StepReport, int], None],
-        should_stop: Callable[[], bool],
-    ) -> int:
+    def tune(self) -> int:
         """Both tasks, from the encoder and the fitted head; the number of steps."""
         self.net.requires_grad_(requires_grad=True)
+        job = self.job
         parts = build(
-            self.config, self.out, data_root=data_root, tracker=self.tracker, start=self.net
+            self.config, job.out, data_root=job.data_root, tracker=job.tracker, start=self.net
         )
         trainer = parts.trainer
-        trainer.watch = lambda report: watch(report, trainer.options.fit.steps)
-        trainer.should_stop = should_stop
+        trainer.watch = lambda report: job.watch(report, trainer.options.fit.steps)
+        trainer.should_stop = job.should_stop
         if not trainer.has_checkpoint:
             trainer.restart_average()
         trainer.train()
@@ -223,19 +196,19 @@ class _Run:
         check_masks_kept(change, max_loss=limit)
         delivery = self._deliver(facts, steps)
         record = self._record(facts, steps, seconds)
-        replace_file(self.out / "run.json", (json.dumps(record, indent=1) + "\n").encode())
-        records = self.out / ".medmtl" / "scores"
+        replace_file(self.job.out / "run.json", (json.dumps(record, indent=1) + "\n").encode())
+        records = self.job.out / ".medmtl" / "scores"
         log_figures(
-            self.tracker,
+            self.job.tracker,
             delivery.scores,
             calibration=delivery.metrics["calibration"],
             records=records,
             sources=self.val,
-            out=self.out,
+            out=self.job.out,
         )
-        self.tracker.log_bundle(delivery.bundle)
-        for path in (delivery.cases, self.out / "run.json", delivery.bundle / "metrics.json"):
-            self.tracker.log_file(path)
+        self.job.tracker.log_bundle(delivery.bundle)
+        for path in (delivery.cases, self.job.out / "run.json", delivery.bundle / "metrics.json"):
+            self.job.tracker.log_file(path)
         return TrainResult(
             delivery.bundle, delivery.metrics, delivery.scores, delivery.cases, record, []
         )
@@ -264,8 +237,8 @@ class _Run:
             validation=self.val,
             calibration=self.config.calibration,
             training=self._text(facts, steps),
-            out=self.out,
-            records=self.out / ".medmtl" / "scores",
+            out=self.job.out,
+            records=self.job.out / ".medmtl" / "scores",
             device=self.device.type,
             folds=folds if self.is_frozen and folds else None,
             is_half=isinstance(self.config.preprocessing, PreprocessingConfig),

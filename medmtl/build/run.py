@@ -13,6 +13,7 @@ import torch
 from medmtl.build.bundle import bundle_settings, training_text
 from medmtl.build.encoder_run import train_on_encoder
 from medmtl.build.folder import check_folder, check_manifests
+from medmtl.build.job import Job
 from medmtl.build.parts import RunParts, build
 from medmtl.build.result import TrainResult
 from medmtl.core.durable import replace_file
@@ -70,15 +71,8 @@ def train_run(
     if config.encoder is not None:
         if ranks.world > 1:
             raise ConfigError("encoder: found several processes, expected one. Leave torchrun out.")
-        return train_on_encoder(
-            config,
-            out,
-            data_root=data_root,
-            resume=resume,
-            tracker=tracker,
-            watch=watch,
-            should_stop=should_stop,
-        )
+        told = tracker or NoTracker()
+        return train_on_encoder(Job(config, out, data_root, resume, told, watch, should_stop))
     tracker = (tracker if ranks.is_main else None) or NoTracker()
     check_folder(config, out, resume=resume, is_main=ranks.is_main)
     parts = build(config, out, data_root=data_root, tracker=tracker, ranks=ranks)

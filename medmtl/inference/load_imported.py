@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from medmtl.core.errors import ConfigError
+from medmtl.inference.imported_speed import ImportedSpeed, check_speed
 from medmtl.inference.monai_predictor import MonaiPredictor
 from medmtl.inference.parts_predictor import PartsPredictor
 from medmtl.inference.plans_predictor import PlansPredictor
-from medmtl.inference.plans_speed import PlansSpeed, check_speed
 from medmtl.transforms.monai_plan import MonaiPreprocessing
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from medmtl.inference.bundle import Bundle
+    from medmtl.inference.bundle import Bundle, BundleSettings
 
 __all__ = ["ImportedPredictor", "load_imported"]
 
@@ -49,18 +49,18 @@ def load_imported(
         ConfigError: If it is asked for what it has not.
     """
     chosen = check_speed(speed or "best")
-    is_monai = isinstance(bundle.settings.preprocessing, MonaiPreprocessing)
     if uncertainty != "none":
         raise ConfigError("--uncertainty: an imported model has none. Leave it out.")
-    if is_monai and chosen != "best":
-        raise ConfigError("--speed: a model imported from MONAI has one, best. Leave it out.")
     if chosen == "best" and backend not in ("auto", "torch"):
         raise ConfigError(
             "--backend: an imported model gives its authors' answer on torch only. Leave it out, "
-            "or allow another answer with --speed balanced (not for MONAI)."
+            "or allow another answer with --speed balanced."
         )
-    if is_monai:
-        return MonaiPredictor(bundle, device=device, channels=channels)
-    run = PlansSpeed(chosen, backend, device, cache)
-    kind = PartsPredictor if bundle.settings.parts else PlansPredictor
-    return kind(bundle, device=device, channels=channels, speed=run)
+    run = ImportedSpeed(chosen, backend, device, cache)
+    return _kind(bundle.settings)(bundle, device=device, channels=channels, speed=run)
+
+
+def _kind(settings: BundleSettings) -> type[ImportedPredictor]:
+    if isinstance(settings.preprocessing, MonaiPreprocessing):
+        return MonaiPredictor
+    return PartsPredictor if settings.parts else PlansPredictor

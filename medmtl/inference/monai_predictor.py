@@ -12,22 +12,23 @@ from monai.inferers.utils import sliding_window_inference
 from monai.transforms.utils import convert_applied_interp_mode
 
 from medmtl.core.errors import BundleError, InputRefusedError
+from medmtl.core.resample import parallel_axes
 from medmtl.inference.imported import ImportedModel
 from medmtl.inference.masks_answer import masks_answer
 from medmtl.inference.stage_clock import StageClock
 from medmtl.inference.stages import Staged
 from medmtl.postprocess.restore import label_dtype
-from medmtl.transforms.monai_bridge import to_metatensor
+from medmtl.transforms.monai_bridge import from_metatensor, to_metatensor
 from medmtl.transforms.monai_plan import IMAGE, MonaiPreprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from medmtl.core.geometry import Geometry
     from medmtl.core.study import Study
     from medmtl.core.volume import Volume
-    from medmtl.inference.bundle import Bundle
     from medmtl.inference.stages import Stages
     from medmtl.networks.backbones import Backbone
 
@@ -35,22 +36,18 @@ __all__ = ["MonaiPredictor", "check_finite"]
 
 
 class MonaiPredictor(Staged, ImportedModel):
-    """Nothing but the answer differs from `ImportedModel`.
+    """One network in MONAI's window."""
 
-    Raises:
-        BundleError: If the bundle is not an imported one.
-    """
-
-    def __init__(
-        self, bundle: Bundle, *, device: torch.device, channels: Mapping[str, str] | None = None
-    ) -> None:
-        if not isinstance(bundle.settings.preprocessing, MonaiPreprocessing):
-            raise BundleError(f"Bundle {bundle.folder.name}: not imported from MONAI.")
-        super().__init__(bundle, device=device, channels=channels)
-        self.window = bundle.settings.preprocessing.window
-        self.inverse = bundle.settings.preprocessing.inverse
-        self.transforms = bundle.settings.preprocessing.build()
-        self.net = bundle.net.requires_grad_(requires_grad=False).to(device)
+    def load(self) -> list[str]:
+        """See `ImportedModel`."""
+        preprocessing = self.bundle.settings.preprocessing
+        if not isinstance(preprocessing, MonaiPreprocessing):
+            raise BundleError(f"Bundle {self.bundle.folder.name}: not imported from MONAI.")
+        self.window = preprocessing.window
+        self.inverse = preprocessing.inverse
+        self.transforms = preprocessing.build()
+        self.net, name = self.speed.module(self.bundle.net, self.bundle.settings)
+        return [name]
 
     def stages(self, study: Study, volumes: Sequence[Volume]) -> Stages:
         """Masks on the grid of the first volume that `select` named."""
@@ -65,22 +62,35 @@ class MonaiPredictor(Staged, ImportedModel):
         clock.stop("network")
         yield
         clock.go_on()
-        labels = self.label_map(logits, prepared[IMAGE])
+        if self.speed.is_exact:
+            labels = self.label_map(logits, prepared[IMAGE])
+        else:
+            labels = self._restored(logits, prepared[IMAGE], together.volume.geometry)
         return masks_answer(self.bundle, study, together, labels, read=volumes, clock=clock)
 
     @torch.inference_mode()
     def logits(self, image: torch.Tensor) -> torch.Tensor:
         """(C, ...) of an image (1, ...) on the network's grid."""
-        backbone = cast("Backbone", self.net.backbone)
+        backbone = cast("Backbone", self.net)
         logits: Any = sliding_window_inference(
             image[None].to(self.device),
             roi_size=self.window.roi_size,
             sw_batch_size=1,
             predictor=lambda patch: backbone.decode(backbone.encode(patch)),
-            overlap=self.window.overlap,
+            overlap=self.speed.overlap(self.window.overlap),
             mode=self.window.mode,
         )
         return cast("torch.Tensor", logits[0])
+
+    def _restored(self, logits: torch.Tensor, image: Any, source: Geometry) -> NDArray[Any]:
+        """The largest class on the source grid, interpolated only where it can change."""
+        values = [segment.label for segment in self.bundle.settings.segments]
+        grid = from_metatensor(image[:1]).geometry
+        try:
+            parallel_axes(grid, source)
+        except ValueError:  # `diagonal` turns an oblique image; only MONAI's own way leads back
+            return self.label_map(logits, image)
+        return self.speed.labels(logits.cpu().permute(0, 3, 2, 1), grid, source, values)
 
     def label_map(self, logits: torch.Tensor, image: Any) -> NDArray[Any]:
         """The largest class on the source grid, each class taken back by itself."""

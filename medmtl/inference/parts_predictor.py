@@ -12,50 +12,37 @@ from medmtl.inference.bundle import load_parts
 from medmtl.inference.imported import ImportedModel
 from medmtl.inference.masks_answer import masks_answer
 from medmtl.inference.plans_predictor import class_labels, orientation_flags
-from medmtl.inference.plans_speed import PlansSpeed
 from medmtl.inference.plans_window import window_logits
 from medmtl.inference.stage_clock import StageClock
 from medmtl.postprocess.restore import label_dtype
 from medmtl.transforms.plans import PlansPreprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from medmtl.core.prediction import Prediction
     from medmtl.core.study import Study
     from medmtl.core.volume import Volume
-    from medmtl.inference.bundle import Bundle
 
 __all__ = ["PartsPredictor"]
 
 
 class PartsPredictor(ImportedModel):
-    """All parts stay loaded; the logits of one are in memory at a time.
+    """All parts stay loaded; the logits of one are in memory at a time."""
 
-    Raises:
-        BundleError: If the bundle has no parts, or the weights of one are altered.
-    """
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        device: torch.device,
-        channels: Mapping[str, str] | None = None,
-        speed: PlansSpeed | None = None,
-    ) -> None:
-        preprocessing = bundle.settings.preprocessing
-        if not isinstance(preprocessing, PlansPreprocessing) or not bundle.settings.parts:
-            raise BundleError(f"Bundle {bundle.folder.name}: found no parts.")
-        super().__init__(bundle, device=device, channels=channels)
+    def load(self) -> list[str]:
+        """See `ImportedModel`."""
+        settings = self.bundle.settings
+        preprocessing = settings.preprocessing
+        if not isinstance(preprocessing, PlansPreprocessing) or not settings.parts:
+            raise BundleError(f"Bundle {self.bundle.folder.name}: found no parts.")
         self.preprocessing = preprocessing
-        self.speed = speed or PlansSpeed("best", "torch", device)
         made = [
-            (part, [self.speed.module(net, bundle.settings) for net in nets])
-            for part, nets in load_parts(bundle)
+            (part, [self.speed.module(net, settings) for net in nets])
+            for part, nets in load_parts(self.bundle)
         ]
         self.parts = [(part, [net for net, _ in nets]) for part, nets in made]
-        self.note_speed(self.speed, [one for _, nets in made for one in nets])
+        return [name for _, nets in made for _, name in nets]
 
     def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
         """Masks of all parts, a later one painted over an earlier one."""
@@ -83,7 +70,9 @@ class PartsPredictor(ImportedModel):
             if self.speed.is_exact:
                 labels = prepared.whole_labels(class_labels(logits.numpy(), prepared, values))
             else:
-                labels = self.speed.labels(logits, prepared, values)
+                labels = self.speed.labels(
+                    logits, prepared.geometry, together.volume.geometry, values
+                )
             np.copyto(merged, labels, where=labels > 0, casting="same_kind")
             clock.stop("postprocess")
         return masks_answer(

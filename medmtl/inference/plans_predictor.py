@@ -13,7 +13,6 @@ from medmtl.core.prediction import Measurement
 from medmtl.inference.bundle import load_folds
 from medmtl.inference.imported import ImportedModel
 from medmtl.inference.masks_answer import masks_answer
-from medmtl.inference.plans_speed import PlansSpeed
 from medmtl.inference.plans_window import window_logits
 from medmtl.inference.stage_clock import StageClock
 from medmtl.inference.stages import Staged
@@ -21,13 +20,13 @@ from medmtl.postprocess.restore import label_dtype
 from medmtl.transforms.plans import PlansPreprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from medmtl.core.study import Study
     from medmtl.core.volume import Volume
-    from medmtl.inference.bundle import Bundle, BundleSettings
+    from medmtl.inference.bundle import BundleSettings
     from medmtl.inference.stages import Stages
     from medmtl.transforms.plans import PlansInput
 
@@ -35,30 +34,19 @@ __all__ = ["PlansPredictor", "class_labels", "grid_labels", "orientation_flags",
 
 
 class PlansPredictor(Staged, ImportedModel):
-    """Nothing but the answer differs from `ImportedModel`.
+    """One network, or several folds whose logits are averaged."""
 
-    Raises:
-        BundleError: If the bundle is not an imported one, or the weights of a fold are altered.
-    """
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        device: torch.device,
-        channels: Mapping[str, str] | None = None,
-        speed: PlansSpeed | None = None,
-    ) -> None:
-        preprocessing, window = bundle.settings.preprocessing, bundle.settings.sliding_window
+    def load(self) -> list[str]:
+        """See `ImportedModel`."""
+        settings = self.bundle.settings
+        preprocessing, window = settings.preprocessing, settings.sliding_window
         if not isinstance(preprocessing, PlansPreprocessing) or window is None:
-            raise BundleError(f"Bundle {bundle.folder.name}: not imported from nnU-Net.")
-        super().__init__(bundle, device=device, channels=channels)
+            raise BundleError(f"Bundle {self.bundle.folder.name}: not imported from nnU-Net.")
         self.preprocessing = preprocessing
-        self.speed = speed or PlansSpeed("best", "torch", device)
         self.window = self.speed.window(window)
-        made = [self.speed.module(net, bundle.settings) for net in load_folds(bundle)]
+        made = [self.speed.module(net, settings) for net in load_folds(self.bundle)]
         self.nets = [net for net, _ in made]
-        self.note_speed(self.speed, made)
+        return [name for _, name in made]
 
     def stages(self, study: Study, volumes: Sequence[Volume]) -> Stages:
         """Masks on the grid of the first volume that `select` named."""
@@ -86,7 +74,7 @@ class PlansPredictor(Staged, ImportedModel):
             labels = prepared.whole_labels(grid_labels(logits.numpy(), prepared, settings))
         else:
             values = [segment.label for segment in settings.segments]
-            labels = self.speed.labels(logits, prepared, values)
+            labels = self.speed.labels(logits, prepared.geometry, volume.geometry, values)
         return masks_answer(
             self.bundle,
             study,

@@ -503,6 +503,11 @@ def _load_one(
     if is_masks_only(bundle.settings):
         return load_imported(bundle, device=device, channels=chosen, speed=speed, **options)
     if not is_own:
+        if speed not in (None, "balanced"):
+            raise ConfigError(
+                "--speed: a diagnosis on an imported encoder has one, its authors' own steps. "
+                "Leave it out."
+            )
         if options.get("backend") not in (None, "auto", "torch"):
             raise ConfigError("--backend: an imported encoder runs on torch only. Leave it out.")
         if bundle.settings.regions and options.get("uncertainty", "none") != "none":

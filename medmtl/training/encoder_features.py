@@ -76,7 +76,11 @@ class FeatureStore:
     def __init__(self, predictor: Predictor, folder: Path) -> None:
         self.predictor = predictor
         self.folder = folder
-        self._key = encoder_key(predictor)
+        head = predictor.net.config.head
+        reads = bool(head and head.embedding)
+        self._key = encoder_key(predictor, reads_features=reads)
+        # A head that reads features leaves measurements and masks as well.
+        self._richer = None if reads else encoder_key(predictor, reads_features=True)
         self.computed = 0
 
     def of_sources(
@@ -103,25 +107,25 @@ class FeatureStore:
         Raises:
             InputRefusedError: If a volume cannot be used.
         """
-        path = self._path(source, case)
-        try:
-            return _read(path)
-        except FileNotFoundError:
-            pass
-        except _DAMAGED as error:
-            logger.warning("features of %s are damaged (%s): made anew", case.case_id, error)
+        for key in filter(None, (self._key, self._richer)):
+            try:
+                return _read(self._path(source, case, key))
+            except FileNotFoundError:
+                pass
+            except _DAMAGED as error:
+                logger.warning("features of %s are damaged (%s): made anew", case.case_id, error)
         found = self._compute(source, case)
         self.computed += 1
-        _write(path, found)
+        _write(self._path(source, case, self._key), found)
         return found
 
-    def _path(self, source: DataSource, case: Case) -> Path:
+    def _path(self, source: DataSource, case: Case, encoder: str) -> Path:
         images = {
             row.volume_id: file_facts(source.data_root / row.image, row.sha256)
             for row in case.volumes
         }
         covariates = {name: repr(v) for name, v in covariate_values(case.covariates).items()}
-        facts = [_FORMAT, self._key, source.manifest.modality, images, covariates]
+        facts = [_FORMAT, encoder, source.manifest.modality, images, covariates]
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return self.folder / key[:2] / f"{key}.npz"
 
@@ -145,7 +149,7 @@ class FeatureStore:
         )
 
 
-def encoder_key(predictor: Predictor) -> str:
+def encoder_key(predictor: Predictor, *, reads_features: bool) -> str:
     """Hex SHA-256 of all that the features depend on but the case: another head changes nothing."""
     bundle, digest = predictor.bundle, hashlib.sha256()
     settings = bundle.settings.model_dump(mode="json")
@@ -153,7 +157,7 @@ def encoder_key(predictor: Predictor) -> str:
     settings["network"].pop("findings")
     facts = {name: settings[name] for name in (*_OF_NETWORK, "network")}
     facts["head"] = {name: head.get(name) for name in _OF_HEAD}
-    facts["reads_features"] = bool(head.get("embedding"))
+    facts["reads_features"] = reads_features
     facts["folds"] = [bundle.settings.sha256.get(name) for name in bundle.settings.folds or ()]
     digest.update(json.dumps(facts, sort_keys=True).encode())
     for name, value in sorted(predictor.net.state_dict().items()):

@@ -165,6 +165,13 @@ def test_features_are_computed_once(tmp_path: Path, caplog: pytest.LogCaptureFix
         assert "of 5 cases, 5 of them computed" in first
         assert "of 5 cases, 0 of them computed" in caplog.text
         caplog.clear()
+        measured = configuration(data, bundle, data=cache, head={"embedding": 0})
+        alone = train_run(measured, tmp_path / "m", data_root=data)
+        assert "of 5 cases, 0 of them computed" in caplog.text  # measurements are there already
+        caplog.clear()
+        apart = configuration(data, bundle, head={"embedding": 0})
+        assert train_run(apart, tmp_path / "n", data_root=data).metrics == alone.metrics
+        caplog.clear()
         entry = next((tmp_path / "cache" / "features").rglob("*.npz"))
         entry.write_bytes(entry.read_bytes()[:200])  # a damaged one is made anew
         deeper = configuration(data, bundle, data=cache, head={"levels": [-2]})

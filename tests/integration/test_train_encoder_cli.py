@@ -72,6 +72,19 @@ def test_train_predict_and_evaluate(
     assert {"SEG", "SR"} <= kinds
     assert any(path.parent.rglob("cam_*.pm.dcm"))
 
+    for speed in ("fast", "best"):
+        assert run(monkeypatch, "predict", tmp_path / "study", *wanted, "--speed", speed) == 2
+    store = ("--tracking-uri", f"sqlite:///{tmp_path / 'registry.db'}")
+    assert run(monkeypatch, "models", "register", bundle, *store) == 0
+    again = ("--model", "models:/tiny/1", *store, "--device", "cpu", "--quiet")
+    assert run(monkeypatch, "predict", tmp_path / "study", *again, "-o", tmp_path / "again") == 0
+    (other,) = (tmp_path / "again").glob("*/case.json")
+    found = json.loads(other.read_text("utf-8"))
+    assert found["model"] == case["model"]
+    assert [one["volume_ml"] for one in found["segments"]] == [
+        one["volume_ml"] for one in case["segments"]
+    ]
+
     judged = ("--manifest", data, "--split", "val", "--data-root", data, "-o", tmp_path / "judged")
     assert run(monkeypatch, "evaluate", "--model", bundle, *judged, "--quiet") == 0
     metrics = json.loads((tmp_path / "judged" / "metrics.json").read_text("utf-8"))

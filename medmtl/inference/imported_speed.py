@@ -1,9 +1,10 @@
-"""What an imported network of nnU-Net may do faster, and what that changes.
+"""What an imported network may do faster, and what that changes.
 
-best: nnU-Net's own steps, the same labels to the voxel.
+best: the steps of nnU-Net or MONAI themselves, the same labels to the voxel.
 balanced: the network by the chosen backend; labels copied where no class can win, by linear
-interpolation along every axis.
-fast: besides, images interpolated linearly instead of by cubic splines, and no mirrored views.
+interpolation of logits along every axis.
+fast: besides, of nnU-Net no mirrored views, and images interpolated linearly instead of by cubic
+splines; of MONAI windows that overlap by a quarter at most.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from medmtl.core.geometry import Geometry
     from medmtl.inference.bundle import BundleSettings
     from medmtl.inference.plans_window import SlidingWindow
     from medmtl.networks.joint import JointNet
-    from medmtl.transforms.plans import PlansInput
 
-__all__ = ["PlansSpeed", "Speed", "check_speed"]
+__all__ = ["ImportedSpeed", "Speed", "check_speed"]
+
+_FAST_OVERLAP = 0.25
 
 Speed: TypeAlias = Literal["fast", "balanced", "best"]
 
@@ -47,7 +50,7 @@ def check_speed(name: str) -> Speed:
 
 
 @dataclass(frozen=True)
-class PlansSpeed:
+class ImportedSpeed:
     """How the networks of one bundle run.
 
     Attributes:
@@ -64,7 +67,7 @@ class PlansSpeed:
 
     @property
     def is_exact(self) -> bool:
-        """Whether the steps are nnU-Net's own."""
+        """Whether the steps are those of its authors."""
         return self.speed == "best"
 
     def module(self, net: JointNet, settings: BundleSettings) -> tuple[nn.Module, str]:
@@ -81,11 +84,15 @@ class PlansSpeed:
         """Without mirrored views where they are left out."""
         return window.model_copy(update={"mirror_axes": ()}) if self.speed == "fast" else window
 
+    def overlap(self, stated: float) -> float:
+        """Of the windows of a network of MONAI."""
+        return min(stated, _FAST_OVERLAP) if self.speed == "fast" else stated
+
     def labels(
-        self, logits_cabc: Tensor, prepared: PlansInput, values: Sequence[int]
+        self, logits_ckji: Tensor, grid: Geometry, source: Geometry, values: Sequence[int]
     ) -> NDArray[Any]:
-        """Labels on the whole source grid; only where steps are not nnU-Net's own."""
-        return restore_labels(logits_cabc, prepared.geometry, prepared.source, labels=[0, *values])
+        """Labels on the whole source grid; only where steps are not those of its authors."""
+        return restore_labels(logits_ckji, grid, source, labels=[0, *values])
 
 
 class _Converted(nn.Module):
