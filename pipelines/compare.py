@@ -63,10 +63,11 @@ def _train(
 ) -> bool:
     """One run in a process of its own, so that its memory is its own; whether it is finished."""
     from medmtl.build.compare import seconds_per_case
+    from medmtl.build.folder import holds_run
 
     folder = out / run.folder
     timing = folder / "seconds_per_case.json"
-    if timing.exists() and _is_same(run, folder):
+    if timing.exists() and holds_run(run.config, folder):
         logger.info("%s: finished before", run.folder)
         return True
     command = [sys.executable, "-m", "medmtl", "train", str(path), "-o", str(folder), "--resume"]
@@ -92,22 +93,6 @@ def _train(
 def _store(run: ArmRun, out: Path) -> Path:
     """The local store that all runs of the comparison share."""
     return Path(run.config.tracking.store or out.parent / "mlflow")
-
-
-def _is_same(run: ArmRun, folder: Path) -> bool:
-    """Whether the finished run had this configuration, and these cases; see `build.run`."""
-    from medmtl.data.manifest import find_manifest, manifest_sha256
-
-    known = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    wanted = run.config.model_dump(mode="json")
-    for settings in (known, wanted):
-        settings["data"].pop("cache_dir")
-        del settings["tracking"], settings["compare"]
-    noted = folder / "manifests.json"
-    if known != wanted or not noted.exists():
-        return False
-    manifests = json.loads(noted.read_text(encoding="utf-8"))
-    return all(manifest_sha256(find_manifest(one)) == digest for one, digest in manifests.items())
 
 
 def _report(runs: Sequence[ArmRun], out: Path, *, tracking_uri: str | None) -> None:

@@ -15,7 +15,17 @@ from medmtl.data.manifest import find_manifest, manifest_sha256
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["check_folder", "check_manifests"]
+__all__ = ["check_folder", "check_manifests", "holds_run"]
+
+
+def holds_run(config: TrainConfig, out: Path) -> bool:
+    """Whether the run in `out` was made with this configuration, of the cases as they are now."""
+    path, noted = out / "config.json", out / "manifests.json"
+    if not (path.exists() and noted.exists()):
+        return False
+    wanted = json.dumps(config.model_dump(mode="json"))
+    known: dict[str, str] = json.loads(noted.read_text("utf-8"))
+    return _matters(_as_today(path)) == _matters(wanted) and known == _digests(config)
 
 
 def check_folder(config: TrainConfig, out: Path, *, resume: bool, is_main: bool) -> None:
@@ -45,8 +55,7 @@ def check_manifests(config: TrainConfig, out: Path, *, is_main: bool) -> None:
         ConfigError: Naming the manifests.
     """
     path = out / "manifests.json"
-    folders = [one.folder for one in config.data.manifests]
-    found = {folder: manifest_sha256(find_manifest(folder)) for folder in folders}
+    found = _digests(config)
     is_resumed = (out / "checkpoints" / "last.ckpt").exists()
     known = json.loads(path.read_text("utf-8")) if is_resumed and path.exists() else {}
     if edited := [folder for folder, digest in known.items() if found.get(folder, "") != digest]:
@@ -57,6 +66,11 @@ def check_manifests(config: TrainConfig, out: Path, *, is_main: bool) -> None:
         )
     if is_main:
         replace_file(path, (json.dumps(known or found, indent=1) + "\n").encode())
+
+
+def _digests(config: TrainConfig) -> dict[str, str]:
+    folders = [one.folder for one in config.data.manifests]
+    return {folder: manifest_sha256(find_manifest(folder)) for folder in folders}
 
 
 def _as_today(path: Path) -> str:
@@ -78,6 +92,7 @@ def _matters(text: str) -> dict[str, Any]:
     config: dict[str, Any] = json.loads(text)
     config.pop("tracking", None)
     config.pop("compare", None)
+    config["data"].pop("cache_dir", None)
     for name in ("checkpoint_every_s", "log_every", "workers"):
         config["trainer"].pop(name, None)
     return config

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def run_compare(folder: Path) -> Any:
-    arguments = ["compare", str(folder / "tiny.toml"), "-o", str(folder / "out")]
+def run_compare(folder: Path, *options: str) -> Any:
+    arguments = ["compare", str(folder / "tiny.toml"), "-o", str(folder / "out"), *options]
     return CliRunner().invoke(app, [*arguments, "--data-root", str(folder / "data")])
 
 
@@ -43,8 +43,15 @@ def test_joint_against_segmentation_ends_in_a_report_and_trains_nothing_twice(
     assert not any(metric == "auroc" for metric, _ in rows)  # the other arm has no diagnosis
     page = (tmp_path / "out" / "compare.html").read_text()
     assert "Only 3 held-out cases" in page
+    config = tmp_path / "out" / "joint" / "labels-100" / "config.json"
+    older = json.loads(config.read_text())
+    del older["network"]["in_channels"]  # as by a version that did not know the setting
+    config.write_text(json.dumps(older))
     logs = [path.stat() for path in sorted((tmp_path / "out").rglob("train.log"))]
-    assert run_compare(tmp_path).exit_code == 0
+    tracked = run_compare(tmp_path, "--set", "tracking.enabled=true")
+    assert tracked.exit_code == 0, tracked.output
+    kept = {path.name for path in (tmp_path / "mlflow" / "artifacts").rglob("compare.*")}
+    assert kept == {"compare.json", "compare.html"}
     again = [path.stat() for path in sorted((tmp_path / "out").rglob("train.log"))]
     assert [s.st_mtime_ns for s in logs] == [s.st_mtime_ns for s in again]
 

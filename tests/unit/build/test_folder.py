@@ -1,0 +1,46 @@
+"""Whose run lies in a folder: that of the same settings and cases, whichever version wrote it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from medmtl.build.folder import check_folder, check_manifests, holds_run
+from tests.tiny_run import configuration, write_data
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """The folder of a run over `tmp_path / "data"`."""
+    config = configuration(write_data(tmp_path / "data"))
+    check_folder(config, tmp_path / "run", resume=False, is_main=True)
+    check_manifests(config, tmp_path / "run", is_main=True)
+    return tmp_path / "run"
+
+
+def test_the_same_settings_and_cases_are_the_same_run(out: Path) -> None:
+    data = out.parent / "data"
+    assert holds_run(configuration(data), out)
+    assert holds_run(configuration(data, "data.cache_dir='elsewhere'", workers=3), out)
+    assert not holds_run(configuration(data, "seed=1"), out)
+    assert not holds_run(configuration(data), out.parent / "none")
+
+
+def test_a_setting_that_came_later_has_its_default_in_an_older_run(out: Path) -> None:
+    path = out / "config.json"
+    older = json.loads(path.read_text())
+    del older["network"]["in_channels"]
+    path.write_text(json.dumps(older))
+    assert holds_run(configuration(out.parent / "data"), out)
+    assert not holds_run(configuration(out.parent / "data", "network.in_channels=2"), out)
+
+
+def test_edited_cases_are_another_run(out: Path) -> None:
+    table = out.parent / "data" / "cases.csv"
+    table.write_text(table.read_text() + "\n")
+    assert not holds_run(configuration(out.parent / "data"), out)
