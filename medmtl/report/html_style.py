@@ -42,6 +42,7 @@ td .ci { color: var(--soft); font-size: .92em; }
 @media (prefers-color-scheme: dark) { .bad { color: #ff8a80; } }
 .figures { display: flex; flex-wrap: wrap; gap: 1.2rem; align-items: flex-start; }
 figure { margin: .4rem 0; max-width: 100%; }
+figure svg text { fill: currentColor; }
 figure svg, figure img { max-width: 100%; height: auto; display: block; }
 figcaption { color: var(--soft); font-size: .87rem; max-width: 34rem; }
 .thumbnail { width: 22rem; max-width: 100%; border-radius: .3rem; display: block; }
