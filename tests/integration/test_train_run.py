@@ -106,9 +106,14 @@ def test_one_task_alone_ends_in_a_bundle_of_that_task(tmp_path: Path, task: str)
     "changes",
     [
         ["balancer={name = 'pcgrad'}", "trainer.accumulate=2"],
-        ["balancer={name = 'famo'}", "trainer.sam_rho=0.05"],
+        ["balancer={name = 'famo'}", "trainer.sam_rho=0.05", "network.sharing='cross_stitch'"],
         ["network.sharing='soft'", "trainer.precision='bfloat16'"],
-        ["patch={size = [8, 8, 8]}", "trainer.channels_last=true", "trainer.batch_size=2"],
+        [
+            "patch={size = [8, 8, 8]}",
+            "trainer.channels_last=true",
+            "trainer.batch_size=2",
+            "sampling={schedule={name='dynamic_task_priority'}}",
+        ],
         ["trainer.ema_decay=0.0", "trainer.deliver='last'", "data.label_fraction=0.5"],
         [
             "network.backbone={name='planar_dynunet', filters=[4, 4, 4], mixed_levels=1}",
@@ -122,6 +127,31 @@ def test_switches_work_together(tmp_path: Path, changes: list[str]) -> None:
     result = train_run(config, tmp_path / "run", data_root=data)
     assert verify_bundle(result.bundle).network == config.network
     assert all(torch.isfinite(torch.tensor(value)) for value in result.history[0].values())
+
+
+@pytest.mark.slow
+# Both from inside torch's own compiler.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_a_compiled_run_learns_what_a_plain_one_learns(tmp_path: Path) -> None:
+    """With a balancer on the features, which have to be met where the compiled parts meet."""
+    data = write_data(tmp_path / "data")
+    short = ["trainer.max_steps=2", "trainer.steps_per_epoch=2", "network.head.dropout=0.0"]
+    more = [*short, "balancer={name='mgda'}", "trainer.deep_supervision=1"]
+    plain, compiled = (
+        train_run(
+            configuration(data, *more, f"trainer.compile={setting}"),
+            tmp_path / setting,
+            data_root=data,
+        )
+        for setting in ("false", "true")
+    )
+    for name, value in plain.history[0].items():
+        if not any(word in name for word in ("seconds", "wait", "cosine")):
+            assert compiled.history[0][name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+    learned = [load_file(result.bundle / "weights.safetensors") for result in (plain, compiled)]
+    for name, weight in learned[0].items():
+        torch.testing.assert_close(learned[1][name], weight, rtol=1e-2, atol=1e-3)
 
 
 def test_divergence_names_task_and_step(tmp_path: Path) -> None:
