@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
-_BASE = ""  # a path before all addresses; Streamlit adds it to its own routes only
 _MAIN = Path(__file__).with_name("main.py")
 
 
@@ -28,12 +27,13 @@ def serve(settings: Settings) -> None:
     """Serve until the process is told to end."""
     for page in ("worklist", "case"):
         import_module(f"app.screens.{page}")  # or the first reader waits for them
-    routes = viewer_routes(gateway(), base_url_path=_BASE)
+    base = settings.base_url_path
+    routes = viewer_routes(gateway(), base_url_path=base)
     app = st.App(
         _MAIN.resolve(),
         secrets=_secrets(settings.auth),
         routes=routes,
-        middleware=[Middleware(DarkFirst), Middleware(BackToLink)],
+        middleware=[Middleware(DarkFirst), Middleware(BackToLink, base_url_path=base)],
     )
     app.run(config=_config(settings))
 
@@ -43,7 +43,7 @@ def _config(settings: Settings) -> dict[str, Any]:
     return {
         "server.address": settings.host,
         "server.port": settings.port,
-        "server.baseUrlPath": _BASE,
+        "server.baseUrlPath": settings.base_url_path,
         "server.headless": True,
         "server.fileWatcherType": "none",
         "server.maxUploadSize": settings.max_upload_mb,

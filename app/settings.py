@@ -21,6 +21,7 @@ class Settings:
         reviewer: Name that stands under a review where nobody logs in.
         host: Address that is listened on.
         port: Its port.
+        base_url_path: Path before all addresses, such as "viewer"; "" for none.
         auth: TOML file with the OpenID Connect login; None where nobody logs in.
         roles_claim: Claim of the login that holds the roles.
         shows_dates: Whether study dates are read and shown.
@@ -37,6 +38,7 @@ class Settings:
     reviewer: str = "reader"
     host: str = "127.0.0.1"
     port: int = 8501
+    base_url_path: str = ""
     auth: Path | None = None
     roles_claim: str = "roles"
     shows_dates: bool = False

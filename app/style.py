@@ -16,7 +16,7 @@ _CSS = """
 .m-muted { opacity: 0.72; font-size: 0.82rem; }
 .m-title { font-size: 1rem; line-height: 1.15; }
 .m-notice { font-size: 0.75rem; opacity: 0.72; }
-.m-signed { color: #009e73; white-space: nowrap; }
+.m-signed { color: light-dark(#00704f, #009e73); white-space: nowrap; }
 .m-line { display: grid; grid-template-columns: 1fr 2.4rem 3.6rem 1rem; gap: 0.5rem;
   align-items: center; font-size: 0.9rem; }
 .m-line em { font-style: normal; font-weight: 700; text-align: center; }
@@ -30,7 +30,7 @@ _CSS = """
   opacity: 0.75; }
 .m-evidence { font-size: 0.85rem; line-height: 1.3; }
 .m-evidence p { margin: 0 0 0.3rem 0; }
-.m-flag { color: #e69f00; }
+.m-flag { color: light-dark(#8f5600, #e69f00); }
 .m-note { font-size: 0.85rem; line-height: 1.3; padding: 0.3rem 0.6rem; margin-bottom: 0.4rem;
   border-left: 3px solid #8888; background: #8881; }
 .m-note.warning { border-color: #e69f00; }
@@ -42,7 +42,7 @@ _CSS = """
 .st-key-findings button > div { justify-content: flex-start; width: 100%; }
 .st-key-case_header button, .st-key-answer button, .st-key-mask_answer button {
   min-height: 1.85rem; height: 1.85rem; padding: 0 0.5rem; }
-.st-key-answer [data-baseweb] { height: 1.85rem; }
+.st-key-answer [data-testid="stTextInputRootElement"] { height: 1.85rem; }
 .st-key-evidence { height: calc(100vh - 6.6rem); overflow-y: auto; overflow-x: hidden; }
 </style>
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -29,6 +30,7 @@ _START_S = 60.0
 _END_S = 5.0
 # `app` is a package of its own: it must be found under that name wherever it was installed.
 _RUN = "import sys; sys.path.insert(0, sys.argv.pop()); import app.main"
+_PATH = re.compile(r"[\w-]+(?:/[\w-]+)*", re.ASCII)
 _AUTH_KEYS = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
 
 
@@ -46,6 +48,14 @@ def view(
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond this machine, --auth is needed.")
     ] = "127.0.0.1",
+    base_url_path: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="Path before all addresses, for a reverse proxy: viewer for https://HOST/viewer.",
+            show_default=False,
+        ),
+    ] = "",
     images: Annotated[
         list[Path] | None,
         typer.Option(
@@ -102,6 +112,7 @@ def view(
         "images": [str(place.resolve()) for place in images or ()],
         "reviewer": getpass.getuser(),
         "host": host,
+        "base_url_path": _base_url_path(base_url_path),
         "auth": None if auth is None else str(auth.resolve()),
         "roles_claim": (login or {}).get("roles_claim", "roles"),
         "shows_dates": dates,
@@ -132,6 +143,22 @@ def _check_folders(folder: Path, images: list[Path]) -> None:
                 "folder."
             )
             raise _config_error(message)
+
+
+def _base_url_path(asked: str) -> str:
+    """Without slashes at its ends.
+
+    Raises:
+        ConfigError: If it is no plain path.
+    """
+    path = asked.strip("/")
+    if path and not _PATH.fullmatch(path):
+        message = (
+            f"--base-url-path {asked!r}: expected letters, digits, - and _, with / between, such "
+            "as radiology/viewer."
+        )
+        raise _config_error(message)
+    return path
 
 
 def _login(auth: Path | None) -> dict[str, Any] | None:
@@ -208,7 +235,8 @@ def _serve(settings: dict[str, Any]) -> bool:
         try:
             if not _comes_up(server, port):
                 return False
-            typer.echo(f"Viewer: http://{_shown(host)}:{port}  (Ctrl-C ends it)")
+            address = f"http://{_shown(host)}:{port}/{settings['base_url_path']}".rstrip("/")
+            typer.echo(f"Viewer: {address}  (Ctrl-C ends it)")
             server.wait()
         except KeyboardInterrupt:
             typer.echo("Viewer closed.")

@@ -27,6 +27,7 @@ _ANSWERS: tuple[tuple[MaskAnswer, str, str], ...] = (
     ("accepted", "Accept", "G"),
     ("needs_correction", "Needs correction", "Q"),
 )
+_MOST_PX = 380
 _MARKS = {"accepted": "✓", "needs_correction": "✗", "corrected": "✎"}
 
 
@@ -77,7 +78,8 @@ def _table(case: OpenCase, volume: str, shown: list[SegmentView]) -> SegmentView
         "name": config.TextColumn("Structure", width=150),
         "ml": config.NumberColumn("mL", format="%.1f", width=70),
         "range": config.TextColumn("Training cases, mL", width=120,
-                                   help="1st to 99th percentile of the training cases."),
+                                   help="1st to 99th percentile, where the model states it: "
+                                        "it does not for lesions."),
         "agreement": config.NumberColumn("Agreement", format="%.2f", width=80,
                                          help="Mean Dice between the answers of the run."),
         "mean": config.NumberColumn("Mean", format="%.0f", width=60, help="Mean intensity."),
@@ -88,7 +90,7 @@ def _table(case: OpenCase, volume: str, shown: list[SegmentView]) -> SegmentView
         frame,
         key=f"segments:{case.key}:{volume}",
         hide_index=True,
-        height=min(330, 31 * (len(frame) + 1) + 3),
+        height=min(_MOST_PX, 31 * (len(frame) + 1) + 3),
         row_height=31,
         column_order=list(columns),
         column_config=columns,
@@ -112,7 +114,7 @@ def _said(case: OpenCase, segment: SegmentView) -> str:
 
 def _range(segment: SegmentView) -> str:
     if segment.expected_ml is None:
-        return ""
+        return "no range"
     low, high = segment.expected_ml
     mark = " ⚠" if segment.is_outside else ""
     return f"{low:.0f} to {high:.0f}{mark}"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["experiments_page"]
 
 _TTL_S = 30.0
+_ROW_PX = 31
 
 
 def experiments_page(view: View) -> None:
@@ -85,7 +86,7 @@ def _runs(connection: Connection) -> None:
         }
     )
     event = st.dataframe(
-        frame, hide_index=True, height=min(250, 36 * (len(frame) + 1)), key="runs",
+        frame, hide_index=True, height=_height(len(frame), most=6), row_height=_ROW_PX, key="runs",
         on_select="rerun", selection_mode="multi-row",
         column_config={"Minutes": st.column_config.NumberColumn(format="%.1f")},
     )  # fmt: skip
@@ -95,6 +96,11 @@ def _runs(connection: Connection) -> None:
         _curves(connection, chosen)
     with right:
         _comparison(chosen)
+
+
+def _height(rows: int, *, most: int) -> int:
+    """Pixels of a table that shows so many rows and scrolls to the others."""
+    return _ROW_PX * (min(rows, most) + 1) + 3
 
 
 def _curves(connection: Connection, chosen: list[Run]) -> None:
@@ -127,7 +133,8 @@ def _comparison(chosen: list[Run]) -> None:
     table = {"Metric": metrics} | {
         _label(run, chosen): [run.metrics.get(name) for name in metrics] for run in chosen
     }
-    st.dataframe(pd.DataFrame(table), hide_index=True, height=210)
+    height = _height(len(metrics), most=8)
+    st.dataframe(pd.DataFrame(table), hide_index=True, height=height, row_height=_ROW_PX)
     names = sorted({name for run in chosen for name in run.parameters})
     rows = [[name, *(run.parameters.get(name, "") for run in chosen)] for name in names]
     if len(chosen) == 2:

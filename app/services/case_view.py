@@ -135,8 +135,9 @@ class FlagView:
 
     @property
     def text(self) -> str:
-        """The message in words, without the names' underscores."""
-        return self.message.replace("_", " ")
+        """The message as a sentence, without the names' underscores."""
+        words = self.message.replace("_", " ")
+        return words[:1].upper() + words[1:]
 
 
 @dataclass(frozen=True)

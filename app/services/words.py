@@ -7,10 +7,15 @@ from functools import cache
 __all__ = ["plain", "sentence"]
 
 
+_SHORT = frozenset({"auprc", "auroc", "ct", "ece", "ed", "es", "hd95", "lv", "mr", "nsd", "rv"})
+"""Written in capitals."""
+
+
 @cache
 def plain(name: str) -> str:
-    """`lung_nodule` and `activation-empty` as "lung nodule" and "activation empty"."""
-    return name.replace("_", " ").replace("-", " ")
+    """`lung_nodule` and `lv-ed-volume` as "lung nodule" and "LV ED volume"."""
+    words = name.replace("_", " ").replace("-", " ").split(" ")
+    return " ".join(word.upper() if word in _SHORT else word for word in words)
 
 
 def sentence(name: str) -> str:

@@ -18,37 +18,59 @@ if TYPE_CHECKING:
 __all__ = ["BackToLink"]
 
 _LEAVES, _RETURNS = "/auth/login", "/oauth2callback"  # Streamlit 1.67, starlette_auth_routes.py
+_FIRST = "/"
 _COOKIE = "medmtl_wanted"
-_PAGE = re.compile(r"/[a-z]*(?:\?[\x21-\x5b\x5d-\x7e]*)?")  # one of our pages; no space, no "\\"
+_PAGE = r"/[a-z]*(?:\?[\x21-\x5b\x5d-\x7e]*)?"  # one of our pages; no space, no "\\"
 _LONGEST = 2000
 _ATTRIBUTES = "Path=/; HttpOnly; SameSite=Lax"
 
 
 class BackToLink:
-    """Keeps the wanted page over the login; everything else passes as it is."""
+    """Keeps the wanted page over the login; everything else passes as it is.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: What answers.
+        base_url_path: Streamlit's `server.baseUrlPath`.
+    """
+
+    def __init__(self, app: ASGIApp, *, base_url_path: str = "") -> None:
         self._app = app
+        base = f"/{base_url_path}" if base_url_path else ""
+        self._leaves, self._returns, self._first = base + _LEAVES, base + _RETURNS, base + _FIRST
+        self._pages = re.compile(re.escape(base) + _PAGE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path = scope.get("path") if scope["type"] == "http" else None
         wanted = ""
-        if path == _LEAVES:
+        if path == self._leaves:
             wanted = _of_referrer(_header(scope, b"referer"))
-        elif path == _RETURNS:
+        elif path == self._returns:
             wanted = _of_cookie(_header(scope, b"cookie"))
-        if not wanted:
+        if not self._is_ours(wanted):
             await self._app(scope, receive, send)
             return
 
         async def changed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                keep = _kept if path == _LEAVES else _led_back
-                message = {**message, "headers": keep(message["headers"], wanted)}
+                headers = message["headers"]
+                kept = path == self._leaves
+                headers = _kept(headers, wanted) if kept else self._led_back(headers, wanted)
+                message = {**message, "headers": headers}
             await send(message)
 
         await self._app(scope, receive, changed)
+
+    def _is_ours(self, address: str) -> bool:
+        return len(address) <= _LONGEST and self._pages.fullmatch(address) is not None
+
+    def _led_back(
+        self, headers: list[tuple[bytes, bytes]], wanted: str
+    ) -> list[tuple[bytes, bytes]]:
+        first = (b"location", self._first.encode())
+        led = [(name, wanted.encode() if (name, value) == first else value)
+               for name, value in headers]  # fmt: skip
+        return [*led, (b"set-cookie", f"{_COOKIE}=; Max-Age=0; {_ATTRIBUTES}".encode())]
 
 
 def _header(scope: Scope, wanted: bytes) -> str:
@@ -61,7 +83,7 @@ def _of_referrer(referrer: str) -> str:
         parts = urlsplit(referrer)
     except ValueError:
         return ""
-    return _page(f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path)
+    return f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path
 
 
 def _of_cookie(cookies: str) -> str:
@@ -69,22 +91,9 @@ def _of_cookie(cookies: str) -> str:
         found = SimpleCookie(cookies).get(_COOKIE)
     except CookieError:
         return ""
-    return _page(unquote(found.value)) if found else ""
-
-
-def _page(address: str) -> str:
-    is_ours = len(address) <= _LONGEST and _PAGE.fullmatch(address) is not None
-    return address if is_ours else ""
+    return unquote(found.value) if found else ""
 
 
 def _kept(headers: list[tuple[bytes, bytes]], wanted: str) -> list[tuple[bytes, bytes]]:
     cookie = f"{_COOKIE}={quote(wanted, safe='')}; Max-Age=600; {_ATTRIBUTES}"
     return [*headers, (b"set-cookie", cookie.encode())]
-
-
-def _led_back(headers: list[tuple[bytes, bytes]], wanted: str) -> list[tuple[bytes, bytes]]:
-    led = [
-        (name, wanted.encode() if (name, value) == (b"location", b"/") else value)
-        for name, value in headers
-    ]
-    return [*led, (b"set-cookie", f"{_COOKIE}=; Max-Age=0; {_ATTRIBUTES}".encode())]

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
 from starlette.routing import Route
 
 from app.serving.assets import ASSETS, asset_path
@@ -61,7 +67,19 @@ def viewer_routes(gateway: Gateway, *, base_url_path: str = "") -> list[Route]:
         ("slice/{token}/value", value, "GET"),
         ("asset/{name}", _asset, "GET"),
     )
-    return [Route(f"{base}/medmtl/{path}", to, methods=[how]) for path, to, how in table]
+    return [
+        Route(f"{base}/worklist", _to_first_page(f"{base}/")),
+        *(Route(f"{base}/medmtl/{path}", to, methods=[how]) for path, to, how in table),
+    ]
+
+
+def _to_first_page(address: str) -> Callable[[Request], Awaitable[Response]]:
+    """The worklist has no path of its own; Streamlit says "Page not found" to who types it."""
+
+    async def first_page(_: Request) -> Response:
+        return RedirectResponse(address)
+
+    return first_page
 
 
 def _forbidden() -> Response:

@@ -12,28 +12,39 @@ from starlette.testclient import TestClient
 from app.serving.after_login import BackToLink
 
 
+@pytest.fixture(params=["", "radiology/viewer"])
+def base(request: pytest.FixtureRequest) -> str:
+    """The path before all addresses, with its slash."""
+    return f"/{request.param}" if request.param else ""
+
+
 @pytest.fixture
-def client() -> TestClient:
+def client(base: str) -> TestClient:
     async def leave(_: object) -> RedirectResponse:
         return RedirectResponse("https://login.example/authorize", 302)
 
     async def back(_: object) -> RedirectResponse:
-        return RedirectResponse("/", 302)
+        return RedirectResponse(f"{base}/", 302)
 
     app = Starlette(
-        routes=[Route("/auth/login", leave), Route("/oauth2callback", back)],
-        middleware=[Middleware(BackToLink)],
+        routes=[Route(f"{base}/auth/login", leave), Route(f"{base}/oauth2callback", back)],
+        middleware=[Middleware(BackToLink, base_url_path=base.strip("/"))],
     )
-    return TestClient(app, "http://viewer", follow_redirects=False)
+    return TestClient(app, f"http://viewer{base}", follow_redirects=False)
 
 
 def _back(client: TestClient) -> str:
-    return str(client.get("/oauth2callback?code=1&state=2").headers["location"])
+    """The page that opens, without the base."""
+    location = str(client.get("/oauth2callback?code=1&state=2").headers["location"])
+    base = client.base_url.path.rstrip("/")
+    assert location.startswith(f"{base}/")
+    return location.removeprefix(base)
 
 
 @pytest.mark.parametrize("page", ["/case?case=results%2Fa&at=1.0,-2.0,3.0", "/experiments", "/"])
-def test_the_page_that_was_asked_for_opens_once(client: TestClient, page: str) -> None:
-    left = client.get("/auth/login?provider=x", headers={"Referer": f"http://viewer{page}"})
+def test_the_page_that_was_asked_for_opens_once(client: TestClient, base: str, page: str) -> None:
+    referrer = f"http://viewer{base}{page}"
+    left = client.get("/auth/login?provider=x", headers={"Referer": referrer})
     assert left.headers["location"] == "https://login.example/authorize"
     assert "HttpOnly" in left.headers["set-cookie"]
     assert _back(client) == page

@@ -42,7 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    with viewer(folder) as running:
+    with viewer(folder, "--base-url-path", "/reading/room/") as running:
+        assert running.endswith("/reading/room")
         yield running
 
 
@@ -108,6 +109,15 @@ def test_the_crosshair_is_where_the_lesion_is(chromium: Browser, address: str) -
     assert [float(part) for part in at.split(",")] == pytest.approx(LESION_CENTRE)
 
 
+def test_the_worklist_opens_under_its_name(chromium: Browser, address: str) -> None:
+    for typed in ("/worklist", "/", ""):
+        page = _opened(chromium, f"{address}{typed}")
+        page.locator("[data-testid=stDataFrame]").wait_for()
+        assert page.url == f"{address}/"
+        assert page.get_by_text("Page not found").count() == 0
+        page.close()
+
+
 @pytest.mark.parametrize("size", [(1440, 900), (1280, 720)])
 def test_a_case_fits_on_one_screen(chromium: Browser, address: str, size: tuple[int, int]) -> None:
     width, height = size
@@ -117,6 +127,9 @@ def test_a_case_fits_on_one_screen(chromium: Browser, address: str, size: tuple[
     main = "document.querySelector('[data-testid=stMain]')"
     assert page.evaluate(f"{main}.scrollHeight - {main}.clientHeight") <= 2
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    bar = page.locator(".medmtl-viewer .bar").bounding_box()
+    assert bar is not None
+    assert bar["height"] < 40  # one row of tools
     page.set_viewport_size({"width": width, "height": height - 100})
     page.wait_for_function(f"{main}.scrollHeight - {main}.clientHeight <= 2")
 

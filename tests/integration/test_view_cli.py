@@ -140,6 +140,11 @@ def test_a_taken_port_is_said(tmp_path: Path) -> None:
         assert f"port {port} cannot be opened" in _refused(str(tmp_path), "--port", str(port))
 
 
+@pytest.mark.parametrize("path", ["a b", "a//b", "../up", "https://host/viewer", "a?b"])
+def test_what_is_no_base_path_is_refused(tmp_path: Path, path: str) -> None:
+    assert "such as radiology/viewer" in _refused(str(tmp_path), "--base-url-path", path)
+
+
 @pytest.mark.parametrize("arguments", [["missing"], [".", "--images", "missing"]])
 def test_a_folder_that_is_not_there_is_said(arguments: list[str]) -> None:
     assert "'missing': found none" in _refused(*arguments)

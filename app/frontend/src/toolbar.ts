@@ -7,7 +7,7 @@ import type { Viewer } from "./viewer";
 
 const LAYOUTS: [Layout, string, string][] = [
   ["axial", "Ax", "Axial (1)"], ["coronal", "Cor", "Coronal (2)"], ["sagittal", "Sag", "Sagittal (3)"],
-  ["mpr", "MPR", "Three planes and 3D (4)"], ["3d", "3D", "3D (5)"], ["side_by_side", "Side by side", "Volumes side by side (6)"],
+  ["mpr", "MPR", "Three planes and 3D (4)"], ["3d", "3D", "3D (5)"], ["side_by_side", "Split", "Volumes side by side (6)"],
 ];
 const TOOLS: [Tool, string][] = [
   ["crosshair", "Crosshair (C)"], ["window", "Window and level (W, or right button)"], ["pan", "Move (V, or middle button)"],
