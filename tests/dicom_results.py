@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from medmtl.core.prediction import (
 from medmtl.core.study import Study
 from medmtl.core.volume import Volume
 from medmtl.data.intake import open_input
+from medmtl.inference.write_case import write_case
 from tests.dicom_factory import make_series
 from tests.traps.multiframe import enhanced
 from tests.traps.series import rotation, save
@@ -97,6 +99,16 @@ def read_source(folder: Path) -> tuple[Study, Volume]:
     (study,) = open_input(folder).studies
     (ref,) = study.volumes
     return study, ref.read()
+
+
+def write_result(folder: Path, kind: str, *, formats: Sequence[str]) -> Path:
+    """The source of this kind in `in`, and its finished case, a folder in `out`."""
+    write_source(folder / "in", kind)
+    study, volume = read_source(folder / "in")
+    case = folder / "out" / study.case_id
+    case.parent.mkdir()
+    write_case(case, study, answer(volume), formats=formats, resume={}, read_s=0.0)
+    return case
 
 
 def blobs(shape: tuple[int, int, int]) -> NDArray[np.uint8]:

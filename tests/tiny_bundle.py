@@ -17,6 +17,7 @@ from medmtl.inference.bundle import (
     SegmentSettings,
     write_bundle,
 )
+from medmtl.inference.predictor import AutoPredictor, Predictor, load_predictor
 from medmtl.networks.backbones import DynUNetConfig
 from medmtl.networks.diagnosis_head import HeadConfig
 from medmtl.networks.joint import COVARIATES, JointNet, NetworkConfig
@@ -25,6 +26,8 @@ from medmtl.transforms.settings import PreprocessingConfig, RobustZScore, Window
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from medmtl.core.prediction import Prediction
 
 TORSO = ("lung", "heart")
 TORSO_FINDINGS = ("large_heart", "nodule")
@@ -103,6 +106,19 @@ def write_tiny(folder: Path, settings: BundleSettings) -> BundleSettings:
     weights = random_net(settings).state_dict()
     card = f"# {settings.name}\n\nLicence of the weights: {settings.licence}.\n"
     return write_bundle(folder, settings, weights, card=card, metrics_json="{}")
+
+
+def load(folder: Path, **options: Any) -> Predictor:
+    """Its predictor on the CPU."""
+    predictor = load_predictor(folder, device="cpu", **options)
+    assert isinstance(predictor, Predictor)
+    return predictor
+
+
+def answer(predictor: Predictor | AutoPredictor, *volumes: Volume) -> Prediction:
+    """What it says of one study with these volumes."""
+    case = study([reference(volume) for volume in volumes])
+    return predictor.analyse(case, [ref.read() for ref in predictor.select(case)])
 
 
 def image(

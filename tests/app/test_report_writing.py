@@ -15,10 +15,9 @@ from app.services.report_writing import Reported, report_all, report_case
 from app.services.review_log import CaseRef, Entry, ReviewLog, open_review_log
 from app.settings import Settings
 from medmtl.core.review import FindingVerdict, Review
-from medmtl.inference.write_case import write_case
 from medmtl.inference.write_review import is_reported, report_versions
 from tests.app.test_case_page import _page
-from tests.dicom_results import answer, read_source, write_source
+from tests.dicom_results import write_result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,11 +28,8 @@ WHEN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
 @pytest.fixture
 def case(tmp_path: Path) -> Path:
     """A finished case with a report, in a result folder."""
-    write_source(tmp_path / "in", "axial")
-    study, volume = read_source(tmp_path / "in")
-    folder = tmp_path / "out" / study.case_id
-    (tmp_path / "out" / ".medmtl").mkdir(parents=True)
-    write_case(folder, study, answer(volume), formats=("nifti", "sr"), resume={}, read_s=0.0)
+    folder = write_result(tmp_path, "axial", formats=("nifti", "sr"))
+    (folder.parent / ".medmtl").mkdir()
     return folder
 
 

@@ -29,17 +29,9 @@ from pipelines.watch_rounds import Watcher, watch_folder
 from tests.dicom_factory import uid_of
 from tests.planted_identity import BIRTH, STUDY_DATE, WORD, plant, search, uids_of
 from tests.planted_study import SLICES, write_study
-from tests.tiny_bundle import torso_settings, write_tiny
 
 FORMATS = "nifti,json,png,seg,sr,pm,rtstruct"
 SECRET = "a secret of at least 32 characters, truly"  # noqa: S105 - of the tests
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle") / "tiny"
-    write_tiny(folder, torso_settings())
-    return folder
 
 
 @pytest.fixture

@@ -37,20 +37,12 @@ from tests.certificates import make_certificates
 from tests.dicom_factory import make_series, uid_of
 from tests.orthanc import PASSWORD, QUICK, USER, Orthanc, free_port
 from tests.planted_study import SLICES, write_study
-from tests.tiny_bundle import torso_settings, write_tiny
 
 # pynetdicom leaves the socket of a refused connection to the garbage collector
 # (AssociationSocket._shutdown_socket: close is skipped where shutdown raises).
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning")
 
 SECRETS = ("Planted", "PLANTED", str(uid_of("one")), str(uid_of("two")), str(uid_of("one", 1)))
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle") / "tiny"
-    write_tiny(folder, torso_settings())
-    return folder
 
 
 @pytest.fixture(autouse=True)

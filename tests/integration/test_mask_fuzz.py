@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from medmtl.core.errors import InputRefusedError
 from medmtl.core.volume import Volume
 from medmtl.dicom.read_masks import read_masks
-from medmtl.inference.write_case import write_case
-from tests.dicom_results import answer, read_source, write_source
+from tests.dicom_results import read_source, write_result
 
 NAMES = ("segmentation.seg.dcm", "segmentation.rtstruct.dcm", "findings.sr.dcm")
 
@@ -24,11 +23,9 @@ def sound() -> tuple[dict[str, bytes], Volume]:
     """The objects of one case, and its volume."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_source(folder / "in", "oblique")
-        study, volume = read_source(folder / "in")
-        formats = ("seg", "sr", "rtstruct")
-        write_case(folder / "case", study, answer(volume), formats=formats, resume={}, read_s=0.0)
-        return {name: (folder / "case" / volume.id / name).read_bytes() for name in NAMES}, volume
+        case = write_result(folder, "oblique", formats=("seg", "sr", "rtstruct"))
+        _, volume = read_source(folder / "in")
+        return {name: (case / volume.id / name).read_bytes() for name in NAMES}, volume
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -29,7 +29,6 @@ from pipelines.watch_rounds import Watcher, watch_archive, watch_folder
 from tests.dicom_factory import uid_of
 from tests.orthanc import PASSWORD, QUICK, USER, Orthanc, send
 from tests.planted_study import SLICES, write_study
-from tests.tiny_bundle import torso_settings, write_tiny
 
 SECRETS = (USER, PASSWORD, "Planted", "PLANTED", str(uid_of("one")), str(uid_of("two")))
 
@@ -40,13 +39,6 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     server.start()
     yield server
     server.end()
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle") / "tiny"
-    write_tiny(folder, torso_settings())
-    return folder
 
 
 def _watcher(

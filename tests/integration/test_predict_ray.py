@@ -14,7 +14,6 @@ import pytest
 
 from tests.planted_study import write_study
 from tests.threshold_batch import write_studies
-from tests.tiny_bundle import torso_settings, write_tiny
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,13 +82,6 @@ def cluster() -> Iterator[_Cluster]:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    write_tiny(folder, torso_settings())
-    return folder
-
-
-@pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Studies of a person whose name is in the headers and in the folder's name; one is damaged."""
     folder = tmp_path_factory.mktemp("Planted^Person")
@@ -100,18 +92,18 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _predict(source: Path, out: Path, model: Path, *options: str) -> list[str]:
+def _predict(source: Path, out: Path, bundle: Path, *options: str) -> list[str]:
     return [
         sys.executable, "-m", "medmtl", "predict", str(source), "-o", str(out),
-        "--model", str(model), "--backend", "torch", "--formats", "nifti,json,png,seg", *options,
+        "--model", str(bundle), "--backend", "torch", "--formats", "nifti,json,png,seg", *options,
     ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def local(source: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def local(source: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("local") / "out"
     done = subprocess.run(
-        _predict(source, out, model), cwd=_REPOSITORY, capture_output=True, text=True, check=False
+        _predict(source, out, bundle), cwd=_REPOSITORY, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1, done.stderr  # one study is damaged
     return _content(out)
@@ -136,11 +128,11 @@ _ATTEMPTS = 6
 
 
 def test_a_node_that_is_killed_loses_nothing(
-    cluster: _Cluster, source: Path, model: Path, local: dict[str, Any], tmp_path: Path
+    cluster: _Cluster, source: Path, bundle: Path, local: dict[str, Any], tmp_path: Path
 ) -> None:
     for attempt in range(_ATTEMPTS):
         out = tmp_path / f"out{attempt}"
-        said = _said_while_a_node_dies(cluster, _predict(source, out, model, "--engine", "ray",
+        said = _said_while_a_node_dies(cluster, _predict(source, out, bundle, "--engine", "ray",
                                                          "--address", cluster.address))  # fmt: skip
         decided = Counter(line.split()[1] for line in said if line.rstrip().endswith(" s"))
         assert len(decided) == _STUDIES - 1
@@ -171,10 +163,10 @@ def _said_while_a_node_dies(cluster: _Cluster, command: list[str]) -> list[str]:
 
 
 def test_machines_that_share_no_folder_get_the_files_and_send_theirs_back(
-    cluster: _Cluster, source: Path, model: Path, local: dict[str, Any], tmp_path: Path
+    cluster: _Cluster, source: Path, bundle: Path, local: dict[str, Any], tmp_path: Path
 ) -> None:
     command = [sys.executable, "-c", _STORE, cluster.address, str(source), str(tmp_path / "out"),
-               str(model)]  # fmt: skip
+               str(bundle)]  # fmt: skip
     done = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     cases = [line.split() for line in done.stdout.splitlines() if line.startswith("case ")]

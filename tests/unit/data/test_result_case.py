@@ -15,20 +15,13 @@ from medmtl.core.labels import LabelSchema
 from medmtl.data.correction import read_result_correction
 from medmtl.data.result_case import read_result_case
 from medmtl.data.reviewed import find_masks
-from medmtl.inference.write_case import write_case
-from tests.dicom_results import SCHEMA, answer, blobs, read_source, write_source
+from tests.dicom_results import SCHEMA, blobs, read_source, write_result
 
 
 @pytest.fixture
 def case(tmp_path: Path) -> Path:
     """A finished case with NIfTI masks and a segmentation, of an oblique series."""
-    write_source(tmp_path / "in", "oblique")
-    study, volume = read_source(tmp_path / "in")
-    folder = tmp_path / "out" / study.case_id
-    folder.parent.mkdir()
-    formats = ("nifti", "seg", "sr", "rtstruct")
-    write_case(folder, study, answer(volume), formats=formats, resume={}, read_s=0.0)
-    return folder
+    return write_result(tmp_path, "oblique", formats=("nifti", "seg", "sr", "rtstruct"))
 
 
 def test_schema_grid_and_frame_of_reference_are_in_the_result_folder(case: Path) -> None:

@@ -42,21 +42,16 @@ from medmtl.core.review import FindingVerdict, Review
 from medmtl.core.volume import Volume
 from medmtl.dicom.read_report import read_report
 from medmtl.dicom.read_report_masks import read_report_masks
-from medmtl.inference.write_case import write_case
 from medmtl.inference.write_review import write_reviewed_reports
-from tests.dicom_results import KINDS, LABELS, answer, blobs, read_source, write_source
+from tests.dicom_results import KINDS, LABELS, blobs, read_source, write_result, write_source
 
 SEG, SR = "segmentation.seg.dcm", "findings.sr.dcm"
 
 
 def _result(folder: Path, kind: str) -> tuple[Path, Volume, NDArray[np.uint8]]:
     """Folder of the volume of a finished case, with a segmentation and a report."""
-    write_source(folder / "in", kind)
-    study, volume = read_source(folder / "in")
-    (folder / "out").mkdir()
-    case = folder / "out" / study.case_id
-    formats = ("nifti", "seg", "sr")
-    write_case(case, study, answer(volume), formats=formats, resume={}, read_s=0.0)
+    case = write_result(folder, kind, formats=("nifti", "seg", "sr"))
+    _, volume = read_source(folder / "in")
     return case / volume.id, volume, blobs(volume.geometry.shape)
 
 

@@ -20,16 +20,8 @@ from medmtl.inference.bundle import (
     write_bundle,
 )
 from medmtl.inference.finding_answers import answer_findings
-from medmtl.inference.predictor import Predictor, load_predictor
 from medmtl.postprocess.conformal import BinaryConformal, ClassConformal
-from tests.tiny_bundle import (
-    heart_settings,
-    image,
-    random_net,
-    reference,
-    study,
-    torso_settings,
-)
+from tests.tiny_bundle import answer, heart_settings, image, load, random_net, torso_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,20 +106,17 @@ def test_sets_of_classes_that_do_not_fit_the_findings_are_refused() -> None:
         torso_settings(conformal=ClassConformal(coverage=0.9, quantiles=(0.5, 0.5, 0.5)))
 
 
-def answer(folder: Path, settings: BundleSettings, modality: str) -> Prediction:
+def answer_of(folder: Path, settings: BundleSettings, modality: str) -> Prediction:
     weights = random_net(settings).state_dict()
     write_bundle(folder, settings, weights, card="", metrics_json="{}")
-    predictor = load_predictor(folder, device="cpu", cam="none")
-    assert isinstance(predictor, Predictor)
     names = ("ed", "es") if modality == "MR" else ("ct",)
     volumes = [image(name, modality=modality, seed=n) for n, name in enumerate(names)]
-    case = study([reference(volume) for volume in volumes])
-    return predictor.analyse(case, [ref.read() for ref in predictor.select(case)])
+    return answer(load(folder, cam="none"), *volumes)
 
 
 def test_an_abstention_is_a_flag_and_leaves_the_decision(tmp_path: Path) -> None:
-    plain = answer(tmp_path / "a", torso_settings(), "CT")
-    found = answer(tmp_path / "b", settings_with(conformal=LIMITS), "CT")
+    plain = answer_of(tmp_path / "a", torso_settings(), "CT")
+    found = answer_of(tmp_path / "b", settings_with(conformal=LIMITS), "CT")
     assert [f.decision for f in found.findings] == [f.decision for f in plain.findings]
     assert found.findings[0].prediction_set is not None
     assert found.findings[0].prediction_set.abstains
@@ -138,7 +127,7 @@ def test_an_abstention_is_a_flag_and_leaves_the_decision(tmp_path: Path) -> None
 
 
 def test_exclusive_findings_abstain_once(tmp_path: Path) -> None:
-    found = answer(tmp_path, exclusive((1.0, 1.0, 1.0)), "MR")
+    found = answer_of(tmp_path, exclusive((1.0, 1.0, 1.0)), "MR")
     assert found.diagnosis_set is not None
     assert found.diagnosis_set.members == ("dilated", "thick", "none")
     flags = [flag for flag in found.flags if flag.code == "finding-abstains"]

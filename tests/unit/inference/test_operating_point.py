@@ -15,15 +15,14 @@ from medmtl.core.prediction import Covariates
 from medmtl.inference.bundle import BundleSettings, CamSettings, FindingSettings
 from medmtl.inference.joint_pass import joint_pass
 from medmtl.inference.operating_point import Mirror, OperatingPoint
-from medmtl.inference.predictor import Predictor, load_predictor
 from medmtl.inference.routes import OwnRoute
 from medmtl.inference.view_mean import mean_over_views
 from tests.tiny_bundle import (
     TORSO,
     TORSO_FINDINGS,
+    answer,
     image,
-    reference,
-    study,
+    load,
     torso_settings,
     write_tiny,
 )
@@ -32,7 +31,6 @@ from tests.unit.inference.test_joint_pass import CPU, network, prepared
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from medmtl.core.prediction import Prediction
 
 FINDINGS = tuple(
     FindingSettings(name=name, segments=TORSO, calibrated=True) for name in TORSO_FINDINGS
@@ -43,24 +41,13 @@ def settings(**speeds: OperatingPoint) -> BundleSettings:
     return torso_settings(speeds=speeds, findings=FINDINGS)
 
 
-def load(folder: Path, **options: Any) -> Predictor:
-    predictor = load_predictor(folder, device="cpu", **options)
-    assert isinstance(predictor, Predictor)
-    return predictor
-
-
-def answer(predictor: Predictor) -> Prediction:
-    volume = image()
-    return predictor.analyse(study([reference(volume)]), [volume])
-
-
 def test_balanced_is_what_is_done_without_being_asked(tmp_path: Path) -> None:
     write_tiny(tmp_path, settings(fast=OperatingPoint(spacing_factor=2)))
     plain, balanced = load(tmp_path), load(tmp_path, speed="balanced")
     assert plain.settings == balanced.settings
     assert "speed" not in plain.settings
     assert BundleSettings.operating_point(settings(), "balanced") == OperatingPoint()
-    assert all(finding.calibrated for finding in answer(balanced).findings)
+    assert all(finding.calibrated for finding in answer(balanced, image()).findings)
 
 
 def test_fast_works_on_a_coarser_grid_and_says_that_it_is_not_calibrated(tmp_path: Path) -> None:
@@ -72,7 +59,7 @@ def test_fast_works_on_a_coarser_grid_and_says_that_it_is_not_calibrated(tmp_pat
     fine = balanced.route.prepare(image()).geometry.spacing_mm
     np.testing.assert_allclose(coarse, np.multiply(fine, 2), rtol=0.3)  # whole voxels of the extent
     assert fast.settings["speed"] == "fast"
-    found = answer(fast)
+    found = answer(fast, image())
     assert found.volumes[0].label_map.shape == image().array.shape
     assert not any(finding.calibrated for finding in found.findings)
 

@@ -16,8 +16,10 @@ from medmtl.inference.predictor import AutoPredictor, Predictor, choose_device, 
 from tests.tiny_bundle import (
     HEART,
     TORSO_FINDINGS,
+    answer,
     heart_settings,
     image,
+    load,
     reference,
     study,
     torso_settings,
@@ -27,7 +29,6 @@ from tests.tiny_bundle import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from medmtl.core.prediction import Prediction
     from medmtl.core.volume import Volume
 
 
@@ -48,17 +49,6 @@ def heart(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     folder = tmp_path_factory.mktemp("bundles") / "heart"
     write_tiny(folder, heart_settings())
     return load(folder)
-
-
-def load(folder: Path, cam: str = "all") -> Predictor:
-    predictor = load_predictor(folder, device="cpu", cam=cam)
-    assert isinstance(predictor, Predictor)
-    return predictor
-
-
-def answer(predictor: Predictor | AutoPredictor, *volumes: Volume) -> Prediction:
-    case = study([reference(volume) for volume in volumes])
-    return predictor.analyse(case, [ref.read() for ref in predictor.select(case)])
 
 
 def test_the_answer_of_one_study(torso: Predictor) -> None:

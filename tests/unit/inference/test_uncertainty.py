@@ -15,17 +15,17 @@ from medmtl.core.errors import BundleError, ConfigError
 from medmtl.core.geometry import Geometry
 from medmtl.inference.bundle import load_bundle, load_members, verify_bundle, write_bundle
 from medmtl.inference.joint_pass import JointPass
-from medmtl.inference.predictor import Predictor, load_predictor
+from medmtl.inference.predictor import load_predictor
 from medmtl.inference.uncertainty import Member, member_of, view_members
 from medmtl.inference.uncertainty_report import finding_uncertainty, segment_uncertainty
 from medmtl.inference.uncertainty_views import VIEWS, View, apply_view, undo_view
 from medmtl.transforms.preprocessing import NetworkInput, Preprocessing, PreprocessingConfig
 from tests.tiny_bundle import (
+    answer,
     heart_settings,
     image,
+    load,
     random_net,
-    reference,
-    study,
     torso_settings,
     write_tiny,
 )
@@ -222,15 +222,12 @@ def ensemble(folder: Path, *, seeds: Sequence[int]) -> Path:
     return folder
 
 
-def answer(folder: Path, uncertainty: str) -> Prediction:
-    predictor = load_predictor(folder, device="cpu", cam="none", uncertainty=uncertainty)
-    assert isinstance(predictor, Predictor)
-    case = study([reference(image())])
-    return predictor.analyse(case, [ref.read() for ref in predictor.select(case)])
+def answer_of(folder: Path, uncertainty: str) -> Prediction:
+    return answer(load(folder, cam="none", uncertainty=uncertainty), image())
 
 
 def test_members_of_equal_weights_agree_in_everything(tmp_path: Path) -> None:
-    found = answer(ensemble(tmp_path / "b", seeds=(0, 0)), "ensemble")
+    found = answer_of(ensemble(tmp_path / "b", seeds=(0, 0)), "ensemble")
     assert found.uncertainty is not None
     assert found.uncertainty.method == "ensemble"
     assert found.uncertainty.members == (
@@ -248,7 +245,7 @@ def test_members_of_equal_weights_agree_in_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["tta", "ensemble"])
 def test_asking_for_uncertainty_changes_no_answer(method: str, tmp_path: Path) -> None:
     folder = ensemble(tmp_path / "b", seeds=(1, 2))
-    plain, asked = answer(folder, "none"), answer(folder, method)
+    plain, asked = answer_of(folder, "none"), answer_of(folder, method)
     assert plain.uncertainty is None
     assert [replace(s, uncertainty=None) for s in asked.segments] == list(plain.segments)
     for one, other in zip(plain.findings, asked.findings, strict=True):
@@ -258,15 +255,13 @@ def test_asking_for_uncertainty_changes_no_answer(method: str, tmp_path: Path) -
         assert other.uncertainty.low <= one.probability <= other.uncertainty.high
         assert other.uncertainty.std > 0
     assert asked.timings_s["uncertainty"] > 0
-    assert answer(folder, method).findings[0].uncertainty == asked.findings[0].uncertainty
+    assert answer_of(folder, method).findings[0].uncertainty == asked.findings[0].uncertainty
 
 
 def test_two_volumes_and_their_segments(tmp_path: Path) -> None:
     write_tiny(tmp_path, heart_settings())
-    predictor = load_predictor(tmp_path, device="cpu", cam="none", uncertainty="tta")
     volumes = [image(name, modality="MR", seed=n) for n, name in enumerate(("ed", "es"))]
-    case = study([reference(volume) for volume in volumes])
-    found = predictor.analyse(case, [ref.read() for ref in predictor.select(case)])
+    found = answer(load(tmp_path, cam="none", uncertainty="tta"), *volumes)
     assert {segment.volume for segment in found.segments} == {"ed", "es"}
     assert all(segment.uncertainty is not None for segment in found.segments)
 

@@ -14,11 +14,10 @@ import pytest
 from pydicom.dataset import Dataset
 
 from medmtl.core.review import FindingVerdict, MaskVerdict, Review
-from medmtl.inference.write_case import write_case
 from medmtl.inference.write_review import report_versions, write_reviewed_reports
 from medmtl.pacs.push import result_files
 from medmtl.report.dicom_segments import tracking_id
-from tests.dicom_results import answer, read_source, write_source
+from tests.dicom_results import write_result
 
 WHEN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
 
@@ -26,13 +25,7 @@ WHEN = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
 @pytest.fixture
 def case(tmp_path: Path) -> Path:
     """A finished case with a segmentation and a report."""
-    write_source(tmp_path / "in", "axial")
-    study, volume = read_source(tmp_path / "in")
-    folder = tmp_path / "out" / study.case_id
-    folder.parent.mkdir()
-    formats = ("nifti", "seg", "sr", "rtstruct")
-    write_case(folder, study, answer(volume), formats=formats, resume={}, read_s=0.0)
-    return folder
+    return write_result(tmp_path, "axial", formats=("nifti", "seg", "sr", "rtstruct"))
 
 
 def _volume(case: Path) -> str:

@@ -1,0 +1,20 @@
+"""What several of the long tests run on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.tiny_bundle import torso_settings, write_tiny
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model for one CT with random weights; nothing writes into it."""
+    folder = tmp_path_factory.mktemp("bundle") / "tiny"
+    write_tiny(folder, torso_settings())
+    return folder
