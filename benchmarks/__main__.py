@@ -12,7 +12,7 @@ from benchmarks.record import RESULTS, ROOT, write_page
 
 NAMES = (
     "reading", "preprocessing", "scan", "resume", "joint_pass", "dicom_objects", "data_loading",
-    "worklist", "sliding_window", "pipeline", "study_cost", "viewer", "memory", "restore",
+    "worklist", "sliding_window", "gpu", "pipeline", "study_cost", "viewer", "memory", "restore",
     "imported_speed", "operating_points", "end_to_end", "demo_time", "balancers", "parity_nnunet",
 )  # fmt: skip
 """The cheap ones first."""

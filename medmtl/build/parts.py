@@ -20,6 +20,7 @@ from medmtl.data.sampling import TaskSampler
 from medmtl.data.sources import DataSource
 from medmtl.inference.predictor import choose_device
 from medmtl.networks.joint import JointNet
+from medmtl.networks.memory_format import lay_channels_last
 from medmtl.tracking.tracker import NoTracker
 from medmtl.training.augmentation import build_augmentation
 from medmtl.training.deliver import merged_schema
@@ -151,7 +152,7 @@ def build(
     if config.trainer.deep_supervision and network.has_segmentation:
         net.add_deep_supervision(config.trainer.deep_supervision)
     if config.trainer.channels_last:
-        _lay_channels_last(net)
+        lay_channels_last(net)
     net.to(device)
     scales, teacher = _started(config, net) if start is not None else ({}, None)
     options = _options(config, cases=len(sets[0]), world=ranks.world)
@@ -196,14 +197,6 @@ def build(
         ranks=ranks,
     )
     return RunParts(config, train_sources, val_sources, sets[0], sets[1], whole, trainer)
-
-
-def _lay_channels_last(net: JointNet) -> None:
-    """Convolutions of volumes, and those of slices in a planar network, each in their format."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for weight in net.parameters():
-        if weight.dim() in formats:
-            weight.data = weight.data.contiguous(memory_format=formats[weight.dim()])
 
 
 def _started(config: TrainConfig, net: JointNet) -> tuple[Mapping[str, float], JointNet]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from medmtl.core.errors import ConfigError
 from medmtl.inference.openvino_cache import ConvertedCache
 from medmtl.inference.openvino_engine import OpenVinoEngine, is_installed, read_levels
+from medmtl.inference.torch_engine import TorchEngine
 from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     import torch
 
     from medmtl.inference.bundle import Bundle, BundleSettings
-    from medmtl.inference.openvino_cache import Precision
+    from medmtl.inference.openvino_cache import Precision as ConvertedPrecision
     from medmtl.inference.parity import ParityReport
+    from medmtl.inference.torch_engine import Precision
     from medmtl.networks.joint import JointNet
 
 __all__ = ["BACKENDS", "check_backend", "give_engine", "map_levels", "verify_quantised"]
@@ -56,6 +58,7 @@ def give_engine(
     backend: str,
     device: torch.device,
     cache: Path | None,
+    precision: Precision = "float32",
 ) -> str:
     """Give the network the engine of a backend, and return the name of what runs it.
 
@@ -68,6 +71,7 @@ def give_engine(
         backend: Of BACKENDS, checked before.
         device: Where the network is.
         cache: Folder of converted networks.
+        precision: Of torch on a GPU. A CPU stays in float32: there OpenVINO is the faster way.
 
     Raises:
         ConfigError: If OpenVINO is asked for by name and cannot convert the network, or int8 and
@@ -75,18 +79,20 @@ def give_engine(
     """
     is_auto = backend == "auto"
     if backend == "torch" or (is_auto and not (device.type == "cpu" and is_installed())):
+        if device.type == "cuda" and precision != "float32":
+            net.engine = TorchEngine(net, precision=precision)
         return "torch"
-    precision: Precision = "int8" if backend == "int8" else "f32"
+    converted: ConvertedPrecision = "int8" if backend == "int8" else "f32"
     try:
         net.engine = OpenVinoEngine(
-            net, maps=map_levels(settings), cache=cache, precision=precision
+            net, maps=map_levels(settings), cache=cache, precision=converted
         )
     except ConfigError as error:
         if not is_auto:
             raise
         logger.warning("%s: torch is used instead. %s", settings.name, error)
         return "torch"
-    return "int8" if precision == "int8" else "openvino"
+    return "int8" if converted == "int8" else "openvino"
 
 
 def map_levels(settings: BundleSettings) -> tuple[int, ...]:

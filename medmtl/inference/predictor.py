@@ -118,7 +118,13 @@ class Predictor(Staged):
         if not isinstance(self.route, OwnRoute):
             self.backend = "torch"
             return
-        give = partial(give_engine, settings=bundle.settings, device=device, cache=cache)
+        give = partial(
+            give_engine,
+            settings=bundle.settings,
+            device=device,
+            cache=cache,
+            precision=self.point.precision,
+        )
         chosen = _chosen_backend(backend, self.point.backend, device)
         try:
             self.backend = give(self.net, backend=chosen)

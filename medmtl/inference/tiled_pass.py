@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from medmtl.networks.joint import JointNet
     from medmtl.networks.pooling import PooledSums
 
-__all__ = ["content_box", "sum_dtype", "tiled_pass"]
+__all__ = ["content_box", "sum_dtype", "tiled_pass", "tiles_that_fit"]
 
 MARGIN_VOXELS = 32
 """Air kept around the body: more than a network sees of its neighbourhood with any weight."""
@@ -82,10 +82,11 @@ def tiled_pass(
     inside = whole[_at(box)]
     inside.zero_()
     step = _tiles_at_once(net, tiles[0], device)
+    coverage, weight = coverage.to(device), tiles[0].weight.to(device)  # all tiles have one size
     for group in (tiles[start : start + step] for start in range(0, len(tiles), step)):
         stems = [stem[_at(box)][tile.where] for tile in group]
         for tile, (levels, logits) in zip(group, _answers(net, stems, device), strict=True):
-            share = (tile.weight / coverage[tile.where[2:]]).to(device)
+            share = weight / coverage[tile.where[2:]]
             masks = read_masks(logits, grid=net.pooled_grid(levels), measure=None).coarse
             here = net.pool(levels, logits if masks is None else masks, share)
             sums = [a + b for a, b in zip(sums, here, strict=True)] if sums else here
@@ -209,9 +210,14 @@ def _tiles_at_once(net: JointNet, tile: Tile, device: torch.device) -> int:
     if device.type != "cuda":
         return 1
     free, _ = torch.cuda.mem_get_info(device)
+    return tiles_that_fit(net, tile.weight.numel(), free_bytes=free)
+
+
+def tiles_that_fit(net: JointNet, tile_voxels: int, *, free_bytes: int) -> int:
+    """How many tiles go at a time: half of the free memory, at least one, at most `MAX_BATCH`."""
     channels = int(getattr(net.backbone, "channels", (32,))[0]) + len(net.config.segments) + 1
-    one = tile.weight.numel() * channels * _BYTES_PER_CHANNEL
-    return max(1, min(MAX_BATCH, free // 2 // one))
+    one = tile_voxels * channels * _BYTES_PER_CHANNEL
+    return max(1, min(MAX_BATCH, free_bytes // 2 // one))
 
 
 def _empty_sums(shape: tuple[int, ...], device: torch.device) -> Tensor:

@@ -253,10 +253,12 @@ class JointNet(nn.Module):
     def encode_and_decode(self, stem_bckji: Tensor) -> tuple[list[Tensor], Tensor]:
         """Feature maps and segmentation logits of what `context` makes of a volume, or of a tile.
 
-        Where segmentation is off, the logits are zero.
+        By the engine, where there is one.
         """
-        if self.engine is not None:
-            return self.engine(stem_bckji)
+        return (self.engine or self.torch_pass)(stem_bckji)
+
+    def torch_pass(self, stem_bckji: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What torch itself says; where segmentation is off, the logits are zero."""
         features = self.encode_stem(stem_bckji)
         if self.config.has_segmentation:
             return features, self.decode(features)

@@ -54,6 +54,13 @@ for outcome in run_on_ray(list_studies(source), deadly, address=sys.argv[1], dev
     print("case", outcome.case_id, outcome.status, outcome.failure and outcome.failure.code)
 """
 
+_JOBS = """
+import json, sys
+import ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+print("jobs", json.dumps([job["Entrypoint"] for job in ray._private.state.state.job_table()]))
+"""
+
 
 @dataclass(frozen=True)
 class _Cluster:
@@ -184,6 +191,21 @@ def test_a_case_that_kills_its_workers_fails_alone(cluster: _Cluster, tmp_path: 
     good = {f"case case{number:02d} done None" for number in (0, 1, 3, 4)}
     assert cases == good | {"case case02 failed worker-died"}
     assert "worker-died" in (tmp_path / "out" / "failures.csv").read_text()
+
+
+def test_the_job_table_has_no_command_line_of_ours(cluster: _Cluster, tmp_path: Path) -> None:
+    """Ray notes that of every program, also of the one that looks: ours would name the input."""
+    write_studies(tmp_path / "Planted^Job", 1)
+    command = [sys.executable, "-c", _DEADLY, cluster.address, str(tmp_path / "Planted^Job"),
+               str(tmp_path / "out")]  # fmt: skip
+    done = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, check=False)
+    assert "case case00 done None" in done.stdout.splitlines(), done.stderr
+    look = [sys.executable, "-c", _JOBS, cluster.address, "Planted^Witness"]
+    said = subprocess.run(look, cwd=_REPOSITORY, capture_output=True, text=True, check=True).stdout
+    (jobs,) = (json.loads(line[5:]) for line in said.splitlines() if line.startswith("jobs "))
+    assert [job for job in jobs if "Planted" in job] == [job for job in jobs if "Witness" in job]
+    assert sum("Witness" in job for job in jobs) == 1
+    assert "medmtl" in jobs
 
 
 def test_rays_logs_know_no_patient(cluster: _Cluster, local: dict[str, Any]) -> None:

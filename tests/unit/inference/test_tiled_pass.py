@@ -130,25 +130,6 @@ def test_air_is_not_skipped_where_its_answer_proves_nothing(
     assert torch.equal(found, expected)
 
 
-def test_out_of_memory_takes_half_as_many_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = network()
-    expected, _ = answer(net, body())
-    monkeypatch.setattr(module, "_tiles_at_once", lambda *_: 4)
-    inner = net.encode_and_decode
-    sizes: list[int] = []
-
-    def encode_and_decode(stem: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        sizes.append(len(stem))
-        if len(stem) > 1:
-            raise torch.OutOfMemoryError("made up")
-        return inner(stem)
-
-    monkeypatch.setattr(net, "encode_and_decode", encode_and_decode)
-    found, _ = answer(net, body())
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    assert sizes[:4] == [4, 2, 1, 1]
-
-
 def test_several_tiles_at_once_answer_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     net = network(kernels=((3, 3, 3),) * 3)
     expected, sums = answer(net, body())
