@@ -3,8 +3,9 @@
 best: the steps of nnU-Net or MONAI themselves, the same labels to the voxel.
 balanced: the network by the chosen backend; labels copied where no class can win, by linear
 interpolation of logits along every axis.
-fast: besides, of nnU-Net no mirrored views, and images interpolated linearly instead of by cubic
-splines; of MONAI windows that overlap by a quarter at most.
+fast: besides, of nnU-Net no mirrored views, images interpolated linearly instead of by cubic
+splines, and no windows in the air around the body, where the networks call that background; of
+MONAI windows that overlap by a quarter at most.
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ class ImportedSpeed:
     def is_exact(self) -> bool:
         """Whether the steps are those of its authors."""
         return self.speed == "best"
+
+    @property
+    def skips_air(self) -> bool:
+        """Whether the air around the body is left out."""
+        return self.speed == "fast"
 
     def module(self, net: JointNet, settings: BundleSettings) -> tuple[nn.Module, str]:
         """What answers for a patch, and the name of what runs it."""

@@ -64,6 +64,7 @@ class PartsPredictor(ImportedModel):
                 self.speed.window(part.sliding_window),
                 classes=len(part.network.segments) + 1,
                 device=self.device,
+                skips_air=self.speed.skips_air,
             )
             clock.stop("network")
             values = [by_name[name] for name in part.network.segments]

@@ -66,6 +66,8 @@ class PlansPredictor(Staged, ImportedModel):
             self.window,
             classes=len(settings.segments) + int(settings.network.has_background),
             device=self.device,
+            skips_air=self.speed.skips_air,
+            has_background=settings.network.has_background,
         )
         clock.stop("network")
         yield

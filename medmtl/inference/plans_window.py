@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
     from medmtl.networks.backbones import Backbone
 
-__all__ = ["SlidingWindow", "window_logits"]
+__all__ = ["AIR_MARGIN", "SlidingWindow", "air_box", "window_logits"]
+
+
+AIR_MARGIN = 32
+"""Air kept around the body: more than a network sees of its neighbourhood with any weight."""
+_SURE = 10.0
 
 
 class SlidingWindow(BaseModel):
@@ -53,6 +58,8 @@ def window_logits(
     *,
     classes: int,
     device: torch.device,
+    skips_air: bool = False,
+    has_background: bool = True,
 ) -> Tensor:
     """Mean logits (C, A, B, C) of the networks, half precision, on the CPU.
 
@@ -62,11 +69,20 @@ def window_logits(
         window: Patch and mirroring.
         classes: Outputs of a network.
         device: Where the networks are.
+        skips_air: Go over the box of the body only, and call what lies outside background, if the
+            networks say so all over the faces of the box that lie in air; else over everything.
+        has_background: Whether the first class is the background; else no output is.
 
     Raises:
         InputRefusedError: If a logit is beyond half precision.
     """
     patch = (1, *window.patch_size)[-3:]  # a network of slices takes every slice once
+    if skips_air and (box := air_box(image_cabc, patch)) is not None:
+        logits = window_logits(
+            nets, image_cabc[(slice(None), *box)], window, classes=classes, device=device
+        )
+        if not _reaches_air(logits, box, image_cabc.shape[1:], has_background=has_background):
+            return _in_air(logits, box, image_cabc.shape[1:], has_background=has_background)
     padded, inside = _padded(image_cabc, patch)
     total = None
     for net in nets:
@@ -84,6 +100,54 @@ def window_logits(
     if len(nets) > 1:
         total /= len(nets)
     return total[(slice(None), *inside)]
+
+
+def air_box(image_cabc: Tensor, patch: Sequence[int]) -> tuple[slice, ...] | None:
+    """Box of the voxels above the smallest value of their channel; None where nothing is gained.
+
+    It has a margin, and is as large as a patch where the image is.
+    """
+    inside = (image_cabc > image_cabc.amin(dim=(1, 2, 3), keepdim=True)).any(dim=0)
+    box = []
+    for axis, (whole, part) in enumerate(zip(inside.shape, patch, strict=True)):
+        others = [other for other in range(3) if other != axis]
+        found = inside.any(dim=others[1]).any(dim=others[0]).nonzero()
+        if len(found) == 0:
+            return None
+        start, stop = int(found[0]) - AIR_MARGIN, int(found[-1]) + 1 + AIR_MARGIN
+        lack = max(0, part - (min(stop, whole) - max(start, 0)))
+        start = max(0, min(start, whole) - lack)
+        box.append(slice(start, min(whole, max(stop, start + part))))
+    is_smaller = any(p.stop - p.start < n for p, n in zip(box, inside.shape, strict=True))
+    return tuple(box) if is_smaller else None
+
+
+def _background(logits: Tensor, *, has_background: bool) -> Tensor:
+    """Where (C, ...) says background."""
+    return logits.argmax(dim=0) == 0 if has_background else (logits < 0).all(dim=0)
+
+
+def _reaches_air(
+    logits: Tensor, box: Sequence[slice], whole: Sequence[int], *, has_background: bool
+) -> bool:
+    """Whether anything but background lies on a face of the box behind which air was skipped."""
+    for axis, (part, size) in enumerate(zip(box, whole, strict=True), start=1):
+        faces = [0] * (part.start > 0) + [-1] * (part.stop < size)
+        for face in faces:
+            if not _background(logits.select(axis, face), has_background=has_background).all():
+                return True
+    return False
+
+
+def _in_air(
+    logits: Tensor, box: Sequence[slice], whole: Sequence[int], *, has_background: bool
+) -> Tensor:
+    """Logits of the whole grid, those of background where air was skipped."""
+    out = logits.new_full((len(logits), *whole), 0.0 if has_background else -_SURE)
+    if has_background:
+        out[0] = _SURE
+    out[(slice(None), *box)] = logits
+    return out
 
 
 def _one(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from medmtl.core.errors import InputRefusedError
-from medmtl.inference.plans_window import SlidingWindow, _starts, window_logits
+from medmtl.inference import plans_window as module
+from medmtl.inference.plans_window import SlidingWindow, _starts, air_box, window_logits
 
 CPU = torch.device("cpu")
 
@@ -88,3 +89,70 @@ def test_steps_are_those_of_the_paper() -> None:
 def test_an_answer_beyond_half_precision_is_refused() -> None:
     with pytest.raises(InputRefusedError, match="logits-too-large"):
         logits(Pointwise(1e6), torch.ones(4, 4, 4), patch_size=(4, 4, 4))
+
+
+AIR, PATCH = -1.0, (8, 8, 8)
+
+
+class Body(Pointwise):
+    """Two outputs of each voxel by itself: how far it lies below or above a border."""
+
+    def __init__(self, *, border: float, signs: tuple[int, int]) -> None:
+        super().__init__()
+        self.border, self.signs = border, signs
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        return torch.cat([sign * (features[0] - self.border) for sign in self.signs], dim=1)
+
+
+def in_air(shape: tuple[int, int, int] = (24, 40, 30)) -> Tensor:
+    image = torch.full(shape, AIR)
+    image[8:14, 16:28, 12:20] = torch.rand(6, 12, 8, generator=torch.Generator().manual_seed(0))
+    return image
+
+
+def in_windows(net: Body, *, skips_air: bool, has_background: bool = True) -> Tensor:
+    return window_logits(
+        [net], in_air()[None], SlidingWindow(patch_size=PATCH), classes=2, device=CPU,
+        skips_air=skips_air, has_background=has_background,
+    )  # fmt: skip
+
+
+def test_air_is_skipped_without_a_change_of_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AIR_MARGIN", 3)
+    nets = [Body(border=0.4, signs=(-1, 1)) for _ in range(2)]
+    whole, skipped = (in_windows(net, skips_air=bool(n)) for n, net in enumerate(nets))
+    assert whole.argmax(dim=0).any()
+    assert torch.equal(skipped.argmax(dim=0), whole.argmax(dim=0))
+    assert len(nets[1].shapes) < len(nets[0].shapes) / 3
+
+
+def test_air_is_skipped_for_regions_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AIR_MARGIN", 3)
+    nets = [Body(border=0.4, signs=(1, 1)) for _ in range(2)]
+    whole, skipped = (
+        in_windows(net, skips_air=bool(n), has_background=False) for n, net in enumerate(nets)
+    )
+    assert (whole > 0).any()
+    assert torch.equal(skipped > 0, whole > 0)
+    assert len(nets[1].shapes) < len(nets[0].shapes) / 3
+
+
+def test_air_that_is_no_background_is_not_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AIR_MARGIN", 3)
+    whole, skipped = (
+        in_windows(Body(border=-2.0, signs=(-1, 1)), skips_air=skips) for skips in (False, True)
+    )
+    assert torch.equal(skipped, whole)
+
+
+def test_the_box_is_the_body_with_its_margin_and_at_least_a_patch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "AIR_MARGIN", 3)
+    assert air_box(in_air()[None], PATCH) == (slice(5, 17), slice(13, 31), slice(9, 23))
+    large = air_box(in_air()[None], (8, 36, 8))
+    assert large is not None
+    assert large[1].stop - large[1].start == 36
+    assert air_box(torch.full((1, 4, 4, 4), AIR), PATCH) is None
+    assert air_box(torch.rand(1, 9, 9, 9) + torch.eye(9), PATCH) is None
