@@ -49,6 +49,8 @@ TRAINED = WORK / "trained"
 SPACING_MM = (1.5625, 1.5625, 2.4)
 """400 x 400 x 384 mm become 256 x 256 x 160 voxels."""
 SEEDS = range(7000, 7006)
+HEAD_STUDIES = 3
+"""Of the examples; each is a pass over a whole body."""
 PATCH_KJI = {"SegResNet of 16 filters": (48, 64, 64), "five-level nnU-Net network": (48, 48, 48)}
 MINUTES = {"SegResNet of 16 filters": 2.5, "five-level nnU-Net network": 4.0}
 """Of processor time."""
@@ -298,7 +300,7 @@ def make(network: str) -> Path:
         train(
             net, examples, folder / "training.pt", size=PATCH_KJI[network], minutes=MINUTES[network]
         )
-        fit_diagnosis(net, settings, examples)
+        fit_diagnosis(net, settings, examples[:HEAD_STUDIES])
         card = f"# {settings.name}\n\nTrained for minutes on generated torsos, for timing only.\n"
         write_bundle(folder / "bundle", settings, net.state_dict(), card=card, metrics_json="{}")
     if not (folder / "as-nnunet").exists():

@@ -268,7 +268,7 @@ class Predictor(Staged):
             flags += check_masks(
                 self.schema, mask.label_map, segments=measured, rules=settings.mask_rules
             )
-        measurements = [*phase_facts, *self._measurements(study, masks, answer)]
+        measurements = [*phase_facts, *self._measurements(study, masks, answer, segments)]
         for mask in masks:
             said, found = self.route.facts(study, mask.volume, mask.label_map)
             flags, measurements = [*flags, *said], [*measurements, *found]
@@ -308,7 +308,11 @@ class Predictor(Staged):
         return clean_components(restored, volume.geometry, self.schema, rules=rules)
 
     def _measurements(
-        self, study: Study, masks: Sequence[VolumePrediction], answer: JointPass
+        self,
+        study: Study,
+        masks: Sequence[VolumePrediction],
+        answer: JointPass,
+        measured: Sequence[SegmentResult],
     ) -> list[Measurement]:
         """On the source grid, and the very numbers that the diagnosis head read."""
         head, measure = self.net.config.head, self.net.measure
@@ -317,7 +321,7 @@ class Predictor(Staged):
         on_source: Sequence[Measurement] = ()
         if (take := SOURCE_MEASUREMENTS.get(head.measurements)) is not None:
             by_id = {mask.volume.id: mask for mask in masks}
-            on_source = take(by_id, self.schema, covariates=study.covariates)
+            on_source = take(by_id, self.schema, covariates=study.covariates, measured=measured)
         values = answer.measurements.tolist()
         read = [
             Measurement(

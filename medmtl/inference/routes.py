@@ -5,6 +5,7 @@ Everything after that, findings, evidence, uncertainty, is the same: see `predic
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -26,7 +27,7 @@ from medmtl.transforms.preprocessing import Preprocessing
 from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -131,7 +132,56 @@ class OwnRoute:
         return [], []
 
 
-class PlansRoute:
+class ImportedRoute(ABC):
+    """What both imported routes do alike: masks as the import has them, then `window_pass`.
+
+    Args:
+        bundle: Of an imported network with a diagnosis.
+        device: Where the network runs.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
+        self.bundle, self.device = bundle, device
+
+    @abstractmethod
+    def windowed(self, net: JointNet, prepared: GridInput) -> WindowedVolume:
+        """A prepared volume with its masks; its features are of the first fold."""
+
+    @abstractmethod
+    def phase_labels(self, net: JointNet, volume: Volume) -> NDArray[Any]:
+        """Labels of one phase on its own grid."""
+
+    def run(
+        self,
+        net: JointNet,
+        inputs: Sequence[GridInput],
+        *,
+        covariates: Covariates,
+        cam_findings: Sequence[int] = (),
+    ) -> JointPass:
+        """See `window_pass`."""
+        return window_pass(
+            net,
+            [self.windowed(net, prepared) for prepared in inputs],
+            covariates=covariates,
+            cam_findings=cam_findings,
+            cam=self.bundle.settings.cam,
+            device=self.device,
+        )
+
+    def phases(
+        self, net: JointNet, volumes: Sequence[Volume], *, class_index: int
+    ) -> tuple[int, int, NDArray[np.float64]]:
+        """Every phase by itself."""
+        label = self.bundle.settings.segments[class_index - 1].label
+        curve = [
+            int((self.phase_labels(net, volume) == label).sum()) * volume.geometry.voxel_mm3 / 1000
+            for volume in volumes
+        ]
+        return (*pick_phases(curve, volumes), np.array(curve))
+
+
+class PlansRoute(ImportedRoute):
     """The one of networks from nnU-Net: its steps, so that the masks are those of the import.
 
     Args:
@@ -146,7 +196,8 @@ class PlansRoute:
         preprocessing, window = bundle.settings.preprocessing, bundle.settings.sliding_window
         if not isinstance(preprocessing, PlansPreprocessing) or window is None:
             raise BundleError(f"Bundle {bundle.folder.name}: not imported from nnU-Net.")
-        self.bundle, self.device, self.window = bundle, device, window
+        super().__init__(bundle, device=device)
+        self.window = window
         self.grid = ImportedGrid(preprocessing)
         self.transpose = preprocessing.transpose
         (_, *others) = load_folds(bundle)
@@ -156,34 +207,16 @@ class PlansRoute:
         """See `ImportedGrid`."""
         return self.grid.apply(volume)
 
-    def run(
-        self,
-        net: JointNet,
-        inputs: Sequence[GridInput],
-        *,
-        covariates: Covariates,
-        cam_findings: Sequence[int] = (),
-    ) -> JointPass:
-        """The masks as the import has them, then `window_pass`; features are of the first fold."""
+    def windowed(self, net: JointNet, prepared: GridInput) -> WindowedVolume:
+        """By nnU-Net's sliding window."""
         size = (1, *self.window.patch_size)[-3:]
         k, j, i = (size[self.transpose.index(axis)] for axis in range(3))
-        volumes = [
-            WindowedVolume(
-                torch.from_numpy(np.ascontiguousarray(prepared.array_kji)),
-                self._logits(net, prepared, self.window),
-                prepared.geometry.spacing_mm[::-1],
-                (k, j, i),
-                self.bundle.settings.regions,
-            )
-            for prepared in inputs
-        ]
-        return window_pass(
-            net,
-            volumes,
-            covariates=covariates,
-            cam_findings=cam_findings,
-            cam=self.bundle.settings.cam,
-            device=self.device,
+        return WindowedVolume(
+            torch.from_numpy(np.ascontiguousarray(prepared.array_kji)),
+            self._logits(net, prepared, self.window),
+            prepared.geometry.spacing_mm[::-1],
+            (k, j, i),
+            self.bundle.settings.regions,
         )
 
     def _logits(self, net: JointNet, prepared: GridInput, window: SlidingWindow) -> torch.Tensor:
@@ -209,18 +242,11 @@ class PlansRoute:
         settings = self.bundle.settings
         return plans.whole_labels(grid_labels(logits_cabc.numpy(), plans, settings))
 
-    def phases(
-        self, net: JointNet, volumes: Sequence[Volume], *, class_index: int
-    ) -> tuple[int, int, NDArray[np.float64]]:
-        """Every phase in one view each, without mirroring."""
+    def phase_labels(self, net: JointNet, volume: Volume) -> NDArray[Any]:
+        """In one view, without mirroring."""
         window = self.window.model_copy(update={"mirror_axes": ()})
-
-        def labels(volume: Volume) -> NDArray[Any]:
-            prepared = self.prepare(volume)
-            return self.label_map(volume, prepared, self._logits(net, prepared, window))
-
-        label = self.bundle.settings.segments[class_index - 1].label
-        return _phases(volumes, labels, label=label)
+        prepared = self.prepare(volume)
+        return self.label_map(volume, prepared, self._logits(net, prepared, window))
 
     def facts(
         self, study: Study, volume: Volume, labels: NDArray[Any]
@@ -231,7 +257,7 @@ class PlansRoute:
         return flags, region_volumes(labels, volume, settings)
 
 
-class MonaiRoute:
+class MonaiRoute(ImportedRoute):
     """The one of networks from a MONAI bundle: its transforms and its window.
 
     Args:
@@ -240,7 +266,7 @@ class MonaiRoute:
     """
 
     def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
-        self.bundle, self.device = bundle, device
+        super().__init__(bundle, device=device)
         self.masks = MonaiPredictor(bundle, device=device)
         self.grid = MonaiGrid(cast("MonaiPreprocessing", bundle.settings.preprocessing))
         self.masks.transforms = self.grid.transforms  # only those that were applied can be undone
@@ -250,32 +276,15 @@ class MonaiRoute:
         check_finite(volume.id, [volume.array])
         return self.grid.apply(volume)
 
-    def run(
-        self,
-        net: JointNet,
-        inputs: Sequence[GridInput],
-        *,
-        covariates: Covariates,
-        cam_findings: Sequence[int] = (),
-    ) -> JointPass:
-        """The masks as the import has them, then `window_pass`."""
+    def windowed(self, net: JointNet, prepared: GridInput) -> WindowedVolume:
+        """By MONAI's sliding window."""
+        del net
         i, j, k = self.masks.window.roi_size
-        volumes = [
-            WindowedVolume(
-                torch.from_numpy(np.ascontiguousarray(prepared.array_kji)),
-                self._logits(prepared).permute(0, 3, 2, 1).clone(),
-                prepared.geometry.spacing_mm[::-1],
-                (k, j, i),
-            )
-            for prepared in inputs
-        ]
-        return window_pass(
-            net,
-            volumes,
-            covariates=covariates,
-            cam_findings=cam_findings,
-            cam=self.bundle.settings.cam,
-            device=self.device,
+        return WindowedVolume(
+            torch.from_numpy(np.ascontiguousarray(prepared.array_kji)),
+            self._logits(prepared).permute(0, 3, 2, 1).clone(),
+            prepared.geometry.spacing_mm[::-1],
+            (k, j, i),
         )
 
     def _logits(self, prepared: GridInput) -> torch.Tensor:
@@ -288,18 +297,11 @@ class MonaiRoute:
         del volume
         return self.masks.label_map(logits.permute(0, 3, 2, 1).contiguous(), prepared.source)
 
-    def phases(
-        self, net: JointNet, volumes: Sequence[Volume], *, class_index: int
-    ) -> tuple[int, int, NDArray[np.float64]]:
-        """Every phase by itself."""
+    def phase_labels(self, net: JointNet, volume: Volume) -> NDArray[Any]:
+        """As the masks of any volume."""
         del net
-
-        def labels(volume: Volume) -> NDArray[Any]:
-            prepared = self.prepare(volume)
-            return self.masks.label_map(self._logits(prepared), prepared.source)
-
-        label = self.bundle.settings.segments[class_index - 1].label
-        return _phases(volumes, labels, label=label)
+        prepared = self.prepare(volume)
+        return self.masks.label_map(self._logits(prepared), prepared.source)
 
     def facts(
         self, study: Study, volume: Volume, labels: NDArray[Any]
@@ -307,16 +309,6 @@ class MonaiRoute:
         """Nothing more."""
         del study, volume, labels
         return [], []
-
-
-def _phases(
-    volumes: Sequence[Volume], labels: Callable[[Volume], NDArray[Any]], *, label: int
-) -> tuple[int, int, NDArray[np.float64]]:
-    curve = [
-        int((labels(volume) == label).sum()) * volume.geometry.voxel_mm3 / 1000
-        for volume in volumes
-    ]
-    return (*pick_phases(curve, volumes), np.array(curve))
 
 
 def route_of(bundle: Bundle, *, device: torch.device, point: OperatingPoint) -> Route:

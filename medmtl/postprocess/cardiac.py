@@ -14,10 +14,10 @@ from medmtl.core.prediction import Covariates, Measurement
 from medmtl.postprocess.wall import Wall, measure_wall
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from medmtl.core.labels import LabelSchema
-    from medmtl.core.prediction import VolumePrediction
+    from medmtl.core.prediction import SegmentResult, VolumePrediction
 
 __all__ = ["MYOCARDIUM_G_PER_ML", "body_surface_m2", "cardiac_measurements"]
 
@@ -50,6 +50,7 @@ def cardiac_measurements(
     schema: LabelSchema,
     *,
     covariates: Covariates | None = None,
+    measured: Sequence[SegmentResult] = (),
 ) -> tuple[Measurement, ...]:
     """Volumes, ejection fractions, mass, ratios, wall thickness; None where not derivable.
 
@@ -57,7 +58,9 @@ def cardiac_measurements(
         volumes: Masks of the phases "ed" and "es"; either may be missing.
         schema: Has the segments `right_ventricle_cavity`, `myocardium`, `left_ventricle_cavity`.
         covariates: Height and weight for values per body surface area.
+        measured: Not used; all sets of measurements are called alike.
     """
+    del measured
     label = {spec.name: spec.label for spec in schema.segments}
     ed, es = (_phase(volumes.get(name), label) for name in ("ed", "es"))
     surface_m2 = body_surface_m2(covariates or Covariates())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from medmtl.core.geometry import Geometry
     from medmtl.core.labels import LabelSchema
-    from medmtl.core.prediction import VolumePrediction
+    from medmtl.core.prediction import SegmentResult, VolumePrediction
 
 __all__ = ["torso_measurements"]
 
@@ -28,6 +28,7 @@ def torso_measurements(
     schema: LabelSchema,
     *,
     covariates: Covariates | None = None,
+    measured: Sequence[SegmentResult] = (),
 ) -> tuple[Measurement, ...]:
     """Volume of every segment and the cardiothoracic ratio, of the first volume.
 
@@ -39,6 +40,7 @@ def torso_measurements(
         volumes: Masks by volume id.
         schema: Segments of the model.
         covariates: Not used; all sets of measurements are called alike.
+        measured: What `measure_segments` found, if it was asked before.
     """
     del covariates
     if not volumes:
@@ -47,10 +49,17 @@ def torso_measurements(
     label_map, geometry = prediction.label_map, prediction.volume.geometry
     rows = [
         Measurement(f"{part.name}_volume", part.volume_ml, "mL", f"{name}:{part.name}")
-        for part in measure_segments(prediction.volume, label_map, schema)
+        for part in _of_volume(prediction, measured, schema)
     ]
     ratio = _cardiothoracic_ratio(label_map, geometry, schema)
     return (*rows, Measurement("cardiothoracic_ratio", ratio, "1", f"{name}:heart, {name}:lung"))
+
+
+def _of_volume(
+    prediction: VolumePrediction, measured: Sequence[SegmentResult], schema: LabelSchema
+) -> Sequence[SegmentResult]:
+    known = [part for part in measured if part.volume == prediction.volume.id]
+    return known or measure_segments(prediction.volume, prediction.label_map, schema)
 
 
 def _cardiothoracic_ratio(
