@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from medmtl.evidence.cam import activation_map, join_levels
 from medmtl.networks.mask_reading import slabs
-from medmtl.networks.measurements import TorsoSums
+from medmtl.networks.measurements import TorsoSums, firm_slope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,36 +194,24 @@ def _mask_maps(
         ties = torch.stack([measure.ties(part, sums) for _, part in parts]).sum(dim=0)
     maps: list[list[Tensor]] = [[] for _ in slopes]
     for where, part in slabs(volume.logits, cell):
-        masks = part.requires_grad_()
-        with torch.enable_grad():
-            scores = [
-                _slab_score(masks, slope, where, cell, measure, sums, ties) for slope in slopes
-            ]
+        firm = None if ties is None else firm_slope(part[:, 1:])
         shape = (part.shape[2], *map_shape(part.shape[2:])[1:])
-        for found, score in zip(maps, scores, strict=True):
-            slope = torch.zeros_like(masks)
-            if score.requires_grad:
-                (slope,) = torch.autograd.grad(score, masks, retain_graph=True)
-            full = activation_map(masks[0].detach(), slope[0], method="layercam")
-            found.append(nn.functional.adaptive_max_pool3d(full[None], shape)[0])
+        for found, slope in zip(maps, slopes, strict=True):
+            by_mask = torch.zeros_like(part[:, 1:])
+            if measure and slope.sums and sums and firm is not None and ties is not None:
+                by_mask = measure.slab_slope(part, slope.sums, firm=firm, whole=sums, ties=ties)
+            if slope.coarse is not None:
+                cells = slice(where.start // cell, where.stop // cell)
+                _add_blocks(by_mask, slope.coarse[:, 1:, cells])
+            full = by_mask.relu_().mul_(part[:, 1:]).sum(dim=1)  # LayerCAM
+            found.append(nn.functional.adaptive_max_pool3d(full, shape)[0])
     return [torch.cat(one) for one in maps]
 
 
-def _slab_score(
-    masks: Tensor,
-    slope: _Leaves,
-    where: slice,
-    cell: int,
-    measure: TorsoMeasurements | None,
-    sums: TorsoSums | None,
-    ties: Tensor | None,
-) -> Tensor:
-    """A number whose gradient by the masks of a slab is that of the finding."""
-    score = masks.new_zeros(())
-    if slope.coarse is not None:
-        here = slope.coarse[:, :, where.start // cell : where.stop // cell]
-        k, j, i = here.shape[2:]
-        score = score + (nn.functional.adaptive_avg_pool3d(masks, (k, j, i)) * here).sum()
-    if measure is not None and slope.sums is not None and sums is not None and ties is not None:
-        score = score + measure.slab_score(masks, slope.sums, whole=sums, ties=ties)
-    return score
+def _add_blocks(values: Tensor, means: Tensor) -> None:
+    """Add to (B, S, K, J, I) the gradient by its voxels of what reads means of blocks."""
+    batch, segments, *grid = means.shape
+    k, j, i = (own // n for own, n in zip(values.shape[2:], grid, strict=True))
+    rows = (means / (k * j * i)).repeat_interleave(i, dim=-1)
+    blocks = values.view(batch, segments, grid[0], k, grid[1], j, -1)
+    blocks += rows[:, :, :, None, :, None]

@@ -244,46 +244,58 @@ class TorsoMeasurements(MeasurementSet):
 
     def sums(self, probabilities: Tensor) -> TorsoSums:
         """Of a volume (B, S + 1, K, J, I), or of some of its slices."""
-        columns = [mask.amax(dim=(1, 2)) for mask in self._thorax(probabilities)]
+        columns = [mask.amax(dim=(1, 2)) for _, mask in self._thorax(probabilities)]
         # A sum of small probabilities over a whole torso would outweigh a small lesion.
         return TorsoSums(firm_sum(probabilities[:, 1:]), torch.stack(columns, dim=1))
 
-    def _thorax(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-        """Heart, and lungs with what lies between them and the wall, (B, K, J, I) each."""
+    def _thorax(self, probabilities: Tensor) -> tuple[tuple[list[int], Tensor], ...]:
+        """Heart, and lungs with what lies between them and the wall: classes, (B, K, J, I)."""
         heart = 1 + self.segments.index("heart")
         inside = ("lung", "pleural")
         lungs = [1 + n for n, name in enumerate(self.segments) if name.startswith(inside)]
         lung = probabilities[:, lungs[0]] if lungs else torch.zeros_like(probabilities[:, 0])
         for other in lungs[1:]:
             lung = lung + probabilities[:, other]
-        return probabilities[:, heart], lung
+        return ([heart], probabilities[:, heart]), (lungs, lung)
 
     def ties(self, probabilities: Tensor, whole: TorsoSums) -> Tensor:
         """(B, 2, I): voxels of a slab that reach the largest value of their column."""
-        found = zip(self._thorax(probabilities), whole.columns.unbind(1), strict=True)
         return torch.stack(
-            [(mask == largest[:, None, None]).sum(dim=(1, 2)) for mask, largest in found], dim=1
+            [mask.sum(dim=(1, 2)) for _, mask in self._largest(probabilities, whole)], dim=1
         )
 
-    def slab_score(
-        self, probabilities: Tensor, slope: TorsoSums, *, whole: TorsoSums, ties: Tensor
+    def _largest(self, probabilities: Tensor, whole: TorsoSums) -> list[tuple[list[int], Tensor]]:
+        return [
+            (classes, mask == whole.columns[:, n, None, None])
+            for n, (classes, mask) in enumerate(self._thorax(probabilities))
+        ]
+
+    def slab_slope(
+        self,
+        probabilities: Tensor,
+        slope: TorsoSums,
+        *,
+        firm: Tensor,
+        whole: TorsoSums,
+        ties: Tensor,
     ) -> Tensor:
-        """A number whose gradient by the probabilities of a slab is that of what reads the sums.
+        """Gradient (B, S, k, J, I) by the segments of a slab, of what reads the sums.
 
         Args:
             probabilities: (B, S + 1, k, J, I) of the slab.
             slope: Gradient by the sums of the whole volume.
-            whole: Those sums.
+            firm: `firm_slope` of the segments.
+            whole: The sums of the whole volume.
             ties: Of the whole volume; voxels that share the largest value share its gradient.
         """
-        score = (firm_sum(probabilities[:, 1:]) * slope.firm_voxels).sum()
-        if not slope.columns.any():
-            return score
-        share = slope.columns / ties.clamp_min(1)
-        for n, mask in enumerate(self._thorax(probabilities)):
-            is_largest = mask == whole.columns[:, n, None, None]
-            score = score + (mask * is_largest).sum(dim=(1, 2)).mul(share[:, n]).sum()
-        return score
+        found = firm * slope.firm_voxels[:, :, None, None, None]
+        if slope.columns.any():
+            share = slope.columns / ties.clamp_min(1)
+            for n, (classes, is_largest) in enumerate(self._largest(probabilities, whole)):
+                here = is_largest * share[:, n, None, None]
+                for place in classes:
+                    found[:, place - 1] += here
+        return found
 
     def finish(self, sums: TorsoSums, spacing_mm: Tensor) -> Tensor:
         """Measurements (B, M) from the sums over the whole first volume."""
@@ -293,7 +305,17 @@ class TorsoMeasurements(MeasurementSet):
         return torch.cat([sums.firm_voxels * voxel_ml, ratio.unsqueeze(-1)], dim=-1)
 
 
-def firm_sum(probabilities: Tensor, *, steepness: float = 12.0) -> Tensor:
+_STEEPNESS = 12.0
+
+
+def firm_slope(probabilities: Tensor, *, steepness: float = _STEEPNESS) -> Tensor:
+    """Derivative of `firm_sum` by each of the probabilities."""
+    step = (probabilities * steepness).sub_(steepness / 2).sigmoid_()
+    edge = 1 / (1 + math.exp(steepness / 2))
+    return step.mul_(1 - step).mul_(steepness / (1 - 2 * edge))
+
+
+def firm_sum(probabilities: Tensor, *, steepness: float = _STEEPNESS) -> Tensor:
     """Sum over the voxels of (B, S, K, J, I) of a smooth step at one half, 0 at 0 and 1 at 1.
 
     The step is stretched after the sum: three passes over the voxels instead of five.
