@@ -34,7 +34,7 @@ from benchmarks.measured import Measured, Run
 from benchmarks.peers.__main__ import PEERS
 from benchmarks.random_bundle import BACKBONES
 from benchmarks.record import ROOT, WORK, Row, finish, options
-from benchmarks.torso_ct import QUICK_SPACING_MM, SPACING_MM, write_torso_ct
+from benchmarks.torso_ct import write_torso_ct
 from benchmarks.trained_bundle import PATCH_OF_NNUNET, make
 from medmtl.data.intake import open_input
 from medmtl.inference.backend import give_engine, verify_quantised
@@ -77,11 +77,11 @@ class Masks(nn.Module):
         return self.net.encode_and_decode(image)[1]
 
 
-def prepare(work: Path, spacing_mm: tuple[float, float, float]) -> dict[str, Path]:
+def prepare(work: Path, *, is_quick: bool) -> dict[str, Path]:
     """The image, and the folder of each network; once."""
     if not (work / "image.nii.gz").exists():
         shutil.rmtree(work / "ct", ignore_errors=True)
-        write_torso_ct(work / "ct", spacing_mm=spacing_mm)
+        write_torso_ct(work / "ct", is_quick=is_quick)
         (study,) = open_input(work / "ct").studies
         write_image(work / "image.nii.gz", study.volumes[0].read())
     trained = {network: make(network) for network in BACKBONES}
@@ -209,7 +209,7 @@ def _compared(
 def measure(work: Path, arguments: argparse.Namespace) -> list[Row]:
     """Run what is not known yet until the time is over."""
     began_s = time.monotonic()
-    trained = prepare(work, QUICK_SPACING_MM if arguments.quick else SPACING_MM)
+    trained = prepare(work, is_quick=arguments.quick)
     measured = Measured.at(work / "measured.json")
     rivals = {network: _rivals(trained[network]) for network in BACKBONES}
     for number in range(1, (1 if arguments.quick else ROUNDS) + 1):

@@ -16,19 +16,27 @@ if TYPE_CHECKING:
 
     from medmtl.phantom.torso import TorsoPhantom
 
-__all__ = ["QUICK_SPACING_MM", "SPACING_MM", "write_torso_ct"]
+__all__ = ["SPACING_MM", "write_torso_ct"]
 
 SPACING_MM = (0.78125, 0.78125, 1.28)
 """400 mm in 512 columns, 384 mm in 300 slices."""
-QUICK_SPACING_MM = (6.25, 6.25, 6.4)
+QUICK_SPACING_MM, QUICK_BOX = (6.25, 6.25, 6.4), (slice(21, 43), slice(21, 43), slice(20, 40))
 _SEED = 7100
 _AIR_HU, _NOISE_HU = -1000, 12.0
 
 
-def write_torso_ct(folder: Path, *, spacing_mm: tuple[float, float, float] = SPACING_MM) -> None:
-    """Write the phantom as a DICOM series of square slices."""
-    phantom = generate_torso(_SEED, spacing_mm=spacing_mm)
-    write_torso_study(folder, _squared(phantom), seed=_SEED)
+def write_torso_ct(folder: Path, *, is_quick: bool = False) -> None:
+    """Write the phantom as a DICOM series of square slices; only its middle where it is quick."""
+    phantom = _squared(
+        generate_torso(_SEED, spacing_mm=QUICK_SPACING_MM if is_quick else SPACING_MM)
+    )
+    if is_quick:
+        volume = phantom.volume
+        part = replace(
+            volume, array=volume.array[QUICK_BOX], geometry=volume.geometry.crop(QUICK_BOX)
+        )
+        phantom = replace(phantom, volume=part)
+    write_torso_study(folder, phantom, seed=_SEED)
 
 
 def _squared(phantom: TorsoPhantom) -> TorsoPhantom:

@@ -11,6 +11,7 @@ not made again, and a training that was stopped goes on where it was.
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 import time
@@ -156,7 +157,7 @@ def train(
             average_statistics(net, batches)
             is_fixed = True
         _training(net, is_fixed=is_fixed)
-        lr = PEAK_LR * 0.5 * (1 + np.cos(np.pi * share)) * min(1.0, (step + 1) / WARMUP_STEPS)
+        lr = PEAK_LR * 0.5 * (1 + math.cos(math.pi * share)) * min(1.0, (step + 1) / WARMUP_STEPS)
         for group in optimiser.param_groups:
             group["lr"] = lr
         image, labels = next(batches)
