@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from medmtl.phantom.torso import TorsoPhantom
 
-__all__ = ["SPACING_MM", "write_torso_ct"]
+__all__ = ["SPACING_MM", "squared", "write_torso_ct"]
 
 SPACING_MM = (0.78125, 0.78125, 1.28)
 """400 mm in 512 columns, 384 mm in 300 slices."""
@@ -27,7 +27,7 @@ _AIR_HU, _NOISE_HU = -1000, 12.0
 
 def write_torso_ct(folder: Path, *, is_quick: bool = False) -> None:
     """Write the phantom as a DICOM series of square slices; only its middle where it is quick."""
-    phantom = _squared(
+    phantom = squared(
         generate_torso(_SEED, spacing_mm=QUICK_SPACING_MM if is_quick else SPACING_MM)
     )
     if is_quick:
@@ -39,7 +39,7 @@ def write_torso_ct(folder: Path, *, is_quick: bool = False) -> None:
     write_torso_study(folder, phantom, seed=_SEED)
 
 
-def _squared(phantom: TorsoPhantom) -> TorsoPhantom:
+def squared(phantom: TorsoPhantom) -> TorsoPhantom:
     """With rows of noisy air in front and behind, until there are as many as columns."""
     array, geometry = phantom.volume.array, phantom.volume.geometry
     i, j, k = geometry.shape

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.figures import Bar, bars_of, plot
@@ -13,6 +14,8 @@ from benchmarks.measured import Measured
 from benchmarks.peak import run_and_watch
 from benchmarks.record import Row, write_page, write_result
 from benchmarks.scale_page import need, scale_page
+from benchmarks.torso_ct import squared
+from medmtl.phantom import generate_torso
 
 MIB = 2**20
 _HOLD_200_MIB = "import time; held = bytearray(b'x' * (200 * 2**20)); time.sleep(0.5)"
@@ -104,3 +107,15 @@ def test_a_long_benchmark_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
 def test_a_command_that_takes_too_long_is_ended() -> None:
     with pytest.raises(TimeoutError):
         run_and_watch([sys.executable, "-c", "import time; time.sleep(60)"], limit_s=0.5)
+
+
+def test_the_air_around_a_torso_moves_nothing() -> None:
+    phantom = generate_torso(1, spacing_mm=(16.0, 16.0, 24.0))
+    square = squared(phantom).volume
+    i, j, k = phantom.volume.geometry.shape
+    assert square.geometry.shape == (i, i, k)
+    front = (i - j) // 2
+    np.testing.assert_array_equal(square.array[:, front : front + j], phantom.volume.array)
+    assert square.array[:, :front].max() < -900
+    before, after = phantom.volume.geometry.affine_lps, square.geometry.affine_lps
+    np.testing.assert_allclose(after @ [3, front + 2, 1, 1], before @ [3, 2, 1, 1])
