@@ -33,6 +33,7 @@ from medmtl.inference.plans_window import SlidingWindow
 from medmtl.losses.segmentation import dice_cross_entropy
 from medmtl.networks.joint import JointNet
 from medmtl.phantom import generate_torso
+from medmtl.postprocess.components import ComponentRules
 from medmtl.training.head import HeadOptions, collect_head_inputs, fit_head
 from medmtl.transforms.plans import ChannelIntensity, PlansPreprocessing
 from medmtl.transforms.preprocessing import Preprocessing, PreprocessingConfig, WindowHU
@@ -259,6 +260,7 @@ def as_nnunet(folder: Path, bundle: Path) -> None:
         "rules": (),
         "speeds": {},
         "ranges": None,
+        "components": ComponentRules(),  # nnU-Net removes no pieces
     }
     weights = {
         name: value for name, value in own.net.state_dict().items() if name.startswith("backbone.")

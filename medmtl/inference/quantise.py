@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from medmtl.metrics.scores import CaseScore
     from medmtl.networks.joint import Engine
 
-__all__ = ["MAX_CALIBRATION", "quantise"]
+__all__ = ["MAX_CALIBRATION", "middle", "quantise"]
 
 MAX_CALIBRATION = 24
 """Network inputs whose activations set the ranges."""
+MOST_VOXELS, MIDDLE = 2_000_000, 96
+"""Of a larger input the middle sets the ranges: all activations of an input are alive at once."""
 _KEPT = ((1, 1), (2, 4), (4, 8))
 """Convolutions left in full precision at the beginning and at the end, in the order of trial."""
 _CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData", "GroupConvolution")
@@ -127,11 +129,20 @@ class _Watched:
 
     def __call__(self, stem_bckji: Tensor, /) -> tuple[list[Tensor], Tensor]:
         if len(self.inputs) < MAX_CALIBRATION:
-            self.inputs.append(stem_bckji.numpy().copy())
+            self.inputs.append(middle(stem_bckji).numpy().copy())
         start = time.perf_counter()
         answer = self.inner(stem_bckji)
         self.seconds += time.perf_counter() - start
         return answer
+
+
+def middle(stem_bckji: Tensor) -> Tensor:
+    """The middle MIDDLE voxels along each axis of an input that is large; a small one as it is."""
+    if stem_bckji[0, 0].numel() <= MOST_VOXELS:
+        return stem_bckji
+    starts = [max(0, (size - MIDDLE) // 2) for size in stem_bckji.shape[2:]]
+    k, j, i = (slice(start, start + MIDDLE) for start in starts)
+    return stem_bckji[:, :, k, j, i]
 
 
 def _calibration_inputs(
