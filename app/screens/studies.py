@@ -14,7 +14,7 @@ from medmtl import MedmtlError
 
 if TYPE_CHECKING:
     from app.services.jobs import Job
-    from app.services.studies import FoundStudy, StudyList
+    from app.services.studies import StudyList
     from app.view import View
 
 __all__ = ["studies_page"]
@@ -50,8 +50,8 @@ def studies_page(view: View) -> None:
         return
     analysed = {row.case_id for row in snapshot.rows.values()}
     _table(found, analysed)
-    if view.reader.may("admin"):
-        _start(view, found.open(analysed))
+    if found.studies and view.reader.may("admin"):
+        _start(view, found, analysed)
     _refused(found)
 
 
@@ -67,7 +67,8 @@ def _table(found: StudyList, analysed: set[str]) -> None:
         f"{len(found.refusals):,} refused · {found.skipped:,} files that are no image</div>"
     )
     if not found.studies:
-        st.info("No image in this folder can be analysed. See below why.", icon=":material/info:")
+        why = " See below why." if found.refusals else ""
+        st.info(f"No image in this folder can be analysed.{why}", icon=":material/info:")
         return
     frame = pd.DataFrame(
         {
@@ -84,13 +85,18 @@ def _table(found: StudyList, analysed: set[str]) -> None:
     st.dataframe(frame, hide_index=True, height=min(420, 36 * (len(frame) + 1)), key="studies")
 
 
-def _start(view: View, left: tuple[FoundStudy, ...]) -> None:
+def _start(view: View, found: StudyList, analysed: set[str]) -> None:
+    left = found.open(analysed)
     if not left:
         st.success("Every study has a result.", icon=":material/check:")
         return
     single = {one.case_id: one.folder for one in left if one.folder}
+    choices = [*single] if found.has_results else [_ALL, *single]  # all would be results too
+    if not choices:
+        st.info("Results lie beside these images. Give the folder of the images alone.")
+        return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        what = st.selectbox("Analyse", [_ALL, *single], width=260, key="studies_what")
+        what = st.selectbox("Analyse", choices, width=260, key="studies_what")
         doubt = st.toggle("With spread (7 times longer)", key="studies_doubt")
         if st.button("Analyse", type="primary", disabled=job_book().running is not None):
             place = view.settings.folder / (single.get(what) or "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from app.services.jobs import Job, JobBook
@@ -44,6 +46,20 @@ def test_two_studies_in_one_folder_have_none_of_their_own(tmp_path: Path) -> Non
             file.rename(tmp_path / f"{seed}-{file.name}")
         (tmp_path / f"{seed}").rmdir()
     assert {one.folder for one in list_studies(tmp_path).studies} == {None}
+
+
+@pytest.mark.parametrize("results", ["results/torso", "results", ""])
+def test_masks_and_maps_of_results_are_no_studies(tmp_path: Path, results: str) -> None:
+    write_torso_study(tmp_path / "images", generate_torso(1, spacing_mm=(16, 16, 16)), seed=1)
+    case = tmp_path / "results" / "torso" / "case" / "image"
+    case.mkdir(parents=True)
+    for name in ("cam_nodule", "segmentation"):
+        nib.save(nib.Nifti1Image(np.ones((4, 4, 4)), np.eye(4)), case / f"{name}.nii.gz")
+    assert len(list_studies(tmp_path).studies) == 3
+    (tmp_path / results / ".medmtl").mkdir()
+    found = list_studies(tmp_path)
+    assert [one.modality for one in found.studies] == (["CT"] if results else [])
+    assert found.has_results
 
 
 @pytest.mark.slow
