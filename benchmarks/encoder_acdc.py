@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medmtl.data.cases import Manifest
 
 _DATA = ROOT.parent / "shared" / "data" / "acdc"
-_TUNING: dict[str, dict[str, Any]] = {
+TUNING: dict[str, dict[str, Any]] = {
     "trainer": {
         "max_steps": 200, "steps_per_epoch": 200, "lr": 5e-4, "precision": "float32",
         "deep_supervision": 0,
@@ -44,8 +44,8 @@ def main() -> None:
             work=options.work / f"fold-{fold}",
             asked=_asked(manifest, options.data, fold),
             data_root=options.data,
-            joint=_joint(fold),
-            tuning=_TUNING,
+            joint=joint(fold),
+            tuning=TUNING,
             is_exclusive=True,
             joint_scores=options.joint / f"fold-{fold}" / "scores.json" if options.joint else None,
         )
@@ -71,7 +71,8 @@ def _asked(manifest: Manifest, data: Path, fold: int) -> dict[str, Any]:
     }
 
 
-def _joint(fold: int) -> dict[str, Any]:
+def joint(fold: int) -> dict[str, Any]:
+    """The configuration of the comparison, with another fold held out."""
     path = ROOT / "pipelines" / "configs" / "acdc_compare.toml"
     values = load_config(path).model_dump(exclude_unset=True)
     values.pop("compare")

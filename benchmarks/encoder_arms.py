@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from medmtl.metrics.scores import CaseScore
 
-__all__ = ["Split", "arguments", "measure"]
+__all__ = ["ARMS", "JOINT", "Split", "arguments", "arm_config", "measure"]
 
 JOINT = "joint"
 ARMS: dict[str, dict[str, Any]] = {
@@ -103,7 +103,7 @@ def measure(name: str, splits: Sequence[Split], options: argparse.Namespace) -> 
         bundle = _encoder(split, options)
         for arm in options.arms:
             if time.monotonic() < until and not split.scores_file(arm).exists():
-                config = _joint(split) if arm == JOINT else _on_encoder(split, bundle, **ARMS[arm])
+                config = arm_config(split, arm, bundle)
                 folder = split.work / "arms" / arm
                 is_begun = (folder / "config.json").exists()
                 train_run(config, folder, data_root=split.data_root, resume=is_begun)
@@ -138,8 +138,11 @@ def _train_nnunet(split: Split, options: argparse.Namespace) -> None:
         subprocess.run(command, check=True)
 
 
-def _joint(split: Split) -> TrainConfig:
-    return settings_of(TrainConfig, _values(split), source="joint")
+def arm_config(split: Split, arm: str, bundle: Path) -> TrainConfig:
+    """What an arm learns; all but the joint one learn on the encoder of a bundle."""
+    if arm == JOINT:
+        return settings_of(TrainConfig, _values(split), source=arm)
+    return _on_encoder(split, bundle, **ARMS[arm])
 
 
 def _values(split: Split) -> dict[str, Any]:

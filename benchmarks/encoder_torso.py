@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _STEPS, _JOINT_STEPS = 100, 500
-_TUNING: dict[str, dict[str, Any]] = {
+TUNING: dict[str, dict[str, Any]] = {
     "trainer": {"max_steps": _STEPS, "steps_per_epoch": _STEPS, "lr": 5e-4},
 }
 
@@ -39,8 +39,8 @@ def main() -> None:
         work=options.work,
         asked=_asked(data),
         data_root=data,
-        joint=_joint(data),
-        tuning=_TUNING,
+        joint=joint(data),
+        tuning=TUNING,
     )
     measure("encoder_torso", [split], options)
 
@@ -58,7 +58,8 @@ def _asked(data: Path) -> dict[str, Any]:
     }
 
 
-def _joint(data: Path) -> dict[str, Any]:
+def joint(data: Path) -> dict[str, Any]:
+    """The shipped configuration, shortened."""
     path = ROOT / "pipelines" / "configs" / "torso_phantom.toml"
     values = load_config(path).model_dump(exclude_unset=True)
     values["data"]["manifests"][0]["folder"] = str(data)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks import encoder_acdc, encoder_torso
+from benchmarks.encoder_arms import ARMS, JOINT, Split, arm_config
 from benchmarks.figures import Bar, bars_of, plot
 from benchmarks.measured import Measured
 from benchmarks.peak import run_and_watch
@@ -70,6 +73,22 @@ def test_equal_records_give_equal_pictures(tmp_path: Path) -> None:
     record = {"name": "demo", "rows": [{"what": f"{n}", "measured": f"{n} s"} for n in (1, 2, 90)]}
     ((_, one),), ((_, two),) = plot(record, tmp_path / "a"), plot(record, tmp_path / "b")
     assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("source", [encoder_acdc, encoder_torso])
+def test_arms_on_an_encoder_learn_the_findings_of_the_joint_one(
+    source: Any, tmp_path: Path
+) -> None:
+    place = 0 if source is encoder_acdc else tmp_path
+    split = Split(tmp_path, {}, tmp_path, source.joint(place), source.TUNING)
+    joint = arm_config(split, JOINT, tmp_path)
+    for arm in ARMS:
+        config = arm_config(split, arm, tmp_path)
+        assert config.network.findings == joint.network.findings
+        assert config.encoder is not None
+        assert (config.encoder.training == "full") == (arm == "tuned")
+        assert config.calibration == joint.calibration
+        assert config.data.manifests == joint.data.manifests
 
 
 def test_ten_million_studies_are_multiplied_out() -> None:
