@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _DATA = ROOT.parent / "shared" / "data" / "acdc"
 TUNING: dict[str, dict[str, Any]] = {
     "trainer": {
-        "max_steps": 200, "steps_per_epoch": 200, "lr": 5e-4, "precision": "float32",
+        "max_steps": 60, "steps_per_epoch": 60, "lr": 5e-5, "precision": "float32",
         "deep_supervision": 0,
     },
     "augmentation": {"patch_px": 80},  # 120 mm at the plans' spacing

@@ -29,6 +29,7 @@ from medmtl.imports.nnunet import NnunetChoices, import_nnunet
 from medmtl.inference.score_record import score_of
 from medmtl.metrics.paired import MEAN, compare_scores
 from medmtl.training.config_file import settings_of
+from medmtl.training.mask_change import MasksLostError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +51,7 @@ _OF_ENCODER = {
     "network": ("backbone", "segments", "slice_context"),
     "bundle": ("components",),
 }
+_REFUSED = "refused.txt"
 _CALIBRATION = {"method": "none", "threshold": {"name": "fixed", "value": 0.5}}
 
 
@@ -105,9 +107,19 @@ def measure(name: str, splits: Sequence[Split], options: argparse.Namespace) -> 
             if time.monotonic() < until and not split.scores_file(arm).exists():
                 config = arm_config(split, arm, bundle)
                 folder = split.work / "arms" / arm
-                is_begun = (folder / "config.json").exists()
-                train_run(config, folder, data_root=split.data_root, resume=is_begun)
+                _learn(config, folder, data_root=split.data_root)
     finish(name, _rows(splits), options)
+
+
+def _learn(config: TrainConfig, folder: Path, *, data_root: Path) -> None:
+    """One arm; that its masks lost too much is a result as well."""
+    refused, is_begun = folder / _REFUSED, (folder / "config.json").exists()
+    if refused.exists():
+        return
+    try:
+        train_run(config, folder, data_root=data_root, resume=is_begun)
+    except MasksLostError as error:
+        refused.write_text(str(error), encoding="utf-8")
 
 
 def _encoder(split: Split, options: argparse.Namespace) -> Path:
@@ -175,6 +187,8 @@ def _rows(splits: Sequence[Split]) -> list[Row]:
     rows = []
     for arm in (JOINT, *ARMS):
         places = [split.scores_file(arm) for split in splits]
+        notes = [path.with_name(_REFUSED) for path in places]
+        rows += [Row(f"{arm}: refused", one.read_text("utf-8")) for one in notes if one.exists()]
         if not all(path.exists() for path in places):
             continue
         for path in places:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _STEPS = 100
 TUNING: dict[str, dict[str, Any]] = {
-    "trainer": {"lr": 5e-4},
+    "trainer": {"lr": 5e-5},
 }
 
 

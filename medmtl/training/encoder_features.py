@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from zipfile import BadZipFile
@@ -109,7 +109,7 @@ class FeatureStore:
         """
         for key in filter(None, (self._key, self._richer)):
             try:
-                return _read(self._path(source, case, key))
+                return self._own(_read(self._path(source, case, key)))
             except FileNotFoundError:
                 pass
             except _DAMAGED as error:
@@ -117,7 +117,11 @@ class FeatureStore:
         found = self._compute(source, case)
         self.computed += 1
         _write(self._path(source, case, self._key), found)
-        return found
+        return self._own(found)
+
+    def _own(self, found: CaseFeatures) -> CaseFeatures:
+        """Without pooled features where the head reads none, whoever left them."""
+        return found if self._richer is None else replace(found, pooled=found.pooled[:0])
 
     def _path(self, source: DataSource, case: Case, encoder: str) -> Path:
         images = {
