@@ -235,20 +235,21 @@ def slice_batches(
     rng: np.random.Generator,
     *,
     draw: Callable[[Example, np.random.Generator], tuple[int, int]] = any_slice,
+    augmentation: PlaneAugmentation = SLICE_AUGMENTATION,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless (images (B, 3, P, P), labels (B, P, P)): slices with both neighbours."""
     while True:
         chosen = [examples[int(rng.integers(len(examples)))] for _ in range(BATCH)]
-        pairs = [slice_view(example, *draw(example, rng), rng) for example in chosen]
+        pairs = [slice_view(example, *draw(example, rng), rng, augmentation) for example in chosen]
         yield torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
 
 
 def slice_view(
-    example: Example, phase: int, k: int, rng: np.random.Generator
+    example: Example, phase: int, k: int, rng: np.random.Generator, augmentation: PlaneAugmentation
 ) -> tuple[Tensor, Tensor]:
     """One slice of one patient with its neighbours, augmented."""
     image, labels = example.images[phase], example.labels[phase]
-    grid, _ = plane_grid(labels, SLICE_AUGMENTATION, rng)
+    grid, _ = plane_grid(labels, augmentation, rng)
     lowest = image.min()
     stack = torch.full((3, *image.shape[1:]), float(lowest))
     for offset in (-1, 0, 1):
