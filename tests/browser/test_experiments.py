@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import expect
 
 from medmtl.tracking.gate import Evidence, judge
 from medmtl.tracking.gate_settings import load_gate
@@ -28,6 +29,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)"),
 ]
 ROW_PX = 31
+PATIENCE_MS = 60_000  # a busy machine draws a page slowly
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +74,13 @@ def test_two_chosen_runs_are_compared(page: Page) -> None:
         page.wait_for_timeout(500)
     page.get_by_text("Parameters that differ (1)").wait_for()
     table = page.locator("[data-testid=stDataFrame] table").nth(1)  # what a screen reader reads
-    assert table.locator("th").all_inner_texts() == ["Metric", "apart", "joint"]
-    assert table.locator("tbody td").all_inner_texts() == ["val/dice", "0.8", "0.9"]
+    expect(table.locator("th")).to_have_text(["Metric", "apart", "joint"], timeout=PATIENCE_MS)
+    expect(table.locator("tbody td")).to_have_text(["val/dice", "0.8", "0.9"], timeout=PATIENCE_MS)
 
 
 def test_a_promotion_is_told_with_who_and_why(page: Page) -> None:
     page.get_by_role("tab", name="Models").click()
     page.get_by_text("Who promoted what").wait_for()
-    cells = page.locator("[data-testid=stDataFrame] table td").all_inner_texts()
-    assert {"tiny-torso version 1", "champion", "passed", "a.lee", "better masks"} <= set(cells)
+    cells = page.locator("[data-testid=stDataFrame] table td")
+    for said in ("tiny-torso version 1", "champion", "passed", "a.lee", "better masks"):
+        expect(cells.get_by_text(said, exact=True)).to_be_attached(timeout=PATIENCE_MS)

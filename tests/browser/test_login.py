@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.app.results import write_seen_case
 from tests.browser.driver import CHROMIUM, free_port
@@ -83,7 +84,7 @@ def test_a_viewer_looks_and_does_not_answer(
 ) -> None:
     _log_in(page, address, service, sub="v", realm_access={"roles": ["viewer"]})
     page.get_by_text("You may look, not review.").wait_for()
-    assert page.locator(".m-line").count() == 2
+    expect(page.locator(".m-line")).to_have_count(2, timeout=PATIENCE_MS)
     assert page.get_by_role("button", name="Agree Shortcut Y", exact=True).count() == 0
 
 
