@@ -217,19 +217,10 @@ def _checkpoint(work: Path, name: str, model: dict[str, Any], fold: int) -> None
 
 
 def _train(trainer: Any) -> None:
-    """nnU-Net's own epoch without its validation of whole images."""
-    trainer.on_epoch_start()
-    trainer.on_train_epoch_start()
-    outputs = [
-        trainer.train_step(next(trainer.dataloader_train))
-        for _ in range(trainer.num_iterations_per_epoch)
-    ]
-    trainer.on_train_epoch_end(outputs)
-    import torch
+    from nnunet_epoch import run_epoch  # type: ignore[import-not-found]  # beside this script
 
-    with torch.no_grad():
-        trainer.on_validation_epoch_start()
-        trainer.on_validation_epoch_end([trainer.validation_step(next(trainer.dataloader_val))])
+    trainer.on_epoch_start()
+    run_epoch(trainer)
     trainer.on_epoch_end()
 
 

@@ -81,6 +81,7 @@ def _plan(path: Path) -> None:
 
 def _train(work: Path, path: Path, *, minutes: float) -> None:
     import torch
+    from nnunet_epoch import run_epoch  # type: ignore[import-not-found]  # beside this script
 
     torch.manual_seed(0)
     plans = json.loads(path.read_text())
@@ -93,7 +94,8 @@ def _train(work: Path, path: Path, *, minutes: float) -> None:
     before = _resume(trainer, checkpoint)
     began = saved = time.monotonic()
     while True:
-        _epoch(trainer)
+        run_epoch(trainer)
+        trainer.current_epoch += 1
         epoch, spent = trainer.current_epoch, before + time.monotonic() - began
         fitting = max(epoch, int(minutes * 60 / (spent / epoch)))
         trainer.num_epochs = trainer.lr_scheduler.max_steps = fitting
@@ -151,22 +153,6 @@ def _resume(trainer: Any, path: Path) -> float:
         return 0.0
     trainer.load_checkpoint(str(path))
     return float(json.loads(path.with_name("seconds.json").read_text()))
-
-
-def _epoch(trainer: Any) -> None:
-    """nnU-Net's own epoch without checkpoint and plot."""
-    import torch
-
-    trainer.on_train_epoch_start()
-    outputs = [
-        trainer.train_step(next(trainer.dataloader_train))
-        for _ in range(trainer.num_iterations_per_epoch)
-    ]
-    trainer.on_train_epoch_end(outputs)
-    with torch.no_grad():
-        trainer.on_validation_epoch_start()
-        trainer.on_validation_epoch_end([trainer.validation_step(next(trainer.dataloader_val))])
-    trainer.current_epoch += 1
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import typer
 from torch import nn
 
 from medmtl.data.manifest import read_manifest
-from medmtl.inference.bundle import CamSettings, load_bundle, write_bundle
+from medmtl.inference.bundle import load_bundle, write_bundle
 from medmtl.training.card import as_json, card_text
 from medmtl.training.loop import FitOptions
 
@@ -122,8 +122,7 @@ def write_longer(start: Bundle, net: JointNet, folder: Path) -> None:
     metrics = json.loads((start.folder / "metrics.json").read_text(encoding="utf-8"))
     card = (start.folder / "card.md").read_text(encoding="utf-8")
     training, evaluation = (_section(card, title) for title in ("Training", "Evaluation"))
-    cam = CamSettings(method="attribution", levels=(), min_share=old.cam.min_share)
-    settings = old.model_copy(update={"version": VERSION, "sha256": {}, "cam": cam})
+    settings = old.model_copy(update={"version": VERSION, "sha256": {}})
     text = card_text(
         settings,
         training=f"{training} {_said()}",
