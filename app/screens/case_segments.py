@@ -14,6 +14,7 @@ from app.services.drafts import with_correction, with_mask
 from app.services.uploads import read_upload
 from app.services.words import plain, sentence
 from app.style import MEASUREMENT_HEAD
+from app.table_height import ROW_PX, table_height
 from medmtl.core.errors import MedmtlError
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def _table(case: OpenCase, volume: str, shown: list[SegmentView]) -> SegmentView
         frame,
         key=f"segments:{case.key}:{volume}",
         hide_index=True,
-        height=min(_MOST_PX, 31 * (len(frame) + 1) + 3),
-        row_height=31,
+        height=table_height(len(frame), most_px=_MOST_PX),
+        row_height=ROW_PX,
         column_order=list(columns),
         column_config=columns,
         on_select="rerun",

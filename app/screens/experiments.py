@@ -10,6 +10,7 @@ import streamlit as st
 from app.resources import case_index, models
 from app.services.evaluations import find_evaluations
 from app.services.words import sentence
+from app.table_height import ROW_PX, table_height
 from medmtl import MedmtlError
 from medmtl.tracking.browse import (
     metric_history,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["experiments_page"]
 
 _TTL_S = 30.0
-_ROW_PX = 31
+_RUNS_PX, _METRICS_PX = 220, 282  # six runs, eight metrics; more are scrolled
 
 
 def experiments_page(view: View) -> None:
@@ -86,7 +87,8 @@ def _runs(connection: Connection) -> None:
         }
     )
     event = st.dataframe(
-        frame, hide_index=True, height=_height(len(frame), most=6), row_height=_ROW_PX, key="runs",
+        frame, hide_index=True, height=table_height(len(frame), most_px=_RUNS_PX),
+        row_height=ROW_PX, key="runs",
         on_select="rerun", selection_mode="multi-row",
         column_config={"Minutes": st.column_config.NumberColumn(format="%.1f")},
     )  # fmt: skip
@@ -96,11 +98,6 @@ def _runs(connection: Connection) -> None:
         _curves(connection, chosen)
     with right:
         _comparison(chosen)
-
-
-def _height(rows: int, *, most: int) -> int:
-    """Pixels of a table that shows so many rows and scrolls to the others."""
-    return _ROW_PX * (min(rows, most) + 1) + 3
 
 
 def _curves(connection: Connection, chosen: list[Run]) -> None:
@@ -133,8 +130,8 @@ def _comparison(chosen: list[Run]) -> None:
     table = {"Metric": metrics} | {
         _label(run, chosen): [run.metrics.get(name) for name in metrics] for run in chosen
     }
-    height = _height(len(metrics), most=8)
-    st.dataframe(pd.DataFrame(table), hide_index=True, height=height, row_height=_ROW_PX)
+    height = table_height(len(metrics), most_px=_METRICS_PX)
+    st.dataframe(pd.DataFrame(table), hide_index=True, height=height, row_height=ROW_PX)
     names = sorted({name for run in chosen for name in run.parameters})
     rows = [[name, *(run.parameters.get(name, "") for run in chosen)] for name in names]
     if len(chosen) == 2:

@@ -18,6 +18,7 @@ from app.services.worklist import (
     select_rows,
 )
 from app.state import is_blind, keep_order, kept
+from app.table_height import ROW_PX, table_height
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["worklist_page"]
 
-_ROW_PX, _MOST_PX = 31, 690  # a short list leaves no empty table behind
+_MOST_PX = 690
 
 
 def worklist_page(view: View) -> None:
@@ -130,8 +131,8 @@ def _table(view: View, shown: pd.DataFrame, wanted: Filters) -> None:
         browser_table(shown, list(columns)),
         key="worklist_table",
         hide_index=True,
-        height=min(_MOST_PX, _ROW_PX * (len(shown) + 1) + 3),
-        row_height=_ROW_PX,
+        height=table_height(len(shown), most_px=_MOST_PX),
+        row_height=ROW_PX,
         column_order=list(columns),
         column_config=columns,
         on_select="rerun",
