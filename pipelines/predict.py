@@ -40,6 +40,7 @@ from .pacs_source import (
     open_archive_input,
     tls_of,
 )
+from .scan import require_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,6 +154,7 @@ def predict(
 
     if asked is None:
         place, listing = Path(source), open_input(Path(source))
+        require_images(listing)
     else:
         root = images_root(out, asked.query, images=images)
         place, listing = open_archive_input(archive, asked, root=root)
@@ -236,7 +238,7 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def check_places(source: Path, out: Path, *, is_folder: bool = False) -> None:
-    """Results inside the input would be read as images by the next run."""
+    """Refuse a missing input, and results among images: a watched folder would never settle."""
     from medmtl.core.errors import ConfigError
 
     if not source.exists():
@@ -247,8 +249,8 @@ def check_places(source: Path, out: Path, *, is_folder: bool = False) -> None:
         raise ConfigError(message)
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         message = (
-            "the output folder lies inside INPUT, so the next run would read the results as "
-            "images. Choose one outside of it with -o."
+            "the output folder lies inside INPUT, so results would lie among images. Choose one "
+            "outside of it with -o."
         )
         raise ConfigError(message)
 

@@ -97,7 +97,7 @@ def _print(listing: Listing) -> None:
         counts: dict[str, int] = {}
         for entry in listing.skipped:
             counts[entry.reason] = counts.get(entry.reason, 0) + 1
-        table = Table("skipped", "files")
+        table = Table("skipped", "entries")
         for reason, count in sorted(counts.items()):
             table.add_row(escape(reason), str(count))
         screen.print(table)

@@ -91,10 +91,7 @@ def _start(view: View, found: StudyList, analysed: set[str]) -> None:
         st.success("Every study has a result.", icon=":material/check:")
         return
     single = {one.case_id: one.folder for one in left if one.folder}
-    choices = [*single] if found.has_results else [_ALL, *single]  # all would be results too
-    if not choices:
-        st.info("Results lie beside these images. Give the folder of the images alone.")
-        return
+    choices = [_ALL, *single]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         what = st.selectbox("Analyse", choices, width=260, key="studies_what")
         doubt = st.toggle("With spread (7 times longer)", key="studies_doubt")

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from medmtl.data.result_folder import holds_results
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -13,9 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["Places", "find_places"]
 
 _DEPTH = 4
-_MARKS = frozenset({"run.json", "cases.csv"})
-_NOTES = ".medmtl"
-"""Where a run keeps its notes; there from its first moment, before any table."""
 _BUNDLE, _MANIFEST = "bundle.toml", "manifest.toml"
 
 
@@ -55,7 +54,7 @@ def _below(root: Path) -> Places:
     while pending:
         folder, depth = pending.pop()
         files, folders = _content(folder)
-        if (files & _MARKS or _NOTES in folders) and not _is_evaluation(files):
+        if holds_results(files.union(folders)):
             results[folder.relative_to(root).as_posix() if folder != root else ""] = folder
         elif _BUNDLE in files:
             bundles.append(folder)
@@ -74,8 +73,3 @@ def _content(folder: Path) -> tuple[set[str], list[str]]:
     except OSError:
         return set(), []
     return {name for name, is_dir in found if not is_dir}, [n for n, is_dir in found if is_dir]
-
-
-def _is_evaluation(files: set[str]) -> bool:
-    """`medmtl evaluate` also writes cases.csv, and manifests have one: neither holds results."""
-    return bool(files & {"metrics.json", _MANIFEST})

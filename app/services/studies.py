@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from app.services.result_folders import find_places
-from medmtl.data.intake import open_input
+from medmtl.data.intake import RESULTS, open_input
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from medmtl.core.study import Listing, Refusal, Study
 
@@ -45,7 +44,6 @@ class StudyList:
     studies: tuple[FoundStudy, ...]
     refusals: tuple[Refusal, ...]
     skipped: int
-    has_results: bool = False
 
     def open(self, analysed: Collection[str]) -> tuple[FoundStudy, ...]:
         """Those without results."""
@@ -55,25 +53,16 @@ class StudyList:
 def list_studies(root: Path) -> StudyList:
     """Look at the headers of everything below a folder; no pixels are read.
 
-    Masks and maps in result folders below it are no studies.
-
     Raises:
         MedmtlError: If the folder holds no file at all.
     """
     listing = open_input(root)
-    results = find_places(root).results
     owners = _owners(listing)
     return StudyList(
-        tuple(_found(study, owners) for study in listing.studies if not _is_result(study, results)),
+        tuple(_found(study, owners) for study in listing.studies),
         listing.refusals,
-        len(listing.skipped),
-        has_results=bool(results),
+        sum(entry.code != RESULTS for entry in listing.skipped),
     )
-
-
-def _is_result(study: Study, results: Iterable[str]) -> bool:
-    first = PurePosixPath(study.volumes[0].source_files[0])
-    return any(first.is_relative_to(folder) for folder in results)
 
 
 def _parents(study: Study) -> set[str]:

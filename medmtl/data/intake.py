@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import InputRefusedError, MedmtlError
-from medmtl.core.study import Listing, Refusal
+from medmtl.core.study import Listing, Refusal, Skipped
+from medmtl.data.result_folder import is_below, result_folders
 from medmtl.dicom import ReadLimits, collect_sources, list_dicom
 from medmtl.nifti.names import is_nifti_name
 
@@ -15,9 +17,12 @@ if TYPE_CHECKING:
 
     from medmtl.dicom import Sources
 
-__all__ = ["open_input"]
+__all__ = ["RESULTS", "open_input"]
 
 logger = logging.getLogger(__name__)
+
+RESULTS = "medmtl-results"
+"""Code of the skipped entry of a result folder."""
 
 _DEFAULT = ReadLimits()
 _UNREAD = frozenset({"unreadable", "zip-damaged", "zip-encrypted"})
@@ -26,6 +31,8 @@ _UNREAD = frozenset({"unreadable", "zip-damaged", "zip-encrypted"})
 
 def open_input(path: Path, *, limits: ReadLimits = _DEFAULT) -> Listing:
     """Look at the headers of an input and list what can be analysed; no pixels are read.
+
+    Result folders of medmtl in it are left out, each as one skipped entry.
 
     Args:
         path: DICOM file, folder, DICOMDIR or zip; NIfTI file or folder of NIfTI files. A folder or
@@ -45,7 +52,22 @@ def open_input(path: Path, *, limits: ReadLimits = _DEFAULT) -> Listing:
     if not sources.files and not sources.skipped:
         message = "The input is empty. Give a DICOM file, folder, DICOMDIR or zip, or NIfTI files."
         raise MedmtlError(message)
-    return _list(sources, limits)
+    return _list(_without_results(sources), limits)
+
+
+def _without_results(sources: Sources) -> Sources:
+    """What medmtl made from images is none: masks, activation maps, DICOM results."""
+    folders = result_folders(file.name for file in sources.files)
+    if not folders:
+        return sources
+    logger.info("%d folder(s) with results of medmtl left out", len(folders))
+    left_out = (Skipped(name or ".", RESULTS, "folder with results of medmtl") for name in folders)
+    skipped = (*left_out, *(one for one in sources.skipped if not is_below(one.source, folders)))
+    return replace(
+        sources,
+        files=tuple(file for file in sources.files if not is_below(file.name, folders)),
+        skipped=tuple(sorted(skipped, key=lambda entry: entry.source)),
+    )
 
 
 def _list(sources: Sources, limits: ReadLimits) -> Listing:

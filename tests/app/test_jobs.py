@@ -56,10 +56,10 @@ def test_masks_and_maps_of_results_are_no_studies(tmp_path: Path, results: str) 
     for name in ("cam_nodule", "segmentation"):
         nib.save(nib.Nifti1Image(np.ones((4, 4, 4)), np.eye(4)), case / f"{name}.nii.gz")
     assert len(list_studies(tmp_path).studies) == 3
-    (tmp_path / results / ".medmtl").mkdir()
+    (tmp_path / results / "run.json").touch()
     found = list_studies(tmp_path)
     assert [one.modality for one in found.studies] == (["CT"] if results else [])
-    assert found.has_results
+    assert found.skipped == 0
 
 
 @pytest.mark.slow

@@ -63,6 +63,16 @@ def test_results_inside_the_input_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "in" / "results").exists()
 
 
+def test_an_input_of_results_alone_holds_no_image(tmp_path: Path) -> None:
+    write_studies(tmp_path / "in", 1)
+    (tmp_path / "in" / "run.json").touch()
+    result = _predict(tmp_path / "in", "-o", tmp_path / "out")
+    assert result.returncode == 2
+    assert "1 folder(s) with results of medmtl left out" in result.stderr
+    assert "No image volume in the input" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_input_that_is_not_there_is_said(tmp_path: Path) -> None:
     result = _predict(tmp_path / "no", "-o", tmp_path / "out")
     assert result.returncode == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,43 @@ def test_a_volume_is_read_as_its_reference_says(tmp_path: Path) -> None:
         volume = replace(study.volumes[0], id="renamed", time_ms=40.0).read()
         assert (volume.id, volume.time_ms) == ("renamed", 40.0)
         assert np.array_equal(volume.array, STORED)
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("mark", ["run.json", ".medmtl/started", "case/case.json"])
+def test_results_are_left_out_and_counted(
+    mark: str, is_packed: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = nib.Nifti1Image(STORED, np.eye(4))
+    for name in ("image.nii.gz", "old/case/image/cam_nodule.nii.gz", "old2/case/cam.nii.gz"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        nib.save(image, tmp_path / "in" / name)
+    place = tmp_path / "in"
+    if is_packed:
+        place = Path(shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path / "in"))
+    assert len(open_input(place).studies) == 3
+    for folder in ("old", "old2"):
+        (tmp_path / "in" / folder / mark).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / folder / mark).touch()
+    if is_packed:
+        shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path / "in")
+    with caplog.at_level("INFO"):
+        listing = open_input(place)
+    assert [study.case_id for study in listing.studies] == ["image"]
+    case = "/case" if "/case" in mark else ""
+    assert [(entry.source, entry.code) for entry in listing.skipped] == [
+        (f"old{case}", "medmtl-results"), (f"old2{case}", "medmtl-results"),
+    ]  # fmt: skip
+    assert caplog.messages.count("2 folder(s) with results of medmtl left out") == 1
+
+
+def test_an_evaluation_and_a_table_beside_images_are_no_results(tmp_path: Path) -> None:
+    for name, marks in (("evaluated", (".medmtl", "metrics.json")), ("own", ("cases.csv",))):
+        (tmp_path / name).mkdir()
+        nib.save(nib.Nifti1Image(STORED, np.eye(4)), tmp_path / name / f"{name}.nii.gz")
+        for mark in marks:
+            (tmp_path / name / mark).touch()
+    assert [study.case_id for study in open_input(tmp_path).studies] == ["evaluated", "own"]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
