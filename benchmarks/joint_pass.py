@@ -19,7 +19,8 @@ from medmtl.core.geometry import Geometry
 from medmtl.core.prediction import Covariates
 from medmtl.core.volume import Volume
 from medmtl.inference.backend import give_engine
-from medmtl.inference.bundle import Bundle, CamSettings, find_bundle, load_bundle
+from medmtl.inference.bundle import Bundle, find_bundle, load_bundle
+from medmtl.inference.bundle_settings import CamSettings
 from medmtl.inference.joint_pass import joint_pass
 from medmtl.networks.joint import JointNet
 from medmtl.transforms.preprocessing import NetworkInput, Preprocessing

@@ -28,7 +28,7 @@ from medmtl.core.errors import ConfigError
 from medmtl.data.sampling import SamplingConfig
 from medmtl.evidence.contradictions import MeasurementRule
 from medmtl.evidence.masks import MaskRules
-from medmtl.inference.bundle import CamSettings, InputSettings
+from medmtl.inference.bundle_settings import CamSettings, InputSettings
 from medmtl.networks.joint import NetworkConfig
 from medmtl.postprocess.components import ComponentRules
 from medmtl.training.augmentation import AugmentationConfig, NoAugmentation, PatchConfig

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from medmtl.inference.bundle import BundleSettings
+    from medmtl.inference.bundle_settings import BundleSettings
 
 app = typer.Typer(
     help="Networks of others as bundles; nothing in them is executed.",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from medmtl.inference.bundle import FindingSettings, write_bundle
+from medmtl.inference.bundle import write_bundle
+from medmtl.inference.bundle_settings import FindingSettings
 from medmtl.tracking.bundle_files import read_bundle
 from tests.tiny_bundle import TORSO, TORSO_FINDINGS, random_net, torso_settings
 

@@ -10,12 +10,12 @@ import torch
 from medmtl.core.geometry import Geometry
 from medmtl.core.study import Study, VolumeRef
 from medmtl.core.volume import Volume
-from medmtl.inference.bundle import (
+from medmtl.inference.bundle import write_bundle
+from medmtl.inference.bundle_settings import (
     BundleSettings,
     FindingSettings,
     InputSettings,
     SegmentSettings,
-    write_bundle,
 )
 from medmtl.inference.predictor import AutoPredictor, Predictor, load_predictor
 from medmtl.networks.backbones import DynUNetConfig

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from medmtl.data.volume_file import read_volume_file
 from medmtl.evidence.input_ranges import input_ranges
-from medmtl.inference.bundle import BundleSettings
+from medmtl.inference.bundle_settings import BundleSettings
 from medmtl.training.deliver import merged_schema
 from medmtl.training.label_settings import finding_settings, segment_settings
 from medmtl.training.standardise import volumes_ml

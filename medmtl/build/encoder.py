@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from medmtl.build.bundle import stated
 from medmtl.config import TrainConfig
 from medmtl.core.errors import BundleError, ConfigError
-from medmtl.inference.bundle import Bundle, BundleSettings, find_bundle, load_bundle
+from medmtl.inference.bundle import Bundle, find_bundle, load_bundle
+from medmtl.inference.bundle_settings import BundleSettings
 from medmtl.networks.diagnosis_head import HeadConfig
 from medmtl.networks.joint import JointNet
 from medmtl.training.config_file import settings_of

@@ -19,7 +19,7 @@ from medmtl.imports.writing import (
     input_text,
     write_imported,
 )
-from medmtl.inference.bundle import BundleSettings, ChannelSettings
+from medmtl.inference.bundle_settings import BundleSettings, ChannelSettings
 from medmtl.networks.joint import NetworkConfig
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from medmtl.imports.writing import (
     input_text,
     write_imported,
 )
-from medmtl.inference.bundle import BundleSettings
+from medmtl.inference.bundle_settings import BundleSettings
 from medmtl.networks.joint import NetworkConfig
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medmtl.core.errors import BundleError
 from medmtl.data.builders.totalsegmentator_classes import TOTAL_SEGMENTS
-from medmtl.inference.bundle import (
+from medmtl.inference.bundle_settings import (
     ChannelSettings,
     CodeSettings,
     RegionSettings,

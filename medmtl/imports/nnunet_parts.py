@@ -16,7 +16,7 @@ from medmtl.data.builders.totalsegmentator_classes import TOTAL_SEGMENTS
 from medmtl.imports.nnunet import LIMITS, NOTICE, NnunetChoices, nnunet_settings
 from medmtl.imports.nnunet_folder import read_nnunet_folder
 from medmtl.imports.writing import check_free, fitting_weights, input_text, write_imported
-from medmtl.inference.bundle import BundleSettings, PartSettings, SegmentSettings
+from medmtl.inference.bundle_settings import BundleSettings, PartSettings, SegmentSettings
 from medmtl.transforms.plans import PlansPreprocessing
 
 if TYPE_CHECKING:

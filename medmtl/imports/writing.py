@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import BundleError, OutputError
-from medmtl.inference.bundle import InputSettings, load_bundle, write_bundle
+from medmtl.inference.bundle import load_bundle, write_bundle
+from medmtl.inference.bundle_settings import InputSettings
 from medmtl.networks.joint import JointNet
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from medmtl.inference.bundle import BundleSettings, ChannelSettings
+    from medmtl.inference.bundle_settings import BundleSettings, ChannelSettings
     from medmtl.networks.joint import NetworkConfig
 
 __all__ = ["check_free", "fitting_weights", "input_settings", "input_text", "write_imported"]

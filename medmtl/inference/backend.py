@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from medmtl.inference.bundle import Bundle, BundleSettings
+    from medmtl.inference.bundle import Bundle
+    from medmtl.inference.bundle_settings import BundleSettings
     from medmtl.inference.openvino_cache import Precision as ConvertedPrecision
     from medmtl.inference.parity import ParityReport
     from medmtl.inference.torch_engine import Precision

@@ -2,7 +2,7 @@
 
 No pickle and no code. `bundle.toml` holds the SHA-256 of the other files; the model's identity is
 the SHA-256 of `bundle.toml`, so that it covers weights, thresholds and calibration alike. The
-fields of `bundle.toml` stand in `bundle_settings` and are handed on here.
+fields of `bundle.toml` stand in `bundle_settings`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,7 @@ from pydantic import ValidationError
 
 from medmtl.core.errors import BundleError
 from medmtl.core.prediction import ModelIdentity
-from medmtl.inference.bundle_settings import (
-    BundleSettings,
-    CamSettings,
-    ChannelSettings,
-    CodeSettings,
-    FindingSettings,
-    InputSettings,
-    PartSettings,
-    RegionSettings,
-    SegmentSettings,
-)
+from medmtl.inference.bundle_settings import BundleSettings, PartSettings
 from medmtl.networks.joint import JointNet, NetworkConfig
 
 if TYPE_CHECKING:
@@ -38,15 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bundle",
-    "BundleSettings",
-    "CamSettings",
-    "ChannelSettings",
-    "CodeSettings",
-    "FindingSettings",
-    "InputSettings",
-    "PartSettings",
-    "RegionSettings",
-    "SegmentSettings",
     "find_bundle",
     "load_bundle",
     "load_folds",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from medmtl.core.study import Study, VolumeRef
     from medmtl.core.volume import Volume
-    from medmtl.inference.bundle import ChannelSettings
+    from medmtl.inference.bundle_settings import ChannelSettings
 
 __all__ = ["ChannelMatch", "channel_sources", "match_channels", "parse_channels"]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from medmtl.core.prediction import PredictionSet
-    from medmtl.inference.bundle import BundleSettings
+    from medmtl.inference.bundle_settings import BundleSettings
 
 __all__ = ["FindingAnswers", "answer_findings"]
 

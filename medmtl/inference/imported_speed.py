@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from medmtl.core.geometry import Geometry
-    from medmtl.inference.bundle import BundleSettings
+    from medmtl.inference.bundle_settings import BundleSettings
     from medmtl.inference.plans_window import SlidingWindow
     from medmtl.networks.joint import JointNet
 

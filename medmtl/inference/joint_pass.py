@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from medmtl.core.prediction import Covariates
     from medmtl.evidence.cam import CamMethod
-    from medmtl.inference.bundle import CamSettings
+    from medmtl.inference.bundle_settings import CamSettings
     from medmtl.networks.backbones import Backbone
     from medmtl.networks.joint import JointNet
     from medmtl.networks.pooling import PooledSums

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from medmtl.inference.bundle import Bundle, BundleSettings
+    from medmtl.inference.bundle import Bundle
+    from medmtl.inference.bundle_settings import BundleSettings
 
 __all__ = ["ImportedPredictor", "load_imported"]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from medmtl.core.study import Study
     from medmtl.core.volume import Volume
-    from medmtl.inference.bundle import BundleSettings
+    from medmtl.inference.bundle_settings import BundleSettings
     from medmtl.inference.stages import Stages
     from medmtl.transforms.plans import PlansInput
 

@@ -55,7 +55,8 @@ if TYPE_CHECKING:
 
     from medmtl.core.study import Listing, Study, VolumeRef
     from medmtl.core.volume import Volume
-    from medmtl.inference.bundle import Bundle, BundleSettings
+    from medmtl.inference.bundle import Bundle
+    from medmtl.inference.bundle_settings import BundleSettings
     from medmtl.inference.joint_pass import JointPass
     from medmtl.inference.stages import Stages
     from medmtl.networks.joint import JointNet

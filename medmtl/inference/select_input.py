@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from medmtl.core.study import Study, VolumeRef
     from medmtl.core.volume import Volume
-    from medmtl.inference.bundle import BundleSettings
+    from medmtl.inference.bundle_settings import BundleSettings
 
 __all__ = ["other_series_flags", "select_volumes"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from medmtl.inference.bundle import BundleSettings
+    from medmtl.inference.bundle_settings import BundleSettings
     from medmtl.inference.joint_pass import JointPass
     from medmtl.inference.uncertainty_views import View
     from medmtl.networks.joint import JointNet

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from medmtl.core.prediction import Prediction
-    from medmtl.inference.bundle import BundleSettings
+    from medmtl.inference.bundle_settings import BundleSettings
     from medmtl.inference.uncertainty import Member
     from medmtl.transforms.preprocessing import NetworkInput
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from medmtl.core.prediction import Covariates
-    from medmtl.inference.bundle import CamSettings, RegionSettings
+    from medmtl.inference.bundle_settings import CamSettings, RegionSettings
     from medmtl.networks.joint import JointNet
     from medmtl.networks.pooling import Pooling
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from medmtl.inference.bundle import BundleSettings, FindingSettings
+    from medmtl.inference.bundle_settings import BundleSettings, FindingSettings
     from medmtl.training.answers import Answers
     from medmtl.training.calibrate_config import CalibrationConfig
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from medmtl.inference.bundle import BundleSettings
+    from medmtl.inference.bundle_settings import BundleSettings
 
 __all__ = ["as_json", "card_text", "figures_table"]
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from medmtl.data.sources import DataSource
-    from medmtl.inference.bundle import BundleSettings
+    from medmtl.inference.bundle_settings import BundleSettings
     from medmtl.networks.joint import NetworkConfig
     from medmtl.training.calibrate_config import CalibrationConfig
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medmtl.inference.bundle import CodeSettings, FindingSettings, SegmentSettings
+from medmtl.inference.bundle_settings import CodeSettings, FindingSettings, SegmentSettings
 from medmtl.training.calibrate import Calibration
 
 if TYPE_CHECKING:

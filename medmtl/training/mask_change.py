@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from medmtl.data.cases import Case
     from medmtl.data.sources import DataSource
-    from medmtl.inference.bundle import SegmentSettings
+    from medmtl.inference.bundle_settings import SegmentSettings
     from medmtl.training.encoder_features import CaseFeatures
 
 __all__ = ["MasksLostError", "check_masks_kept", "mask_change"]

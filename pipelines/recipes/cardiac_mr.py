@@ -31,7 +31,8 @@ from medmtl.data.volume_file import read_volume_file
 from medmtl.evidence.contradictions import MeasurementRule
 from medmtl.evidence.input_ranges import InputRanges, input_ranges
 from medmtl.evidence.masks import MaskRules
-from medmtl.inference.bundle import BundleSettings, CamSettings, InputSettings, write_bundle
+from medmtl.inference.bundle import write_bundle
+from medmtl.inference.bundle_settings import BundleSettings, CamSettings, InputSettings
 from medmtl.inference.evaluate import Evaluation
 from medmtl.inference.operating_point import OperatingPoint
 from medmtl.inference.predictor import load_predictor

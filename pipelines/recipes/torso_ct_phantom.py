@@ -25,7 +25,8 @@ from medmtl.data.cases import Case, VolumeRow
 from medmtl.evidence.contradictions import MeasurementRule
 from medmtl.evidence.input_ranges import input_ranges
 from medmtl.evidence.masks import MaskRules
-from medmtl.inference.bundle import BundleSettings, CamSettings, InputSettings, write_bundle
+from medmtl.inference.bundle import write_bundle
+from medmtl.inference.bundle_settings import BundleSettings, CamSettings, InputSettings
 from medmtl.inference.operating_point import OperatingPoint
 from medmtl.inference.predictor import load_predictor
 from medmtl.inference.score_case import score_case

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from medmtl.data.builders.acdc import ACDC_SCHEMA
-from medmtl.inference.bundle import (
+from medmtl.inference.bundle import write_bundle
+from medmtl.inference.bundle_settings import (
     BundleSettings,
     FindingSettings,
     InputSettings,
     SegmentSettings,
-    write_bundle,
 )
 from medmtl.networks.backbones import DynUNetConfig
 from medmtl.networks.diagnosis_head import HeadConfig

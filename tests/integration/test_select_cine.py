@@ -9,7 +9,7 @@ import numpy as np
 
 from medmtl.core.study import Study
 from medmtl.data.intake import open_input
-from medmtl.inference.bundle import BundleSettings, InputSettings
+from medmtl.inference.bundle_settings import BundleSettings, InputSettings
 from medmtl.inference.select_input import select_volumes
 from tests.traps.series import AXIAL, SAGITTAL, make_series, write
 

@@ -15,9 +15,6 @@ from safetensors import safe_open
 
 from medmtl.core.errors import BundleError
 from medmtl.inference.bundle import (
-    CamSettings,
-    FindingSettings,
-    InputSettings,
     find_bundle,
     load_bundle,
     read_settings,
@@ -25,6 +22,7 @@ from medmtl.inference.bundle import (
     verify_bundle,
     write_bundle,
 )
+from medmtl.inference.bundle_settings import CamSettings, FindingSettings, InputSettings
 from medmtl.networks.joint import COVARIATES
 from medmtl.transforms.settings import PreprocessingConfig
 from tests.tiny_bundle import random_net, torso_settings, write_tiny

@@ -9,7 +9,7 @@ import pytest
 from medmtl.core.errors import ConfigError, InputRefusedError
 from medmtl.core.geometry import Geometry
 from medmtl.core.study import Study, VolumeRef
-from medmtl.inference.bundle import ChannelSettings
+from medmtl.inference.bundle_settings import ChannelSettings
 from medmtl.inference.channels import match_channels, parse_channels
 
 GRID = Geometry.from_parts(shape=(4, 4, 4), spacing_mm=(1, 1, 1))

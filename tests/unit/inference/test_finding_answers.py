@@ -11,14 +11,8 @@ import pytest
 import tomli_w
 from pydantic import ValidationError
 
-from medmtl.inference.bundle import (
-    BundleSettings,
-    FindingSettings,
-    read_settings,
-    shipped_bundles,
-    verify_bundle,
-    write_bundle,
-)
+from medmtl.inference.bundle import read_settings, shipped_bundles, verify_bundle, write_bundle
+from medmtl.inference.bundle_settings import BundleSettings, FindingSettings
 from medmtl.inference.finding_answers import answer_findings
 from medmtl.postprocess.conformal import BinaryConformal, ClassConformal
 from tests.tiny_bundle import answer, heart_settings, image, load, random_net, torso_settings

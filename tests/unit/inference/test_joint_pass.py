@@ -13,7 +13,7 @@ from medmtl.core.prediction import Covariates
 from medmtl.core.volume import Volume
 from medmtl.inference import joint_pass as module
 from medmtl.inference import tiled_pass
-from medmtl.inference.bundle import CamSettings
+from medmtl.inference.bundle_settings import CamSettings
 from medmtl.inference.joint_pass import JointPass, covariate_tensors, joint_pass
 from medmtl.inference.tiles import plan_tiles
 from medmtl.networks import mask_reading

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from medmtl.core.errors import ConfigError
 from medmtl.core.prediction import Covariates
-from medmtl.inference.bundle import BundleSettings, CamSettings, FindingSettings
+from medmtl.inference.bundle_settings import BundleSettings, CamSettings, FindingSettings
 from medmtl.inference.joint_pass import joint_pass
 from medmtl.inference.operating_point import Mirror, OperatingPoint
 from medmtl.inference.routes import OwnRoute

@@ -8,7 +8,7 @@ from medmtl.core.geometry import Geometry
 from medmtl.core.prediction import Covariates
 from medmtl.core.volume import Volume
 from medmtl.inference import joint_pass as module
-from medmtl.inference.bundle import CamSettings
+from medmtl.inference.bundle_settings import CamSettings
 from medmtl.inference.joint_pass import JointPass, joint_pass
 from medmtl.networks.backbones import DynUNetConfig
 from medmtl.networks.diagnosis_head import HeadConfig

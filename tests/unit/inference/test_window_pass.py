@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medmtl.core.prediction import Covariates
-from medmtl.inference.bundle import CamSettings, RegionSettings
+from medmtl.inference.bundle_settings import CamSettings, RegionSettings
 from medmtl.inference.window_pass import WindowedVolume, class_shares, window_pass
 from medmtl.networks.diagnosis_head import HeadConfig
 from medmtl.networks.joint import JointNet, NetworkConfig

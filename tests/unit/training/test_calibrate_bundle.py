@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from medmtl.inference.bundle import BundleSettings, read_settings, write_bundle
+from medmtl.inference.bundle import read_settings, write_bundle
+from medmtl.inference.bundle_settings import BundleSettings
 from medmtl.training.answers import Answers
 from medmtl.training.calibrate_bundle import calibrate_bundle, cross_fitted
 from medmtl.training.calibrate_config import CalibrationConfig, RuleThreshold
