@@ -28,25 +28,25 @@ def models(context: typer.Context) -> None:
 @app.command("list")
 def list_models() -> None:
     """Name, version, input and licence of every installed bundle."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     from medmtl.inference.bundle import read_settings, shipped_bundles
 
-    table = Table()
-    table.add_column("model", no_wrap=True)
-    for column in ("version", "reads", "segments", "findings", "weights' licence"):
-        table.add_column(column, overflow="fold")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    for column in ("model", "reads", "segments", "findings"):
+        table.add_column(column, no_wrap=True)  # 80 columns hold them; a name in two is no name
+    table.add_column("weights' licence")
     for folder in shipped_bundles().values():
         settings, identity = read_settings(folder)
-        reads = f"{settings.input.modality}: {', '.join(settings.network.volumes)}"
         table.add_row(
-            identity.name,
-            identity.version,
-            reads,
+            f"{identity.name}\n{identity.version}",
+            f"{settings.input.modality}: {', '.join(settings.network.volumes)}",
             str(len(settings.segments)),
-            ", ".join(finding.name for finding in settings.findings),
+            "\n".join(finding.name for finding in settings.findings) or "-",
             settings.licence,
+            end_section=True,
         )
     Console().print(table)
 

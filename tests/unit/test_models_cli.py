@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from medmtl.inference.bundle import shipped_bundles
+from medmtl.inference.bundle import read_settings, shipped_bundles
 from pipelines.__main__ import main
 from tests.tiny_bundle import torso_settings, write_tiny
 
@@ -51,6 +51,18 @@ def test_the_list_names_every_shipped_bundle_with_its_licence(
     assert shipped_bundles()
     assert all(name in out for name in shipped_bundles())
     assert "licence" in out
+
+
+def test_the_list_breaks_no_name_at_80_columns(
+    medmtl: Medmtl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = medmtl("list")
+    for folder in shipped_bundles().values():
+        settings, identity = read_settings(folder)
+        names = [identity.name, identity.version, *(one.name for one in settings.findings)]
+        assert set(names) <= set(out.split())
+    assert max(len(line) for line in out.splitlines()) <= 80
 
 
 def test_show_prints_the_card(medmtl: Medmtl, bundle: Path) -> None:
