@@ -7,13 +7,13 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from .console import OK, SOME_FAILED, JsonLogsOption, OutOption, QuietOption, set_up_logging
 from .model_source import TrackingUriOption
-from .train import find_config
+from .train import ConfigArgument, DataRootOption, SetOption, find_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,18 +24,10 @@ logger = logging.getLogger("medmtl.compare")
 
 
 def compare(
-    config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="TOML file, or name of one of the shipped.")
-    ],
+    config: ConfigArgument,
     out: OutOption,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting; the value is TOML."),
-    ] = None,
-    data_root: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="Where manifests' paths start; else MEDMTL_DATA_ROOT."),
-    ] = Path(),
+    overrides: SetOption = None,
+    data_root: DataRootOption = Path(),
     tracking_uri: TrackingUriOption = None,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,

@@ -24,6 +24,9 @@ InputArgument = Annotated[
         show_default=False,
     ),
 ]
+ManifestOption = Annotated[
+    Path, typer.Option(metavar="DIR", help="Folder of manifest.toml and cases.csv.")
+]
 OutOption = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder.", show_default=False)
 ]

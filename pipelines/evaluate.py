@@ -12,6 +12,7 @@ from .console import (
     OK,
     SOME_FAILED,
     JsonLogsOption,
+    ManifestOption,
     OutOption,
     QuietOption,
     console,
@@ -19,6 +20,7 @@ from .console import (
 )
 from .model_source import (
     ChannelOption,
+    DeviceOption,
     SpeedOption,
     TrackingUriOption,
     converted_cache,
@@ -42,10 +44,7 @@ def evaluate(
             metavar="NAME_OR_PATH", help="Model bundle, or models:/NAME@ALIAS.", show_default=False
         ),
     ],
-    manifest: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="Folder of manifest.toml and cases.csv."),
-    ],
+    manifest: ManifestOption,
     out: OutOption,
     split: Annotated[
         str | None,
@@ -55,7 +54,7 @@ def evaluate(
         Path,
         typer.Option(metavar="DIR", help="Where its paths start; else MEDMTL_DATA_ROOT."),
     ] = Path(),
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
     cam: Annotated[str, typer.Option(help="all, or none to leave evidence out (faster).")] = "all",
     by: Annotated[
         list[str] | None,

@@ -1,4 +1,4 @@
-"""`--model` of every command: a shipped name, a folder, or an address of the MLflow registry."""
+"""The model of every command: a shipped name, a folder, or an address of the MLflow registry."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ from typing import Annotated
 
 import typer
 
+BundleArgument = Annotated[
+    str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a shipped bundle.")
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Name, folder or models:/NAME@ALIAS. Without it, each study goes to the shipped "
+        "model that fits it.",
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 TrackingUriOption = Annotated[
     str | None,
     typer.Option(

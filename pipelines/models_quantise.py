@@ -7,17 +7,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from .console import OK, SOME_FAILED
-from .model_source import TrackingUriOption, converted_cache, local_model
+from .console import OK, SOME_FAILED, ManifestOption
+from .model_source import BundleArgument, TrackingUriOption, converted_cache, local_model
 
 
 def quantise(
-    bundle: Annotated[
-        str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a shipped bundle.")
-    ],
-    manifest: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of manifest.toml and cases.csv.")
-    ],
+    bundle: BundleArgument,
+    manifest: ManifestOption,
     data_root: Annotated[
         Path | None,
         typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import OK, SOME_FAILED
-from .model_source import TrackingUriOption, bundle_cache
+from .model_source import BundleArgument, TrackingUriOption, bundle_cache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,9 +31,7 @@ EvaluationOption = Annotated[
 
 
 def register(
-    bundle: Annotated[
-        str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a shipped bundle.")
-    ],
+    bundle: BundleArgument,
     name: Annotated[
         str | None, typer.Option(help="Registered name; that of the bundle if not given.")
     ] = None,

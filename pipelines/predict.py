@@ -23,6 +23,8 @@ from .deidentify import DeidentifyOption, as_wanted, outside_of, pseudonyms_of
 from .engine import AddressOption, EngineOption, check_engine, engine_of
 from .model_source import (
     ChannelOption,
+    DeviceOption,
+    ModelOption,
     SpeedOption,
     TrackingUriOption,
     converted_cache,
@@ -51,6 +53,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("medmtl.predict")
 
+SegTypeOption = Annotated[
+    str, typer.Option(help="DICOM segmentation: binary (read everywhere) or labelmap (small).")
+]
+
 _DICOM_FORMATS = ("seg", "sr", "pm", "rtstruct")
 
 
@@ -66,15 +72,8 @@ def predict(
         ),
     ],
     out: OutOption,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Name, folder or models:/NAME@ALIAS. Without it, each study goes to the shipped "
-            "model that fits it.",
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
     backend: Annotated[
         str, typer.Option(help="auto, torch, openvino (CPU) or int8 (after `models quantise`).")
     ] = "auto",
@@ -87,9 +86,7 @@ def predict(
             "input; sr brings seg along.",
         ),
     ] = "nifti,json,png",
-    seg_type: Annotated[
-        str, typer.Option(help="DICOM segmentation: binary (read everywhere) or labelmap (small).")
-    ] = "binary",
+    seg_type: SegTypeOption = "binary",
     cam: Annotated[
         str,
         typer.Option(

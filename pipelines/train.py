@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("medmtl.train")
 
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="TOML file, or name of one of the shipped.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting; the value is TOML."),
+]
+DataRootOption = Annotated[
+    Path,
+    typer.Option(metavar="DIR", help="Where manifests' paths start; else MEDMTL_DATA_ROOT."),
+]
+
 LINE_EVERY_S = 30.0
 FAILED = 1
 STOPPED = 143
@@ -31,13 +43,8 @@ STOPPED = 143
 
 
 def train(
-    config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="TOML file, or name of one of the shipped.")
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting; the value is TOML."),
-    ] = None,
+    config: ConfigArgument,
+    overrides: SetOption = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="Run folder; runs/<name> if not given."),
@@ -45,10 +52,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint in the run folder.")
     ] = False,
-    data_root: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="Where manifests' paths start; else MEDMTL_DATA_ROOT."),
-    ] = Path(),
+    data_root: DataRootOption = Path(),
     tracking_uri: Annotated[
         str | None,
         typer.Option(hidden=True, help="Of MLFLOW_TRACKING_URI; tracking.uri is stronger."),

@@ -15,7 +15,14 @@ from medmtl.pacs.address import PacsAddress
 from .console import OK, SOME_FAILED, JsonLogsOption, OutOption, QuietOption, set_up_logging
 from .deidentify import DeidentifyOption, outside_of, pseudonyms_of
 from .light_imports import import_monai_lightly
-from .model_source import ChannelOption, TrackingUriOption, converted_cache, local_model
+from .model_source import (
+    ChannelOption,
+    DeviceOption,
+    ModelOption,
+    TrackingUriOption,
+    converted_cache,
+    local_model,
+)
 from .pacs_source import (
     CaFileOption,
     CertificateOption,
@@ -28,7 +35,7 @@ from .pacs_source import (
     service_root,
     tls_of,
 )
-from .predict import check_choices, check_places, formats_of
+from .predict import SegTypeOption, check_choices, check_places, formats_of
 from .watch_rounds import Watcher, watch_archive, watch_folder, watch_received
 
 if TYPE_CHECKING:
@@ -62,14 +69,11 @@ def watch(
             "along.",
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Name, folder or models:/NAME@ALIAS, as in predict."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    model: ModelOption = None,
+    device: DeviceOption = "auto",
     channel: ChannelOption = None,
     formats: Annotated[str, typer.Option(metavar="LIST", help="As in predict.")] = "nifti,json,png",
-    seg_type: Annotated[str, typer.Option(help="binary or labelmap, as in predict.")] = "binary",
+    seg_type: SegTypeOption = "binary",
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 10.0,
     settle: Annotated[
         float, typer.Option(min=0.0, help="A study is complete after so many seconds of quiet.")
