@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LPS_TO_RAS", "Geometry", "axis_code", "closest_axes", "points_to_space"]
+__all__ = [
+    "LPS_TO_RAS",
+    "Geometry",
+    "axis_code",
+    "closest_axes",
+    "corner_distance_mm",
+    "points_to_space",
+]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Multiply an LPS affine from the left to obtain the RAS one, and the other way round."""
@@ -31,6 +38,15 @@ def points_to_space(affine: NDArray[np.float64], points_index: ArrayLike) -> NDA
     """Map points of shape (N, 3) from voxel indices to the millimetres of `affine`."""
     points = np.asarray(points_index, dtype=np.float64)
     return np.asarray(points @ affine[:3, :3].T + affine[:3, 3])
+
+
+def corner_distance_mm(
+    one: NDArray[np.float64], other: NDArray[np.float64], *, shape: Sequence[int]
+) -> float:
+    """Largest distance between the same corner of two grids (affines) of one shape."""
+    corners = np.array(np.meshgrid(*[(0, size - 1) for size in shape])).reshape(3, -1).T
+    apart = points_to_space(one, corners) - points_to_space(other, corners)
+    return float(np.linalg.norm(apart, axis=1).max())
 
 
 def closest_axes(affine_lps: NDArray[np.float64]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -146,11 +162,8 @@ class Geometry:
         """Whether both grids have the same shape and no corner further apart than the tolerance."""
         if self.shape != other.shape:
             return False
-        corners = np.array(np.meshgrid(*[(0, size - 1) for size in self.shape])).reshape(3, -1).T
-        here = points_to_space(self.affine_lps, corners)
-        there = points_to_space(other.affine_lps, corners)
-        distance = np.linalg.norm(here - there, axis=1).max()
-        return bool(distance <= tolerance_voxel * min(self.spacing_mm))
+        distance_mm = corner_distance_mm(self.affine_lps, other.affine_lps, shape=self.shape)
+        return distance_mm <= tolerance_voxel * min(self.spacing_mm)
 
     def as_json(self) -> dict[str, Any]:
         """The fields `shape_ijk`, `spacing_mm` and `axis_code` of the contract."""

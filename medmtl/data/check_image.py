@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmtl.core.errors import InputRefusedError
-from medmtl.core.geometry import points_to_space
+from medmtl.data.mask_rules import grid_refusal, label_refusal
 from medmtl.data.volume_file import read_grid, read_volume_file
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medmtl.core.volume import Volume
     from medmtl.data.cases import VolumeRow
 
-__all__ = ["Finding", "ImageFacts", "corner_distance_mm", "look_at_headers", "look_at_voxels"]
+__all__ = ["Finding", "ImageFacts", "look_at_headers", "look_at_voxels"]
 
 _SAMPLE = 2_000_000
 """Voxels a percentile is taken from; of a larger image every n-th voxel."""
@@ -106,49 +106,24 @@ def _refused(error: InputRefusedError) -> Finding:
     return error.code, f"{error.source}: found {error.found}, expected {error.expected}"
 
 
-def corner_distance_mm(one: Geometry, other: Geometry) -> float:
-    """Largest distance between the same corner of two grids of one shape."""
-    ends = [(0, size - 1) for size in one.shape]
-    corners = np.array(np.meshgrid(*ends)).reshape(3, -1).T
-    gap = points_to_space(one.affine_lps, corners) - points_to_space(other.affine_lps, corners)
-    return float(np.linalg.norm(gap, axis=1).max())
-
-
 def _grids(row: VolumeRow, image: Geometry, mask: Geometry) -> list[Finding]:
-    """The rule of `evaluate`: one shape, and corners less than 1 % of a voxel apart."""
-    if image.is_close(mask):
-        return []
-    if image.shape != mask.shape:
-        detail = f"shape {mask.shape}, its image has {image.shape}"
-    else:
-        detail = (
-            f"corners up to {corner_distance_mm(image, mask):.3g} mm away from those of its image, "
-            f"expected less than {0.01 * min(image.spacing_mm):.3g} mm"
-        )
-    return [("grid-differs", f"mask {row.segmentation}: {detail}")]
+    refusal = grid_refusal(mask, image, source=row.segmentation or "", stage="check")
+    return [_refused(refusal)] if refusal else []
 
 
 def _labels(row: VolumeRow, mask: NDArray[Any], schema: LabelSchema) -> list[Finding]:
     names = {segment.label: segment.name for segment in schema.segments}
     there = {float(value) for k in range(mask.shape[2]) for value in np.unique(mask[..., k])}
     values = sorted(there - {0.0})
-    unknown = [f"{value:g}" for value in values if value not in names]
-    found = []
-    if unknown:
-        shown = ", ".join([*unknown[:5], *(["..."] if len(unknown) > 5 else [])])
-        known = f"0 and {', '.join(str(label) for label in names)}" if names else "0"
-        text = f"mask {row.segmentation}: found label {shown}, expected {_short(known)}"
-        found.append(("unknown-label", text))
-    held = [names[int(value)] for value in values if value in names]
+    source = row.segmentation or ""
+    if refusal := label_refusal(values, names, source=source, stage="check"):
+        return [_refused(refusal)]
+    held = [names[int(value)] for value in values]
     unasked = [name for name in held if name not in row.annotated_segments]
-    if unasked and not unknown:
-        text = f"mask {row.segmentation} holds {', '.join(unasked)}, not in annotated_segments"
-        found.append(("segment-not-annotated", text))
-    return found
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    if not unasked:
+        return []
+    text = f"mask {row.segmentation} holds {', '.join(unasked)}, not in annotated_segments"
+    return [("segment-not-annotated", text)]
 
 
 def _facts(array: NDArray[Any], modality: str) -> ImageFacts:

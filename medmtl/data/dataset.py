@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from medmtl.core.errors import ConfigError, InputRefusedError
+from medmtl.core.errors import ConfigError
 from medmtl.data.covariates import covariate_values
 from medmtl.data.label_mapping import LabelMapping
 from medmtl.data.label_table import LabelTable
 from medmtl.data.manifest import listed_problems
+from medmtl.data.mask_rules import grid_refusal
 from medmtl.data.sample_cache import GridVolume, SampleCache, entry_key, file_facts
 from medmtl.data.samples import Sample
 from medmtl.data.sources import DataSource, finding_values, network_rows, source_problems
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from medmtl.core.volume import Volume
     from medmtl.data.cases import VolumeRow
     from medmtl.networks.joint import NetworkConfig
     from medmtl.transforms.any_grid import AnyPreprocessing
@@ -141,21 +141,11 @@ class StudyDataset(Dataset[Sample]):
         labels = None
         if row.segmentation:
             mask = read_volume_file(data_root, row.segmentation)
-            _check_grid(mask, image, row.segmentation)
+            if refusal := grid_refusal(
+                mask.geometry, image.geometry, source=row.segmentation, stage="preprocess"
+            ):
+                raise refusal
             own = mapping.apply(mask.array, source=row.segmentation)
             labels = np.ascontiguousarray(self.preprocessing.apply_labels(own, prepared))
         spacing = np.array(prepared.geometry.spacing_mm[::-1], dtype=np.float32)
         return GridVolume(prepared.array_kji.astype(np.float16), labels, spacing)
-
-
-def _check_grid(mask: Volume, image: Volume, source: str) -> None:
-    if mask.geometry.is_close(image.geometry):
-        return
-    raise InputRefusedError(
-        source,
-        stage="preprocess",
-        code="other-grid",
-        found=f"a label map of {mask.geometry.shape} voxels on another grid than its image",
-        expected=f"the grid of the image, {image.geometry.shape} voxels",
-        advice="Resample the label map onto the image with nearest-neighbour interpolation.",
-    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medmtl.core.errors import InputRefusedError
+from medmtl.data.mask_rules import label_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,15 +55,7 @@ class LabelMapping:
             InputRefusedError: If it holds a value that the manifest's schema does not name.
         """
         found, place = np.unique(label_map, return_inverse=True)
-        unknown = [value for value in found.tolist() if value not in self.values]
-        if unknown:
-            raise InputRefusedError(
-                source,
-                stage="preprocess",
-                code="unknown-labels",
-                found=f"label values {', '.join(f'{value:g}' for value in unknown[:5])}",
-                expected=f"values among {', '.join(str(value) for value in sorted(self.values))}",
-                advice="Name every label in manifest.toml, or correct the mask.",
-            )
+        if refusal := label_refusal(found.tolist(), self.values, source=source, stage="preprocess"):
+            raise refusal
         table = np.array([self.values[int(value)] for value in found.tolist()], dtype=np.uint8)
         return np.asarray(table[place].reshape(label_map.shape))

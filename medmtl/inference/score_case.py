@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medmtl.core.errors import ConfigError, InputRefusedError
+from medmtl.core.errors import ConfigError
+from medmtl.data.mask_rules import grid_refusal, label_refusal
 from medmtl.inference.score_findings import score_findings
 from medmtl.metrics.scores import CaseScore, SegmentScore, score_segment
 from medmtl.metrics.surface import TOLERANCE_MM
@@ -36,26 +37,13 @@ def check_truth(truth: Volume, image: Geometry, *, schema: LabelSchema, source: 
     Raises:
         InputRefusedError: Naming what was found and what was expected.
     """
-    if not truth.geometry.is_close(image):
-        raise InputRefusedError(
-            source,
-            stage="evaluate",
-            code="mask-on-another-grid",
-            found=f"a mask of {truth.geometry.as_json()}",
-            expected=f"the grid of its image, {image.as_json()}, at the same place in space",
-            advice="Resample the mask onto the image with nearest neighbour, or correct the row.",
-        )
-    allowed = {0, *(segment.label for segment in schema.segments)}
-    unknown = sorted({float(value) for value in np.unique(truth.array)} - allowed)
-    if unknown:
-        raise InputRefusedError(
-            source,
-            stage="evaluate",
-            code="unknown-label",
-            found=f"the values {', '.join(f'{value:g}' for value in unknown[:5])}",
-            expected=f"only {sorted(allowed)}, as in manifest.toml",
-            advice="Add the segment to manifest.toml or correct the mask.",
-        )
+    refusal = grid_refusal(truth.geometry, image, source=source, stage="evaluate")
+    if refusal is None:
+        known = [segment.label for segment in schema.segments]
+        values = np.unique(truth.array).tolist()
+        refusal = label_refusal(values, known, source=source, stage="evaluate")
+    if refusal is not None:
+        raise refusal
 
 
 def score_case(

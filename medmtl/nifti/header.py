@@ -14,7 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from medmtl.core.errors import InputRefusedError
 from medmtl.core.flags import Flag
-from medmtl.core.geometry import LPS_TO_RAS, Geometry
+from medmtl.core.geometry import LPS_TO_RAS, Geometry, corner_distance_mm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,13 +124,6 @@ def _step_ms(header: Any) -> float | None:
     return step if np.isfinite(step) and step > 0 else None
 
 
-def _corner_distance(one: NDArray[Any], other: NDArray[Any], shape: tuple[int, ...]) -> float:
-    sizes = (*shape, 1, 1, 1)[:3]
-    corners = np.array(np.meshgrid(*[(0, size - 1) for size in sizes])).reshape(3, -1)
-    difference = (one - other)[:3, :3] @ corners + (one - other)[:3, 3:]
-    return float(np.linalg.norm(difference, axis=0).max())
-
-
 def _affine(header: Any, name: str) -> tuple[NDArray[np.float64], tuple[Flag, ...]]:
     """LPS affine in mm: the sform where it is set, else the qform, else the voxel sizes."""
     sform, sform_code = header.get_sform(coded=True)
@@ -158,7 +151,7 @@ def _affine(header: Any, name: str) -> tuple[NDArray[np.float64], tuple[Flag, ..
 def _conflict(
     sform: NDArray[np.float64], qform: NDArray[np.float64], shape: tuple[int, ...]
 ) -> list[Flag]:
-    distance = _corner_distance(sform, qform, shape)
+    distance = corner_distance_mm(sform, qform, shape=(*shape, 1, 1, 1)[:3])
     voxel = float(np.linalg.norm(sform[:3, :3], axis=0).min())
     if distance <= max(_SAME_MM, 0.05 * voxel):
         return []

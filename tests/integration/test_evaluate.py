@@ -207,7 +207,7 @@ def test_a_case_that_cannot_be_measured_is_named_and_enters_no_number(root: Path
     failures = {result.case_id: result for result in results if isinstance(result, Failure)}
     assert set(failures) == {"c1", "c2", "c3"}
     assert "no file 1/es.nii.gz" in failures["c1"].reason
-    assert failures["c2"].code == "mask-on-another-grid"
+    assert failures["c2"].code == "grid-differs"
     assert failures["c3"].code == "unknown-label"
     assert (record["n_cases"], record["n_failed"]) == (3, 3)
     assert record["segmentation"]["mean_dice"]["value"] == 1.0

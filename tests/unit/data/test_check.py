@@ -88,7 +88,7 @@ def test_a_shape_that_differs_is_said(tmp_path: Path) -> None:
     cases = data_set(tmp_path)
     write_image(tmp_path / "m0.nii.gz", np.ones((6, 5, 3), dtype=np.uint8))
     text = str(check_cases(cases, SCHEMA, tmp_path)[0])
-    assert "shape (6, 5, 3), its image has (6, 5, 4)" in text
+    assert "found shape (6, 5, 3), expected (6, 5, 4), the shape of its image" in text
 
 
 def test_rounding_in_a_header_is_no_other_grid(tmp_path: Path) -> None:

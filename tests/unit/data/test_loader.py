@@ -126,7 +126,7 @@ def test_in_patch_mode_the_diagnosis_is_learned_from_whole_volumes(dataset: Stud
 def test_a_refused_case_is_named(dataset: StudyDataset, tmp_path: Path, workers: int) -> None:
     for number in range(4):
         write_mask(tmp_path / f"a{number}_image_gt.nii.gz", [9])
-    with pytest.raises(MedmtlError, match="unknown-labels"):
+    with pytest.raises(MedmtlError, match="unknown-label"):
         list(_loader(dataset, workers=workers).batches(0, 1))
 
 
