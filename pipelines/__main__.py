@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -79,7 +80,11 @@ def _pacs_secrets() -> dict[str, str]:
 
 
 def main() -> None:
-    """Run one command; a known error is one line on stderr and exit status 2."""
+    """Run one command; a known error is one line on stderr and exit status 2.
+
+    So is what the system refuses at a place that has no better words for it: a traceback would
+    show whole paths, and folders are called after patients.
+    """
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.simplefilter("ignore")  # library warnings quote header values
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # its import writes an identifier
@@ -88,6 +93,13 @@ def main() -> None:
         app(default_map=_defaults(), obj=_pacs_secrets())
     except MedmtlError as error:
         sys.stderr.write(f"medmtl: {error}\n")
+        sys.exit(COULD_NOT_START)
+    except OSError as error:
+        what = Path(str(error.filename)).name if error.filename else "a file or connection"
+        sys.stderr.write(
+            f"medmtl: {what}: {error.strerror or type(error).__name__}. Check that the path is "
+            "right, that it may be read and written, and that the disk is not full.\n"
+        )
         sys.exit(COULD_NOT_START)
 
 

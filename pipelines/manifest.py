@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from medmtl.data.builders.table import Checked
     from medmtl.data.cases import Case
+    from medmtl.data.check import Problem
 
 app = typer.Typer(
     help="Manifests of data sets: write one for a public layout, or check one against its files.",
@@ -108,7 +109,7 @@ def _write(built: Checked, out: Path) -> None:
 
     write_manifest(built.manifest, out)
     checked = read_manifest(out)
-    _say([*built.layout, *map(str, built.problems)])
+    _say([*built.layout, *built.problems])
     counts = ", ".join(f"{len(checked.in_split(split))} {split}" for split in checked.splits)
     problems = len(built.layout) + len(built.problems)
     console.print(
@@ -313,7 +314,7 @@ def check(
     count, problems = check_folder(
         folder, data_root or Path(), with_voxels=not quick, track=_tracked
     )
-    _say([str(problem) for problem in problems])
+    _say(problems)
     if report is not None:
         rows: list[dict[str, Any]] = [vars(problem) for problem in problems]
         write_json(report, {"n_cases": count, "problems": rows})
@@ -326,9 +327,11 @@ def check(
     raise typer.Exit(SOME_FAILED if disabling else OK)
 
 
-def _say(problems: list[str]) -> None:
+def _say(problems: Sequence[Problem | str]) -> None:
+    """What makes for status 1 is an error, which --quiet shows; the rest are remarks."""
     import logging
 
     logger = logging.getLogger("medmtl.manifest")
     for problem in problems:
-        logger.warning("%s", problem)
+        is_remark = not getattr(problem, "is_disabling", True)
+        logger.log(logging.WARNING if is_remark else logging.ERROR, "%s", problem)

@@ -53,8 +53,9 @@ def phantom(
         for number in track(numbers, description="Generating", console=console):
             make(out, number)
     except OSError as error:
+        reason = error.strerror or type(error).__name__
         raise OutputError(
-            f"Could not write to the output folder: {error.strerror}. Nothing already whole is "
+            f"Could not write to the output folder: {reason}. Nothing already whole is "
             "lost; free the disk or choose another folder and run the command again."
         ) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,6 +67,7 @@ def train(
     """
     set_up_logging(quiet=quiet, json_logs=json_logs)
     from medmtl.build import train_run
+    from medmtl.build.folder import sole_run
     from medmtl.config import load_config
     from medmtl.inference.predictor import choose_device
     from medmtl.training.distributed import join_ranks, leave_ranks
@@ -79,32 +81,46 @@ def train(
     ranks = join_ranks(choose_device(settings.trainer.device))
     if not ranks.is_main:
         set_up_logging(quiet=True, json_logs=json_logs)
-    tracker = _tracker(settings, folder, uri=tracking_uri, resume=resume, is_main=ranks.is_main)
-    status: RunStatus = "FAILED"
-    try:
-        with _bar() as progress:
-            result = train_run(
-                settings,
-                folder,
-                data_root=data_root,
-                resume=resume,
-                tracker=tracker,
-                watch=_watch(progress),
-                should_stop=_asked_to_stop(),
-                ranks=ranks,
-            )
-        status = "FINISHED"
-    except TrainingStoppedError as error:
-        status = "KILLED"
-        logger.warning("%s", error)
-        raise typer.Exit(STOPPED) from None
-    except (TrainingDivergedError, OutOfMemoryError, MasksLostError) as error:
-        logger.error("%s", error)  # noqa: TRY400 - one line, no traceback
-        raise typer.Exit(FAILED) from None
-    finally:
-        tracker.close(status)
-        leave_ranks()
+    # Before the tracker: a refused start must not take the place of the run in mlflow_run_id.txt.
+    with sole_run(folder, resume=resume) if ranks.is_main else nullcontext():
+        tracker = _tracker(settings, folder, uri=tracking_uri, resume=resume, is_main=ranks.is_main)
+        status: RunStatus = "FAILED"
+        try:
+            with _bar() as progress:
+                result = train_run(
+                    settings,
+                    folder,
+                    data_root=data_root,
+                    resume=resume,
+                    tracker=tracker,
+                    watch=_watch(progress),
+                    should_stop=_asked_to_stop(),
+                    ranks=ranks,
+                )
+            status = "FINISHED"
+        except TrainingStoppedError as error:
+            status = "KILLED"
+            logger.warning("%s", error)
+            raise typer.Exit(STOPPED) from None
+        except (TrainingDivergedError, OutOfMemoryError, MasksLostError) as error:
+            logger.error("%s", error)  # noqa: TRY400 - one line, no traceback
+            raise typer.Exit(FAILED) from None
+        except OSError as error:
+            logger.error("%s", _not_written(error))  # noqa: TRY400
+            raise typer.Exit(FAILED) from None
+        finally:
+            tracker.close(status)
+            leave_ranks()
     logger.info("bundle: %s", result.bundle)
+
+
+def _not_written(error: OSError) -> str:
+    """Such as a full disk."""
+    reason = error.strerror or type(error).__name__
+    return (
+        f"the run stopped: {reason}. The last checkpoint is whole; free or change the disk and go "
+        "on with --resume."
+    )
 
 
 def find_config(name: str) -> Path:
@@ -144,7 +160,6 @@ def _tracker(
         store=Path(settings.tracking.store or folder.parent / "mlflow"),
         run_id=known,
     )
-    folder.mkdir(parents=True, exist_ok=True)
     note.write_text(f"{run.run_id}\n", encoding="utf-8")
     return run
 

@@ -43,7 +43,8 @@ def view(
         ),
     ] = Path(),
     port: Annotated[
-        int | None, typer.Option(help="Else 8501, or the next free one.", show_default=False)
+        int | None,
+        typer.Option(help="Else 8501, or the next free one.", show_default=False, min=1, max=65535),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond this machine, --auth is needed.")

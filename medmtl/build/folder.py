@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from medmtl.config import TrainConfig
 from medmtl.core.durable import replace_file
-from medmtl.core.errors import ConfigError
+from medmtl.core.errors import ConfigError, OutputError
 from medmtl.data.manifest import find_manifest, manifest_sha256
+from medmtl.inference.lock import FileLock
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["check_folder", "check_manifests", "holds_run"]
+__all__ = ["check_folder", "check_manifests", "holds_run", "sole_run"]
+
+
+@contextmanager
+def sole_run(out: Path, *, resume: bool) -> Iterator[None]:
+    """Keep a run folder to one run: no second one at the same time, none over a finished one.
+
+    Raises:
+        ConfigError: If another process trains there, or a run lies there that is not resumed.
+        OutputError: If the folder cannot be written.
+    """
+    _check_unused(out, resume=resume)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock.try_acquire(out / ".run.lock")
+    except OSError as error:
+        message = f"{out.name}: the run folder cannot be written ({error.strerror})."
+        raise OutputError(f"{message} Choose another one with -o.") from error
+    if lock is None:
+        raise ConfigError(
+            f"{out.name}: found another process that trains there now, expected none. Wait for its "
+            "end, or choose another folder with -o."
+        )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def holds_run(config: TrainConfig, out: Path) -> bool:
@@ -32,12 +61,7 @@ def check_folder(config: TrainConfig, out: Path, *, resume: bool, is_main: bool)
     """Refuse to mix two runs in one folder; write the resolved config beside the checkpoints."""
     path = out / "config.json"
     text = json.dumps(config.model_dump(mode="json"), indent=1) + "\n"
-    started = (out / "checkpoints" / "last.ckpt").exists()
-    if started and not resume:
-        raise ConfigError(
-            f"{out.name}: found a run there, expected an empty folder. Go on with --resume, or "
-            "choose another folder with -o."
-        )
+    started = _check_unused(out, resume=resume)
     if started and path.exists() and _matters(_as_today(path)) != _matters(text):
         raise ConfigError(
             f"{out.name}: --resume with another configuration than the run was started with "
@@ -46,6 +70,17 @@ def check_folder(config: TrainConfig, out: Path, *, resume: bool, is_main: bool)
     if is_main:
         out.mkdir(parents=True, exist_ok=True)
         replace_file(path, text.encode())
+
+
+def _check_unused(out: Path, *, resume: bool) -> bool:
+    """Whether a run was started there, which must then be resumed."""
+    started = (out / "checkpoints" / "last.ckpt").exists()
+    if started and not resume:
+        raise ConfigError(
+            f"{out.name}: found a run there, expected an empty folder. Go on with --resume, or "
+            "choose another folder with -o."
+        )
+    return started
 
 
 def check_manifests(config: TrainConfig, out: Path, *, is_main: bool) -> None:

@@ -29,6 +29,15 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _of_all(settings: Mapping[str, Any], name: str) -> Any:
+    """A setting; of several models the one that all have, else that of each by its name."""
+    if name in settings:
+        return settings[name]
+    models = {model: own for model, own in settings.items() if isinstance(own, dict)}
+    each = {model: own[name] for model, own in models.items() if name in own}
+    return next(iter(each.values()), None) if len(set(each.values())) < 2 else each
+
+
 def run_record(
     model: ModelIdentity,
     *,
@@ -41,7 +50,8 @@ def run_record(
 
     Args:
         model: The model as it was loaded.
-        settings: What makes one result differ from another; "device" and "backend" among them.
+        settings: What makes one result differ from another; "device" and "backend" among them, or
+            those of each model by its name, where every study goes to the one that fits it.
         formats: The file formats written.
         counts: What the result folder holds: "cases", "failures".
         this_run: What this run did: its start, seconds per stage, cases computed and resumed.
@@ -51,8 +61,8 @@ def run_record(
     return {
         "schema_version": 1,
         "model": {"name": model.name, "version": model.version, "sha256": model.sha256},
-        "device": settings.get("device"),
-        "backend": settings.get("backend"),
+        "device": _of_all(settings, "device"),
+        "backend": _of_all(settings, "backend"),
         "settings": dict(settings),
         "formats": list(formats),
         "counts": dict(counts),

@@ -62,7 +62,10 @@ def test_a_bad_case_is_named_left_out_and_status_one(
         f"spleen_{number}" for number in (0, 1, 3, 4, 5)
     ]
     said = [json.loads(line)["message"] for line in capfd.readouterr().err.splitlines()]
-    assert any("case spleen_2, volume image: extreme-intensity" in message for message in said)
+    named = "case spleen_2, volume image: extreme-intensity"
+    assert any(named in message for message in said)
+    assert run(monkeypatch, "msd", "--root", root, "-o", out, "--json-logs", "--quiet") == 1
+    assert named in capfd.readouterr().err, "status 1 without its reason"
 
 
 def test_nothing_to_start_with_is_status_two(
@@ -70,6 +73,8 @@ def test_nothing_to_start_with_is_status_two(
 ) -> None:
     assert run(monkeypatch, "kits", "--root", tmp_path, "-o", tmp_path / "m") == 2
     assert run(monkeypatch, "kits", "--root", tmp_path / "no", "-o", tmp_path / "m") == 2
+    table = ("table", tmp_path / "t.csv", "--images", tmp_path / "no")
+    assert run(monkeypatch, *table, "-o", tmp_path / "m") == 2
     assert run(monkeypatch, "check", tmp_path, "--data-root", tmp_path) == 2
     assert not (tmp_path / "m").exists()
 

@@ -140,6 +140,10 @@ def test_a_taken_port_is_said(tmp_path: Path) -> None:
         assert f"port {port} cannot be opened" in _refused(str(tmp_path), "--port", str(port))
 
 
+def test_a_port_that_cannot_be_is_said(tmp_path: Path) -> None:
+    assert "65535" in _refused(str(tmp_path), "--port", "99999")
+
+
 @pytest.mark.parametrize("path", ["a b", "a//b", "../up", "https://host/viewer", "a?b"])
 def test_what_is_no_base_path_is_refused(tmp_path: Path, path: str) -> None:
     assert "such as radiology/viewer" in _refused(str(tmp_path), "--base-url-path", path)

@@ -53,7 +53,8 @@ class DataCopy:
             ConfigError: If there is no such folder.
         """
         if not root.is_dir():
-            raise ConfigError(f"--root {root.name!r} is no folder. Give the copy of the data set.")
+            message = f"{root.name!r} is no folder, expected a copy of the data set or its images."
+            raise ConfigError(f"{message} Give an existing one with --root or --images.")
         is_apart = made_in is not None and made_in.resolve() != root.resolve()
         return cls(root, made_in if made_in is not None and is_apart else root)
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from medmtl.build.folder import check_folder, check_manifests, holds_run
+from medmtl.build.folder import check_folder, check_manifests, holds_run, sole_run
+from medmtl.core.errors import ConfigError, OutputError
 from tests.tiny_run import configuration, write_data
 
 if TYPE_CHECKING:
@@ -44,3 +45,32 @@ def test_edited_cases_are_another_run(out: Path) -> None:
     table = out.parent / "data" / "cases.csv"
     table.write_text(table.read_text() + "\n")
     assert not holds_run(configuration(out.parent / "data"), out)
+
+
+def test_a_second_run_at_the_same_time_is_refused_and_one_after_it_is_not(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    second = pytest.raises(ConfigError, match="another process that trains there now")
+    with sole_run(run, resume=False), second, sole_run(run, resume=True):
+        pass
+    with sole_run(run, resume=False):
+        pass
+    assert not list(run.iterdir())
+
+
+def test_a_run_that_is_not_resumed_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"")
+    with (
+        pytest.raises(ConfigError, match="--resume"),
+        sole_run(tmp_path / "run", resume=False),
+    ):
+        pass
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoints"]
+
+
+def test_a_place_that_cannot_be_a_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(OutputError, match="cannot be written"), sole_run(place, resume=False):
+            pass
