@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from types import ModuleType
 
-HIDDEN = ("ignite", "matplotlib", "mlflow", "pandas", "tensorboard", "tensorboardX")
+HIDDEN = (
+    "cv2", "ignite", "jsonschema", "matplotlib", "mlflow", "pandas", "requests", "scipy.signal",
+    "scipy.sparse.linalg", "scipy.spatial", "sklearn", "tensorboard", "tensorboardX", "yaml",
+)  # fmt: skip
 
 
 def import_monai_lightly() -> None:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from medmtl.metrics.classification import auroc
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -154,6 +152,8 @@ def _dice(scores: Sequence[CaseScore], segment: str) -> float | None:
 
 
 def _auroc(scores: Sequence[CaseScore], finding: str) -> float | None:
+    from medmtl.metrics.classification import auroc  # scikit-learn; a report is read without
+
     rows = [row for score in scores for row in score.findings if row.name == finding]
     return auroc([row.truth for row in rows], [row.probability for row in rows])
 

@@ -17,8 +17,8 @@ from torch import Tensor
 __all__ = ["OVERLAP", "Tile", "plan_tiles"]
 
 OVERLAP = 0.25
-"""Share of a tile that it has in common with its neighbour, but for the rounding of its start,
-where nothing else is asked for."""
+"""Share of a tile that it has in common with its neighbour, where nothing else is asked for. Sides and
+starts are rounded to multiples of the divisor, so it may be half of one more or less."""
 SIGMA = 0.25
 """Width of the Gaussian importance, relative to half the tile."""
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 
 from medmtl.core.durable import durable_file
@@ -155,6 +154,7 @@ class DicomSource:
     def algorithm(self) -> AlgorithmIdentificationSequence:
         """Name, version and checksum of the model (PS3.3 10.16)."""
         from highdicom import AlgorithmIdentificationSequence  # takes a second
+        from pydicom.sr.codedict import codes  # and this a quarter
 
         return AlgorithmIdentificationSequence(
             name=self.model.name[:64],

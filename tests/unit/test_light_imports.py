@@ -15,7 +15,7 @@ from pipelines.light_imports import HIDDEN, import_monai_lightly
 import_monai_lightly()
 import medmtl.inference.predictor
 print(sorted(set(HIDDEN) & set(sys.modules)))
-import matplotlib.figure, mlflow.tracking, pandas
+import matplotlib.figure, mlflow.tracking, pandas, scipy.signal, sklearn.metrics
 print(pandas.DataFrame({"a": [1]}).a[0])
 """
 
