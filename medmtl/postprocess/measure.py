@@ -103,10 +103,8 @@ def _count(
     voxels = np.zeros(size, dtype=np.int64)
     sums = np.zeros(size, dtype=np.float64)
     for k in range(label_map.shape[2]):
-        labels = label_map[:, :, k]
-        inside = labels > 0
-        if inside.any():
-            found = labels[inside]
-            voxels += np.bincount(found, minlength=size)
-            sums += np.bincount(found, weights=array[:, :, k][inside], minlength=size)
+        labels = label_map[:, :, k].T.ravel()  # in the order of the memory of most volumes
+        if labels.any():
+            voxels += np.bincount(labels, minlength=size)
+            sums += np.bincount(labels, weights=array[:, :, k].T.ravel(), minlength=size)
     return voxels, sums
