@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
@@ -23,13 +24,16 @@ from medmtl.core.errors import ConfigError
 from medmtl.inference.openvino_cache import MODEL, ConvertedCache, Precision
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import ModuleType
 
     from medmtl.networks.backbones import Backbone
     from medmtl.networks.joint import JointNet
 
-__all__ = ["OpenVinoEngine", "convert", "is_installed", "openvino_quietly", "read_levels"]
+__all__ = [
+    "OpenVinoEngine", "convert", "is_installed", "lent_outputs", "openvino_quietly", "read_levels",
+]  # fmt: skip
 
 
 def is_installed() -> bool:
@@ -104,10 +108,12 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         self._compiled = core.compile_model(model, "CPU", settings)
+        self.lends = False
 
     def __call__(self, stem_bckji: Tensor, /) -> tuple[list[Tensor], Tensor]:
         """Feature maps, empty where nobody reads them, and logits."""
-        found = self._compiled([np.ascontiguousarray(stem_bckji.numpy())])
+        stem = np.ascontiguousarray(stem_bckji.numpy())
+        found = self._compiled([stem], share_inputs=True, share_outputs=self.lends)
         outputs = [torch.from_numpy(found[number]) for number in range(len(self._levels) + 1)]
         features = [stem_bckji.new_empty(0)] * self._count
         for level, output in zip(self._levels, outputs, strict=False):
@@ -122,6 +128,22 @@ class OpenVinoEngine:
         if kept is not None and place is not None:
             kept.keep(model, place, save=openvino_quietly().save_model)
         return model
+
+
+@contextmanager
+def lent_outputs(engine: object) -> Iterator[None]:
+    """Within it, what comes out of OpenVINO is its own memory, which the next call writes over.
+
+    A copy of a tile's logits takes hundreds of megabytes. Other engines are left alone.
+    """
+    if not isinstance(engine, OpenVinoEngine):
+        yield
+        return
+    engine.lends = True
+    try:
+        yield
+    finally:
+        engine.lends = False
 
 
 def read_levels(net: JointNet, maps: tuple[int, ...]) -> tuple[int, ...]:

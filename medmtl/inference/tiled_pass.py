@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from medmtl.inference.openvino_engine import lent_outputs
 from medmtl.inference.tile_maps import TileMaps, repeat_block
 from medmtl.inference.tiles import plan_tiles
 from medmtl.networks.mask_reading import read_masks
@@ -80,18 +81,22 @@ def tiled_pass(
         repeat_block(air.logits, whole)
         sums = air.outside(math.prod(grid) - _volume(box))
     inside = whole[_at(box)]
-    inside.zero_()
+    if air is not None:
+        inside.zero_()
     step = _tiles_at_once(net, tiles[0], device)
     coverage, weight = coverage.to(device), tiles[0].weight.to(device)  # all tiles have one size
     for group in (tiles[start : start + step] for start in range(0, len(tiles), step)):
         stems = [stem[_at(box)][tile.where] for tile in group]
-        for tile, (levels, logits) in zip(group, _answers(net, stems, device), strict=True):
+        with lent_outputs(net.engine):  # added up before the next group
+            answers = _answers(net, stems, device)
+        for tile, (levels, logits) in zip(group, answers, strict=True):
             share = weight / coverage[tile.where[2:]]
             masks = read_masks(logits, grid=net.pooled_grid(levels), measure=None).coarse
             here = net.pool(levels, logits if masks is None else masks, share)
             sums = [a + b for a, b in zip(sums, here, strict=True)] if sums else here
             maps.add(tile.where[2:], levels, share)
-            inside[tile.where] += (logits * share).to(whole)
+            for total, values in zip(inside[tile.where][0], logits[0], strict=True):
+                total.add_((values * share).to(total))  # class by class: the memory of one
     return whole.to(device), sums, maps.places(len(levels))
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 __all__ = ["OVERLAP", "Tile", "plan_tiles"]
 
 OVERLAP = 0.25
-"""Share of a tile that it has in common with its neighbour, where nothing else is asked for. Sides and
-starts are rounded to multiples of the divisor, so it may be half of one more or less."""
+"""Share of a tile that it has in common with its neighbour, where nothing else is asked for. Sides
+and starts are rounded to multiples of the divisor, which leaves at least half of it."""
 SIGMA = 0.25
 """Width of the Gaussian importance, relative to half the tile."""
 
@@ -95,7 +95,7 @@ def _sizes(whole: int, step: int, overlap: float, *, least: int) -> list[tuple[i
     """Sides of tiles along an axis, the whole first, and the voxels of all tiles along it."""
     found = [(whole, whole)]
     for count in range(2, whole // step + 1):
-        side = math.ceil(whole / (1 + (count - 1) * (1 - overlap)) / step) * step
+        side = round(whole / (1 + (count - 1) * (1 - overlap)) / step) * step
         if side < least:
             break
         starts = _starts(whole, side, step, overlap=overlap)
@@ -121,7 +121,8 @@ def _starts(whole: int, part: int, step: int, *, overlap: float) -> list[int]:
     """Multiples of `step`, so that strided layers see a tile as they see the whole."""
     if part >= whole:
         return [0]
-    count = math.ceil((whole - part) / (part * (1 - overlap))) + 1
+    # Half a step less than was asked for is rounding, and saves a tile.
+    count = max(1, math.ceil((whole - part - step / 2) / (part * (1 - overlap)))) + 1
     apart = (whole - part) / (count - 1) / step
     return sorted({round(n * apart) * step for n in range(count)})
 
