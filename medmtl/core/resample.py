@@ -30,7 +30,8 @@ __all__ = [
 AXIS_TOLERANCE_VOXEL = 0.01
 """How far two "parallel" axes may drift apart over their whole length, in voxels."""
 
-_SLAB_VOXELS = 2**21
+_SLAB_VOXELS = 2**19
+"""Small enough that memory is used again: new pages cost as much as the interpolation."""
 _EDGE = 1e-6  # keeps voxel centres exactly on the border of the extent inside, in voxels
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["energy_in_segments", "peak_lps", "segment_fractions"]
 
-_SLAB_VOXELS = 2**21
+_SLAB_VOXELS = 2**19
+"""Small enough that its memory is used again."""
 
 
 def segment_fractions(

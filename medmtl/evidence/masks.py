@@ -77,7 +77,8 @@ def check_masks(
         result = results[spec.name]
         flags += _volume_flags(spec, result, rules)
         box = boxes.get(spec.label)
-        if box is not None:
+        is_free = spec.name in rules.may_be_cut and spec.name in rules.may_be_pieces
+        if box is not None and not is_free:
             mask = label_map[box] == spec.label
             flags += _border_flags(spec, result.volume, mask, box, label_map.shape, rules)
             flags += _piece_flags(spec, result.volume, mask, rules)

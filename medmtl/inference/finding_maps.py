@@ -192,10 +192,10 @@ def _mask_maps(
     if measure is not None and sums is not None:
         parts = slabs(volume.logits, cell)
         ties = torch.stack([measure.ties(part, sums) for _, part in parts]).sum(dim=0)
-    maps: list[list[Tensor]] = [[] for _ in slopes]
+    shape = map_shape(volume.logits.shape[2:])
+    maps = [volume.logits.new_empty(shape, dtype=torch.float) for _ in slopes]
     for where, part in slabs(volume.logits, cell):
         firm = None if ties is None else firm_slope(part[:, 1:])
-        shape = (part.shape[2], *map_shape(part.shape[2:])[1:])
         for found, slope in zip(maps, slopes, strict=True):
             by_mask = torch.zeros_like(part[:, 1:])
             if measure and slope.sums and sums and firm is not None and ties is not None:
@@ -204,8 +204,9 @@ def _mask_maps(
                 cells = slice(where.start // cell, where.stop // cell)
                 _add_blocks(by_mask, slope.coarse[:, 1:, cells])
             full = by_mask.relu_().mul_(part[:, 1:]).sum(dim=1)  # LayerCAM
-            found.append(nn.functional.adaptive_max_pool3d(full, shape)[0])
-    return [torch.cat(one) for one in maps]
+            size = (part.shape[2], *shape[1:])
+            found[where] = nn.functional.adaptive_max_pool3d(full, size)[0]
+    return maps
 
 
 def _add_blocks(values: Tensor, means: Tensor) -> None:

@@ -117,10 +117,12 @@ def joint_pass(
     cams: dict[int, list[Tensor]] = {}
     # Gradients start from the features and the masks, both finished: no pass through the decoder.
     leaves = [_leaves(net, one, cam) for one in passes] if wants_cam and not in_slabs else []
+    read: list[ReadVolume] = []
     if leaves:
         answer = _diagnose_leaves(net, passes, leaves, facts)
     else:
-        answer = _diagnose(net, passes, facts)
+        read = [_read(net, *one, for_maps=wants_cam) for one in enumerate(passes)]
+        answer = _diagnose(net, passes, read, facts)
     finding_logits, measurements, is_empty = answer
     if cam.method == "attribution":
         contributions = fact_contributions(net, measurements, covariate_tensors(covariates, device))
@@ -134,7 +136,7 @@ def joint_pass(
     elif wants_cam and finding_logits is not None:
         cams = finding_maps(
             net,
-            [_read(net, *one) for one in enumerate(passes)],
+            read,
             findings=cam_findings,
             method=cam.method,
             shown=cam.levels,
@@ -182,7 +184,9 @@ def large_study_output(
         device: Where the network is.
     """
     passes = [_one_volume(net, image, device) for image in images]
-    findings = _diagnose(net, passes, {"spacing_mm": spacing_mm, "covariates": covariates})
+    read = [_read(net, *one, for_maps=False) for one in enumerate(passes)]
+    facts: _Facts = {"spacing_mm": spacing_mm, "covariates": covariates}
+    findings = _diagnose(net, passes, read, facts)
     logits = [one.logits for one in passes] if net.config.has_segmentation else []
     return JointOutput(logits, *findings)
 
@@ -221,17 +225,18 @@ class _Facts(TypedDict):
 
 
 @torch.no_grad()
-def _diagnose(net: JointNet, passes: Sequence[_Seen], facts: _Facts) -> _Answer:
-    """The diagnosis of finished volumes: each is read slab by slab where that is enough."""
+def _diagnose(
+    net: JointNet, passes: Sequence[_Seen], volumes: Sequence[ReadVolume], facts: _Facts
+) -> _Answer:
+    """The diagnosis of finished volumes, by what was read of them where that is enough."""
     pooled, probabilities = [], []
     measured = None
-    for number, seen in enumerate(passes):
+    for number, (seen, volume) in enumerate(zip(passes, volumes, strict=True)):
         measure = net.slab_measure if number == 0 else None
+        reading = volume.reading
         if seen.sums is not None:
-            reading = read_masks(seen.logits, grid=None, measure=measure)
             pooled.append(seen.sums)
         else:
-            reading = _read(net, number, seen).reading
             masks = seen.logits if reading.coarse is None else reading.coarse
             pooled.append(net.pool(seen.features, masks))
         if measure is not None and reading.sums is not None:
@@ -242,10 +247,13 @@ def _diagnose(net: JointNet, passes: Sequence[_Seen], facts: _Facts) -> _Answer:
 
 
 @torch.no_grad()
-def _read(net: JointNet, number: int, seen: _Seen) -> ReadVolume:
-    """What the diagnosis reads of one volume's masks, slab by slab."""
+def _read(net: JointNet, number: int, seen: _Seen, *, for_maps: bool) -> ReadVolume:
+    """What the diagnosis reads of one volume's masks, slab by slab.
+
+    Tiles were pooled with their own masks, so of a tiled volume only the maps need coarse ones.
+    """
     measure = net.slab_measure if number == 0 else None
-    grid = net.pooled_grid(seen.features)
+    grid = net.pooled_grid(seen.features) if for_maps or seen.sums is None else None
     return ReadVolume(
         seen.features, seen.logits, read_masks(seen.logits, grid=grid, measure=measure)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from medmtl.core.durable import durable_file
@@ -27,6 +28,9 @@ ALL_FORMATS = (*DEFAULT_FORMATS, "seg", "sr", "pm")
 """What "all" means. RTSTRUCT says with less what SEG says, so it is written where it is named."""
 FORMATS = (*ALL_FORMATS, "rtstruct")
 """What can be written; "seg-labelmap" in place of "seg" writes a label map segmentation."""
+
+_MAPS_AT_ONCE = 2
+"""Activation maps written at a time: each is interpolated by one thread and packed by others."""
 
 
 def write_case(
@@ -87,14 +91,18 @@ def _write_nifti(
     cam_files: dict[str, dict[str, str]],
 ) -> None:
     volume_id, geometry = part.volume.id, part.volume.geometry
-    write_label_map(folder / volume_id / "segmentation.nii.gz", part.label_map, geometry)
-    for finding in prediction.findings:
-        cam = finding.cams.get(volume_id)
-        if cam is None:
-            continue
-        name = f"{volume_id}/cam_{finding.name}.nii.gz"
-        write_activation_map(folder / name, cam, geometry)
-        cam_files.setdefault(finding.name, {})[volume_id] = name
+    with ThreadPoolExecutor(_MAPS_AT_ONCE, thread_name_prefix="medmtl-maps") as pool:
+        writing = []
+        for finding in prediction.findings:
+            cam = finding.cams.get(volume_id)
+            if cam is None:
+                continue
+            name = f"{volume_id}/cam_{finding.name}.nii.gz"
+            writing.append(pool.submit(write_activation_map, folder / name, cam, geometry))
+            cam_files.setdefault(finding.name, {})[volume_id] = name
+        write_label_map(folder / volume_id / "segmentation.nii.gz", part.label_map, geometry)
+        for one in writing:
+            one.result()
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -57,15 +57,17 @@ def read_masks(
     cell = (1, 1, 1) if grid is None else tuple(a // b for a, b in zip(shape, grid, strict=True))
     if grid is not None and tuple(n * c for n, c in zip(grid, cell, strict=True)) != shape:
         raise ValueError(f"Logits on {shape} must be a multiple of the grid {grid}.")
-    means: list[Tensor] = []
+    # Filled in place: small pieces kept between large ones would leave holes in memory.
+    coarse = None if grid is None else logits.new_empty(*logits.shape[:2], *grid, dtype=torch.float)
     sums: TorsoSums | None = None
-    for _, probabilities in slabs(logits, cell[0]):
-        if grid is not None:
-            means.append(nn.functional.avg_pool3d(probabilities, cell))
+    for where, probabilities in slabs(logits, cell[0]):
+        if coarse is not None:
+            cells = slice(where.start // cell[0], where.stop // cell[0])
+            coarse[:, :, cells] = nn.functional.avg_pool3d(probabilities, cell)
         if measure is not None:
             here = measure.sums(probabilities)
             sums = here if sums is None else sums + here
-    return MaskReading(torch.cat(means, dim=2) if means else None, sums)
+    return MaskReading(coarse, sums)
 
 
 def slabs(logits: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:

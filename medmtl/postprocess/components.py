@@ -64,7 +64,7 @@ def clean_components(
     for spec in schema.segments:
         own = np.flatnonzero(label_of_piece == spec.label)
         if own.size:
-            sizes_ml = voxels[own] * (geometry.voxel_mm3 / 1000)
+            sizes_ml = voxels[own].astype(np.float64) * (geometry.voxel_mm3 / 1000)
             is_rejected[own] = _rejected(spec, sizes_ml, rules)
     runs.clear(in_memory_order, is_rejected[piece])
     return cleaned

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from medmtl.core.geometry import points_to_space
 from medmtl.core.prediction import SegmentResult
+from medmtl.postprocess.runs import run_starts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,12 +100,16 @@ def segment_boxes(label_map: NDArray[Any]) -> dict[int, tuple[slice, slice, slic
 def _count(
     array: NDArray[Any], label_map: NDArray[Any], *, size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Voxels and sum of intensities of each label, plane by plane."""
+    """Voxels and sum of intensities of each label, plane by plane, of whole runs at a time."""
     voxels = np.zeros(size, dtype=np.int64)
     sums = np.zeros(size, dtype=np.float64)
     for k in range(label_map.shape[2]):
-        labels = label_map[:, :, k].T.ravel()  # in the order of the memory of most volumes
+        labels = np.ascontiguousarray(label_map[:, :, k].T)  # most volumes lie so in memory
         if labels.any():
-            voxels += np.bincount(labels, minlength=size)
-            sums += np.bincount(labels, weights=array[:, :, k].T.ravel(), minlength=size)
+            starts = run_starts(labels)
+            found = labels.ravel()[starts]
+            lengths = np.diff(starts, append=labels.size)
+            totals = np.add.reduceat(array[:, :, k].T.ravel(), starts, dtype=np.float64)
+            voxels += np.bincount(found, weights=lengths, minlength=size).astype(np.int64)
+            sums += np.bincount(found, weights=totals, minlength=size)
     return voxels, sums

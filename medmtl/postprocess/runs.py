@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Runs"]
+__all__ = ["Runs", "run_starts"]
 
 _BEFORE = ((-1, -1), (-1, 0), (-1, 1), (0, -1))
 """Neighbouring lines (k, j) of a line; the other four see it from their side."""
@@ -45,7 +45,7 @@ class Runs:
     def of(cls, label_map: NDArray[Any]) -> Runs:
         """The runs of a C-contiguous map (K, J, I)."""
         k, j, i = label_map.shape
-        begins = [_begins(plane) + number * j * i for number, plane in enumerate(label_map)]
+        begins = [run_starts(plane) + number * j * i for number, plane in enumerate(label_map)]
         start = np.concatenate([*begins, [label_map.size]])
         label = label_map.reshape(-1)[start[:-1]]
         inside = label > 0
@@ -104,8 +104,8 @@ class Runs:
         return here.astype(np.int32), there.astype(np.int32)
 
 
-def _begins(plane: NDArray[Any]) -> NDArray[np.int64]:
-    """Where runs of (J, I) begin, each line anew."""
+def run_starts(plane: NDArray[Any]) -> NDArray[np.int64]:
+    """Where runs of (J, I) begin, those of background too, each line anew."""
     is_new = np.ones(plane.shape, dtype=bool)
     np.not_equal(plane[:, 1:], plane[:, :-1], out=is_new[:, 1:])
     return np.flatnonzero(is_new)
