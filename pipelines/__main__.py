@@ -26,6 +26,9 @@ from .train import train
 from .view import view
 from .watch import watch
 
+INTERRUPTED = 130
+"""128 + SIGINT, with which typer ends at Ctrl-C."""
+
 app = typer.Typer(
     name="medmtl",
     help="Joint medical image segmentation and diagnosis. Research software, no medical device.",
@@ -94,6 +97,13 @@ def main() -> None:
     except MedmtlError as error:
         sys.stderr.write(f"medmtl: {error}\n")
         sys.exit(COULD_NOT_START)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            sys.stderr.write(
+                "medmtl: stopped. What is finished is kept; start the same command again to go "
+                "on.\n"
+            )
+        raise
     except OSError as error:
         what = Path(str(error.filename)).name if error.filename else "a file or connection"
         sys.stderr.write(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .console import JsonLogsOption, QuietOption, set_up_logging
+
 if TYPE_CHECKING:
     from medmtl.inference.bundle_settings import BundleSettings
 
@@ -80,8 +82,11 @@ def nnunet(
     ] = True,
     channels: ChannelsOption = None,
     name: NameOption = None,
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
 ) -> None:
     """A model folder of nnU-Net v2: plans.json, dataset.json, fold_*/checkpoint_*.pth."""
+    set_up_logging(quiet=quiet, json_logs=json_logs)
     from medmtl.imports.nnunet import NnunetChoices, import_nnunet
     from medmtl.imports.nnunet_parts import import_nnunet_parts
 
@@ -111,8 +116,11 @@ def monai(
     modality: ModalityOption = None,
     channels: ChannelsOption = None,
     name: NameOption = None,
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
 ) -> None:
     """A MONAI bundle: SegResNet, SegResNetDS, DynUNet, UNet or SwinUNETR with literal settings."""
+    set_up_logging(quiet=quiet, json_logs=json_logs)
     from medmtl.imports.monai import MonaiChoices, import_monai
 
     choices = MonaiChoices(

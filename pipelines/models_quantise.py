@@ -7,7 +7,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from .console import OK, SOME_FAILED, ManifestOption
+from .console import (
+    OK,
+    SOME_FAILED,
+    JsonLogsOption,
+    ManifestOption,
+    QuietOption,
+    set_up_logging,
+)
 from .model_source import BundleArgument, TrackingUriOption, converted_cache, local_model
 
 
@@ -27,12 +34,15 @@ def quantise(
         str, typer.Option(metavar="NAME", help="Split on which the answers are compared.")
     ] = "val",
     tracking_uri: TrackingUriOption = None,
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
 ) -> None:
     """Make BUNDLE's network in int8 for the CPU; exit status 1 where its answers differ too much.
 
     For `medmtl predict --backend int8`. The network is kept with its report in the folder of
     converted networks.
     """
+    set_up_logging(quiet=quiet, json_logs=json_logs)
     from medmtl.data.manifest import read_manifest
     from medmtl.data.splits import choose_split
     from medmtl.inference.evaluate import Evaluation

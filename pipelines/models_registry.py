@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import OK, SOME_FAILED
+from .console import OK, SOME_FAILED, JsonLogsOption, QuietOption, set_up_logging
 from .model_source import BundleArgument, TrackingUriOption, bundle_cache
 
 if TYPE_CHECKING:
@@ -36,8 +36,11 @@ def register(
         str | None, typer.Option(help="Registered name; that of the bundle if not given.")
     ] = None,
     tracking_uri: TrackingUriOption = None,
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
 ) -> None:
     """Make a bundle a version in the MLflow registry, after its checksums were recomputed."""
+    set_up_logging(quiet=quiet, json_logs=json_logs)
     from medmtl.inference.bundle import find_bundle, verify_bundle
     from medmtl.tracking.mlflow_store import LOCAL_STORE, connect
     from medmtl.tracking.registry import register as register_bundle
@@ -64,8 +67,11 @@ def promote(
     evaluation: EvaluationOption = None,
     champion_evaluation: EvaluationOption = None,
     tracking_uri: TrackingUriOption = None,
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
 ) -> None:
     """Give a version an alias, if it passes the gate; exit status 1 where it does not."""
+    set_up_logging(quiet=quiet, json_logs=json_logs)
     from medmtl.tracking.gate import judge
     from medmtl.tracking.gate_settings import load_gate
     from medmtl.tracking.mlflow_store import LOCAL_STORE, connect
@@ -122,8 +128,11 @@ def rollback(
     why: WhyOption,
     by: ByOption = None,
     tracking_uri: TrackingUriOption = None,
+    quiet: QuietOption = False,
+    json_logs: JsonLogsOption = False,
 ) -> None:
     """Give an alias back to the version that had it before."""
+    set_up_logging(quiet=quiet, json_logs=json_logs)
     from medmtl.tracking.mlflow_store import LOCAL_STORE, connect
     from medmtl.tracking.promotion import rollback as give_back
 

@@ -98,3 +98,15 @@ def test_what_cannot_start_ends_with_2(medmtl: Medmtl, arguments: tuple[str, ...
     status, _, err = medmtl(*arguments)
     assert status == 2
     assert err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["quantise", "register", "promote", "rollback", "import nnunet", "import monai"],
+)
+def test_what_reads_models_and_data_can_be_quiet_or_log_as_json(
+    medmtl: Medmtl, command: str
+) -> None:
+    status, out, _ = medmtl(*command.split(), "--help")
+    assert status == 0
+    assert {"--quiet", "--json-logs"} <= set(out.split())

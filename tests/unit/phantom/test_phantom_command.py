@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,3 +43,20 @@ def test_a_kind_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["phantom", "--kind", "whale", "-o", str(tmp_path)])
     assert result.exit_code == 2
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_ends_with_one_line_that_says_how_to_go_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "medmtl", "phantom", "--studies", "99", "-o", str(tmp_path)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job
+    try:
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
+            while program.poll() is None and not (tmp_path / "studies").exists():
+                time.sleep(0.05)
+            program.send_signal(signal.SIGINT)
+            _, said = program.communicate(timeout=60)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert program.returncode == 130
+    assert said.splitlines()[-1].startswith("medmtl: stopped. What is finished is kept")
+    assert "Traceback" not in said
