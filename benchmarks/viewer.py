@@ -153,12 +153,7 @@ class Switches:
 
 def _findings(viewer: ViewerPage) -> Switches:
     viewer.page.wait_for_timeout(8000)  # until the 3D picture is sharp: a reader looks, then clicks
-    session = viewer.page.context.new_cdp_session(viewer.page)
-    session.send("Network.enable")
-    moved: list[float] = []
-    session.on("Network.loadingFinished", lambda e: moved.append(e["encodedDataLength"]))
-    for name in ("Network.webSocketFrameReceived", "Network.webSocketFrameSent"):
-        session.on(name, lambda e: moved.append(len(e["response"]["payloadData"])))
+    moved = viewer.bytes_moved()
     found = Switches()
     for number in (1, 0) * 4:
         moved.clear()

@@ -14,7 +14,7 @@ from app.services.drafts import with_correction, with_mask
 from app.services.uploads import read_upload
 from app.services.words import plain, sentence
 from app.style import MEASUREMENT_HEAD
-from app.table_height import ROW_PX, table_height
+from app.tables import clicked_row
 from medmtl.core.errors import MedmtlError
 
 if TYPE_CHECKING:
@@ -87,20 +87,9 @@ def _table(case: OpenCase, volume: str, shown: list[SegmentView]) -> SegmentView
     }  # fmt: skip
     if frame["agreement"].isna().all():
         columns.pop("agreement")
-    event = st.dataframe(
-        frame,
-        key=f"segments:{case.key}:{volume}",
-        hide_index=True,
-        height=table_height(len(frame), most_px=_MOST_PX),
-        row_height=ROW_PX,
-        column_order=list(columns),
-        column_config=columns,
-        on_select="rerun",
-        selection_mode="single-cell",
-        placeholder="",
-    )
-    cells = event["selection"]["cells"]
-    chosen = shown[cells[0][0]] if cells else None
+    key = f"segments:{case.key}:{volume}"
+    row = clicked_row(frame, key=key, columns=columns, most_px=_MOST_PX)
+    chosen = shown[row] if row is not None else None
     gone = f"gone:{case.key}"
     if chosen is not None and st.session_state.get(gone) != (volume, chosen.label):
         st.session_state[gone] = (volume, chosen.label)

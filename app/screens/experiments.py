@@ -10,7 +10,7 @@ import streamlit as st
 from app.resources import case_index, models
 from app.services.evaluations import find_evaluations
 from app.services.words import sentence
-from app.table_height import ROW_PX, table_height
+from app.tables import ROW_PX, table_height
 from medmtl import MedmtlError
 from medmtl.tracking.browse import (
     metric_history,

@@ -18,7 +18,7 @@ from app.services.worklist import (
     select_rows,
 )
 from app.state import is_blind, keep_order, kept
-from app.table_height import ROW_PX, table_height
+from app.tables import clicked_row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,21 +127,10 @@ def _summary(shown: pd.DataFrame, frame: pd.DataFrame, snapshot: Snapshot) -> No
 
 def _table(view: View, shown: pd.DataFrame, wanted: Filters) -> None:
     columns = _columns(shown, wanted)
-    event = st.dataframe(
-        browser_table(shown, list(columns)),
-        key="worklist_table",
-        hide_index=True,
-        height=table_height(len(shown), most_px=_MOST_PX),
-        row_height=ROW_PX,
-        column_order=list(columns),
-        column_config=columns,
-        on_select="rerun",
-        selection_mode="single-cell",
-        placeholder="",
-    )
-    cells = event["selection"]["cells"]
-    if cells:
-        view.go_to_case(str(shown.index[cells[0][0]]))
+    table = browser_table(shown, list(columns))
+    row = clicked_row(table, key="worklist_table", columns=columns, most_px=_MOST_PX)
+    if row is not None:
+        view.go_to_case(str(shown.index[row]))
     if st.button("Open the first case", shortcut="O", help="O opens the first case of the list."):
         view.go_to_case(str(shown.index[0]))
 

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from medmtl.data.result_folder import holds_results
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -51,7 +53,7 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
         return
     if "metrics.json" in names and "bundle.toml" not in names:
         yield folder
-    elif depth < _DEPTH and not {"run.json", ".medmtl"} & names.keys():
+    elif depth < _DEPTH and not holds_results(names):
         for name in sorted(name for name, is_dir in names.items() if is_dir and name[0] != "."):
             yield from _folders(folder / name, depth + 1)
 

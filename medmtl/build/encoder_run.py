@@ -33,7 +33,7 @@ from medmtl.inference.predictor import Predictor, choose_device
 from medmtl.training.deliver import bundle_weights, deliver, merged_schema
 from medmtl.training.encoder_features import FeatureStore, head_table
 from medmtl.training.figures import log_figures
-from medmtl.training.head import HeadOptions, fit_head, standardise_pooled
+from medmtl.training.head import fit_head, standardise_pooled
 from medmtl.training.mask_change import check_masks_kept, mask_change
 from medmtl.training.memory import memory_errors, peak_memory_mib
 from medmtl.transforms.settings import PreprocessingConfig
@@ -145,15 +145,7 @@ class _Run:
         self.net.cpu()
         standardise_pooled(self.net, table)
         torch.manual_seed(self.config.seed)
-        options = HeadOptions(
-            steps=wanted.steps,
-            batch=wanted.batch,
-            peak_lr=wanted.lr,
-            weight_decay=wanted.weight_decay,
-            blur=wanted.blur,
-            covariate_dropout=wanted.covariate_dropout,
-        )
-        fit_head(self.net, table, options, np.random.default_rng([self.config.seed, 6]))
+        fit_head(self.net, table, wanted.options, np.random.default_rng([self.config.seed, 6]))
         self.net.to(self.device)
 
     def tune(self) -> int:

@@ -23,7 +23,6 @@ from medmtl.tracking.tracker import NoTracker
 from medmtl.training.deliver import deliver
 from medmtl.training.distributed import Ranks
 from medmtl.training.figures import log_figures
-from medmtl.training.head import HeadOptions
 from medmtl.training.memory import memory_errors, peak_memory_mib
 from medmtl.training.standardise import fit_standardiser, refit_head
 
@@ -122,14 +121,7 @@ def _train(parts: RunParts) -> None:
             trainer.net,
             parts.train_set,
             trainer.objective,
-            HeadOptions(
-                steps=wanted.steps,
-                batch=wanted.batch,
-                peak_lr=wanted.lr,
-                weight_decay=wanted.weight_decay,
-                blur=wanted.blur,
-                covariate_dropout=wanted.covariate_dropout,
-            ),
+            wanted.options,
             views=wanted.views,
             augment=parts.augment,
             device=trainer.device,

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from medmtl.config.section import Section
+from medmtl.training.head import HeadOptions
 
 __all__ = ["HeadRefitConfig"]
 
@@ -31,3 +32,15 @@ class HeadRefitConfig(Section):
     blur: NonNegativeFloat = 0.08
     covariate_dropout: Annotated[float, Field(ge=0, le=1)] = 0.2
     views: PositiveInt = 3
+
+    @property
+    def options(self) -> HeadOptions:
+        """The numbers of one refit."""
+        return HeadOptions(
+            steps=self.steps,
+            batch=self.batch,
+            peak_lr=self.lr,
+            weight_decay=self.weight_decay,
+            blur=self.blur,
+            covariate_dropout=self.covariate_dropout,
+        )

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medmtl.core.errors import InputRefusedError
 from medmtl.core.flags import Flag
 from medmtl.dicom.limits import ReadLimits
+from medmtl.dicom.segmentation import refuse_segmentation
 from medmtl.nifti.names import is_nifti_name
 from medmtl.transforms.orient import plan_onto
 
@@ -118,13 +118,13 @@ def _from_nifti(
     volume = read_volume_file(path.parent, path.name, limits=limits)
     plan = plan_onto(volume.geometry, geometry)
     if plan is None:
-        raise _refusal(path, "other-grid", _grid(volume.geometry), _grid(geometry))
+        raise refuse_segmentation(path, "other-grid", _grid(volume.geometry), _grid(geometry))
     values = plan.apply(volume.array)
     known = np.array([0, *(segment.label for segment in schema.segments)])
     odd = np.setdiff1d(np.unique(values), known)
     if odd.size:
         found = ", ".join(f"{value:g}" for value in odd[:5])
-        raise _refusal(path, "unknown-label", f"labels {found}", f"of {known.tolist()}")
+        raise refuse_segmentation(path, "unknown-label", f"labels {found}", f"of {known.tolist()}")
     dtype = _dtype(schema)
     return Correction(np.ascontiguousarray(values, dtype=dtype), "nifti", schema.segment_names)
 
@@ -141,7 +141,9 @@ def _from_dicom(
     labels = labels_of(read.segments, schema, source=path.name)
     outside = any(flag.code == "segmentation-outside" for flag in read.flags)
     if outside and not any(segment.voxels for segment in read.segments):
-        raise _refusal(path, "elsewhere", "a segmentation outside of the image", "one inside")
+        raise refuse_segmentation(
+            path, "elsewhere", "a segmentation outside of the image", "one inside"
+        )
     described = set(labels.values())
     whole = np.zeros(read.geometry.shape, dtype=_dtype(schema))
     if base is not None:
@@ -172,14 +174,3 @@ def _grid(geometry: Geometry) -> str:
     spacing = " x ".join(f"{mm:.3f}" for mm in geometry.spacing_mm)
     origin = ", ".join(f"{mm:.2f}" for mm in geometry.origin_lps)
     return f"a grid of {geometry.shape} voxels of {spacing} mm at ({origin}) mm LPS"
-
-
-def _refusal(path: Path, code: str, found: str, expected: str) -> InputRefusedError:
-    return InputRefusedError(
-        path.name,
-        stage="read",
-        code=code,
-        found=found,
-        expected=expected,
-        advice="Correct the mask on the image that it belongs to, and export it again.",
-    )

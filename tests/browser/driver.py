@@ -178,6 +178,16 @@ class ViewerPage:
         with Image.open(io.BytesIO(base64.b64decode(data))) as image:
             return np.asarray(image.convert("RGB"))
 
+    def bytes_moved(self) -> list[float]:
+        """A list to which the size of all that comes or goes is added from now on."""
+        session = self.page.context.new_cdp_session(self.page)
+        session.send("Network.enable")
+        moved: list[float] = []
+        session.on("Network.loadingFinished", lambda e: moved.append(e["encodedDataLength"]))
+        for name in ("Network.webSocketFrameReceived", "Network.webSocketFrameSent"):
+            session.on(name, lambda e: moved.append(len(e["response"]["payloadData"])))
+        return moved
+
     def timed(self, action: str) -> float:
         """Seconds from an action, JavaScript over `viewer` and `root`, until it is drawn."""
         return float(self.page.evaluate(_TIMED, action))

@@ -97,12 +97,7 @@ def test_peak_of_the_map_lies_in_the_lesion_and_follows_the_finding(viewer: View
 def test_switching_the_finding_moves_under_50_kb(viewer: ViewerPage) -> None:
     viewer.choose("Finding", "lesion")
     viewer.page.wait_for_timeout(800)
-    session = viewer.page.context.new_cdp_session(viewer.page)
-    session.send("Network.enable")
-    moved: list[float] = []
-    session.on("Network.loadingFinished", lambda e: moved.append(e["encodedDataLength"]))
-    for name in ("Network.webSocketFrameReceived", "Network.webSocketFrameSent"):
-        session.on(name, lambda e: moved.append(len(e["response"]["payloadData"])))
+    moved = viewer.bytes_moved()
     viewer.choose("Finding", "mirror")
     viewer.page.wait_for_timeout(1500)
     viewer.settle()

@@ -51,14 +51,6 @@ def _sockets_left_behind() -> Iterator[None]:
     gc.collect()  # here, where the warning is expected, not in somebody else's test
 
 
-@pytest.fixture
-def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
-    server = Orthanc(tmp_path / "orthanc")
-    server.start()
-    yield server
-    server.end()
-
-
 def _dcmtk(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """One of DCMTK's programs on loopback; skips where it is absent."""
     if shutil.which(program) is None:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -31,14 +30,6 @@ from tests.orthanc import PASSWORD, QUICK, USER, Orthanc, send
 from tests.planted_study import SLICES, write_study
 
 SECRETS = (USER, PASSWORD, "Planted", "PLANTED", str(uid_of("one")), str(uid_of("two")))
-
-
-@pytest.fixture
-def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
-    server = Orthanc(tmp_path / "orthanc")
-    server.start()
-    yield server
-    server.end()
 
 
 def _watcher(
