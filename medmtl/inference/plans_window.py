@@ -17,7 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from scipy.ndimage import gaussian_filter
 
-from medmtl.core.errors import InputRefusedError
+from medmtl.inference.torch_engine import beyond_half
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,14 +89,7 @@ def window_logits(
         logits = _one(net, padded, window, patch, classes=classes, device=device)
         total = logits if total is None else total.add_(logits)
     if total is None or bool(total.isinf().any()):
-        raise InputRefusedError(
-            "volume",
-            stage="network",
-            code="logits-too-large",
-            found="an answer beyond half precision",
-            expected="logits below 65504",
-            advice="Check the intensities of the image.",
-        )
+        raise beyond_half("Check the intensities of the image.")
     if len(nets) > 1:
         total /= len(nets)
     return total[(slice(None), *inside)]

@@ -18,10 +18,22 @@ if TYPE_CHECKING:
 
     from medmtl.networks.joint import JointNet
 
-__all__ = ["Precision", "TorchEngine"]
+__all__ = ["Precision", "TorchEngine", "beyond_half"]
 
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def beyond_half(advice: str) -> InputRefusedError:
+    """The refusal of a volume whose answer half precision does not hold."""
+    return InputRefusedError(
+        "volume",
+        stage="network",
+        code="logits-too-large",
+        found="an answer beyond half precision",
+        expected="logits below 65504",
+        advice=advice,
+    )
 
 
 class TorchEngine:
@@ -54,12 +66,5 @@ class TorchEngine:
         with torch.autocast(stem.device.type, self.dtype, enabled=is_half):
             features, logits = self._run(stem)
         if self.dtype is torch.float16 and not bool(logits.isfinite().all()):
-            raise InputRefusedError(
-                "volume",
-                stage="network",
-                code="logits-too-large",
-                found="an answer beyond half precision",
-                expected="logits below 65504",
-                advice="Use another --speed: this one computes in float16.",
-            )
+            raise beyond_half("Use another --speed: this one computes in float16.")
         return [level.float() for level in features], logits.float()
