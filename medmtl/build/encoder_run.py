@@ -20,6 +20,7 @@ import torch
 from medmtl.build.bundle import range_volumes
 from medmtl.build.encoder import joint_settings, starting_net, with_encoder
 from medmtl.build.folder import check_folder, check_manifests
+from medmtl.build.job import log_start
 from medmtl.build.parts import build, check_rule, check_taught, read_sources
 from medmtl.build.result import TrainResult
 from medmtl.config import HeadRefitConfig
@@ -66,7 +67,7 @@ def train_on_encoder(job: Job) -> TrainResult:
     run = _Run.prepare(config, encoder, job)
     check_manifests(config, job.out, is_main=True)
     torch.use_deterministic_algorithms(config.trainer.deterministic, warn_only=True)
-    job.tracker.log_config(config.model_dump(mode="json"))
+    log_start(job.tracker, config, train=run.train, validation=run.val)
     began = time.monotonic()
     with memory_errors():
         before = run.features(run.val, has_folds=True)
@@ -193,10 +194,11 @@ class _Run:
         log_figures(
             self.job.tracker,
             delivery.scores,
-            calibration=delivery.metrics["calibration"],
+            metrics=delivery.metrics,
             records=records,
             sources=self.val,
             out=self.job.out,
+            step=steps,
         )
         self.job.tracker.log_bundle(delivery.bundle)
         for path in (delivery.cases, self.job.out / "run.json", delivery.bundle / "metrics.json"):

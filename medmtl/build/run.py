@@ -13,12 +13,12 @@ import torch
 from medmtl.build.bundle import bundle_settings, training_text
 from medmtl.build.encoder_run import train_on_encoder
 from medmtl.build.folder import check_folder, check_manifests
-from medmtl.build.job import Job
+from medmtl.build.job import Job, log_start
 from medmtl.build.parts import RunParts, build
 from medmtl.build.result import TrainResult
 from medmtl.core.durable import replace_file
 from medmtl.core.errors import ConfigError, InputRefusedError
-from medmtl.data.manifest import find_manifest, listed_problems, manifest_sha256
+from medmtl.data.manifest import listed_problems
 from medmtl.tracking.tracker import NoTracker
 from medmtl.training.deliver import deliver
 from medmtl.training.distributed import Ranks
@@ -81,7 +81,7 @@ def train_run(
     trainer.should_stop = should_stop
     torch.use_deterministic_algorithms(config.trainer.deterministic, warn_only=True)
     _prepare(parts)
-    _log_start(parts, tracker)
+    log_start(tracker, config, train=parts.train_sources, validation=parts.val_sources)
     began = time.monotonic()
     with memory_errors():
         _train(parts)
@@ -129,16 +129,6 @@ def _train(parts: RunParts) -> None:
         )
 
 
-def _log_start(parts: RunParts, tracker: Tracker) -> None:
-    tracker.log_config(parts.config.model_dump(mode="json"))
-    uses = (("train", parts.train_sources), ("validation", parts.val_sources))
-    for use, sources in uses:
-        for source, one in zip(sources, parts.config.data.manifests, strict=True):
-            if source.cases:
-                digest = manifest_sha256(find_manifest(one.folder))
-                tracker.log_dataset(source.manifest.name, digest, use)
-
-
 def _finish(parts: RunParts, out: Path, tracker: Tracker, seconds: float) -> TrainResult:
     """Deliver on the main process; the others only know where."""
     trainer = parts.trainer
@@ -159,10 +149,11 @@ def _finish(parts: RunParts, out: Path, tracker: Tracker, seconds: float) -> Tra
     log_figures(
         tracker,
         delivery.scores,
-        calibration=delivery.metrics["calibration"],
+        metrics=delivery.metrics,
         records=out / ".medmtl" / "scores",
         sources=parts.val_sources,
         out=out,
+        step=trainer.state.step,
     )
     tracker.log_bundle(delivery.bundle)
     for path in (delivery.cases, out / "run.json", delivery.bundle / "metrics.json"):

@@ -26,21 +26,24 @@ def log_figures(
     tracker: Tracker,
     scores: Sequence[CaseScore],
     *,
-    calibration: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any],
     records: Path,
     sources: Sequence[DataSource],
     out: Path,
+    step: int,
 ) -> None:
     """Tell the tracker of a run's validation cases, and keep the pictures in `out/overlays`.
 
     Args:
         tracker: Of the run.
         scores: Of the validation cases.
-        calibration: `calibration` of metrics.json.
+        metrics: Content of metrics.json.
         records: Where the pictures of the cases lie, one folder per manifest.
         sources: Manifests of the validation cases.
         out: Of the run.
+        step: The last one.
     """
+    tracker.log_metrics(_final(metrics), step=step)
     names = list(dict.fromkeys(f.name for score in scores for f in score.findings))
     curves = {name: points for name in names if (points := _roc(scores, name)) is not None}
     if curves:
@@ -50,7 +53,7 @@ def log_figures(
         )
     bins = {
         name: {when: part[when]["reliability"] for when in ("before", "after") if when in part}
-        for name, part in (calibration or {}).get("per_finding", {}).items()
+        for name, part in (metrics["calibration"] or {}).get("per_finding", {}).items()
     }
     if bins:
         tracker.log_figure(reliability_figure(bins), "figures/reliability.png")
@@ -66,6 +69,18 @@ def log_figures(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(picture)
                 tracker.log_file(path, "overlays")
+
+
+def _final(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The main figures of the delivered bundle, to tell runs apart by."""
+    diagnosis = metrics["diagnosis"]
+    main = {
+        "mean_dice": metrics["segmentation"]["mean_dice"],
+        "macro_auroc": diagnosis["macro_auroc"],
+        "accuracy": diagnosis.get("accuracy"),
+    }
+    values = {f"final/{name}": part["value"] for name, part in main.items() if part}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def example_cases(scores: Sequence[CaseScore], *, count: int = 6) -> list[CaseScore]:

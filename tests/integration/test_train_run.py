@@ -65,7 +65,7 @@ def test_a_joint_run_ends_in_a_bundle_and_tells_the_tracker(tmp_path: Path) -> N
     assert len(result.scores) == result.metrics["n_cases"] == 3
     assert result.run["parameters"] > 0
     assert json.loads((tmp_path / "run" / "config.json").read_text())["name"] == "tiny"
-    wanted = {"train tiny 64", "validation tiny 64", "bundle bundle", "/cases.csv"}
+    wanted = {"train, validation tiny 64", "bundle bundle", "/cases.csv"}
     assert wanted <= set(notes.told)
     assert {"figures/roc.png", "figures/reliability.png"} <= set(notes.told)
     assert any(name.startswith("overlays/") for name in notes.told)
@@ -79,6 +79,8 @@ def test_a_joint_run_ends_in_a_bundle_and_tells_the_tracker(tmp_path: Path) -> N
         "step/wait_share",
         "step/norm/diagnosis",
         "step/cosine/segmentation_and_diagnosis",
+        "final/mean_dice",
+        "final/macro_auroc",
     ):
         assert name in notes.metrics, name
 
