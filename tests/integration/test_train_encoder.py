@@ -24,6 +24,7 @@ from medmtl.inference.bundle import load_bundle, verify_bundle
 from medmtl.inference.predictor import load_predictor
 from medmtl.training.config_file import settings_of
 from medmtl.training.mask_change import MasksLostError
+from tests.integration.test_train_run import Notes
 from tests.monai_folder import monai_config, write_monai
 from tests.nnunet_folder import dataset, plans, write_folder
 from tests.tiny_run import settings, write_data
@@ -136,7 +137,12 @@ def test_the_result_is_an_ordinary_joint_bundle(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     bundle = imported(tmp_path)
     changes: dict[str, Any] = {"calibration": {"method": "temperature", "min_each": 1}}
-    result = train_run(configuration(data, bundle, **changes), tmp_path / "run", data_root=data)
+    config, notes = configuration(data, bundle, **changes), Notes()
+    result = train_run(config, tmp_path / "run", data_root=data, tracker=notes)
+    assert {"train, validation tiny 64", "bundle bundle", "figures/reliability.png"} <= set(
+        notes.told
+    )
+    assert {"final/mean_dice", "final/macro_auroc"} <= set(notes.metrics)
     answer = answers(result.bundle, data, cam="all")[0]
     for finding in answer.findings:
         (cam,) = finding.cams.values()
