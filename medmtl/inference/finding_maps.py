@@ -7,7 +7,7 @@ Tensors: B batch, C class (background first), F finding, K J I voxel axes of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -82,18 +82,18 @@ def finding_maps(
     with torch.enable_grad():
         leaves = [_Leaves.of(net, volume, shown) for volume in volumes]
         logits = _score(net, leaves, spacing_mm=spacing_mm, covariates=covariates)
-        slopes = [_slopes(logits[0, index], leaves) for index in findings]
+    # The gradient of a feature map is as large as the map: each finding's goes before the next.
+    maps, slopes = [], []
+    for index in findings:
+        found = _slopes(logits[0, index], leaves)
+        maps.append([_level_maps(*both, method) for both in zip(leaves, found, strict=True)])
+        slopes.append([replace(slope, levels=[]) for slope in found])
     measure = net.slab_measure
-    maps: list[list[list[Tensor]]] = [[] for _ in findings]
-    for number, (volume, leaf) in enumerate(zip(volumes, leaves, strict=True)):
+    for number, volume in enumerate(volumes):
         own = [one[number] for one in slopes]
         masks = _mask_maps(volume, own, measure if number == 0 else None)
-        for place, (slope, mask) in enumerate(zip(own, masks, strict=True)):
-            levels = [
-                activation_map(feature[0].detach(), gradient[0], method=method)
-                for feature, gradient in zip(leaf.levels, slope.levels, strict=True)
-            ]
-            maps[place].append([*levels, mask])
+        for of_finding, mask in zip(maps, masks, strict=True):
+            of_finding[number].append(mask)
     shapes = [map_shape(volume.logits.shape[2:]) for volume in volumes]
     return {index: join_levels(one, shapes) for index, one in zip(findings, maps, strict=True)}
 
@@ -182,6 +182,14 @@ def _slopes(score: Tensor, leaves: Sequence[_Leaves]) -> list[_Leaves]:
     ]
 
 
+def _level_maps(leaf: _Leaves, slope: _Leaves, method: CamMethod) -> list[Tensor]:
+    """The maps of the encoder levels of one volume, by the gradients of one finding."""
+    return [
+        activation_map(feature[0].detach(), gradient[0], method=method)
+        for feature, gradient in zip(leaf.levels, slope.levels, strict=True)
+    ]
+
+
 def _mask_maps(
     volume: ReadVolume, slopes: Sequence[_Leaves], measure: TorsoMeasurements | None
 ) -> list[Tensor]:
@@ -197,9 +205,10 @@ def _mask_maps(
     for where, part in slabs(volume.logits, cell):
         firm = None if ties is None else firm_slope(part[:, 1:])
         for found, slope in zip(maps, slopes, strict=True):
-            by_mask = torch.zeros_like(part[:, 1:])
             if measure and slope.sums and sums and firm is not None and ties is not None:
                 by_mask = measure.slab_slope(part, slope.sums, firm=firm, whole=sums, ties=ties)
+            else:
+                by_mask = torch.zeros_like(part[:, 1:])
             if slope.coarse is not None:
                 cells = slice(where.start // cell, where.stop // cell)
                 _add_blocks(by_mask, slope.coarse[:, 1:, cells])
