@@ -18,18 +18,20 @@ from medmtl.inference.cluster_seats import Seat, seats_of
 from medmtl.inference.cluster_worker import CaseWorker, Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from medmtl.inference.batch import Analyser
     from medmtl.inference.cluster_worker import Probe
 
-__all__ = ["Crew", "Member"]
+__all__ = ["POLL_S", "Crew", "Member"]
 
 logger = logging.getLogger(__name__)
 
 IN_HAND = 3
 """Cases of one worker: one is read, one in the network, one written."""
 _LOOK_S, _PATIENCE_S = 5.0, 120.0
+POLL_S = 0.2
+"""How long the driver waits for one thing before it looks at the others."""
 _LOSSES = 3
 """A seat whose process died so often before it finished a case gets no other."""
 
@@ -126,6 +128,20 @@ class Crew:
             "shared" if facts.sees_source else "sent",
             "shared" if facts.sees_token else "sent back",
         )
+
+    def wait_for(self, working: Collection[Any]) -> list[Any]:
+        """What has come to an end, of those that work; workers that started are taken in."""
+        refs = [*working, *self.starting]
+        if not refs:
+            time.sleep(POLL_S)
+            return []
+        done, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        if not done:
+            done, _ = ray.wait(refs, num_returns=1, timeout=POLL_S)
+        for ref in done:
+            if ref in self.starting:
+                self.welcome(ref)
+        return [ref for ref in done if ref in working]
 
     def _check(self, facts: Facts) -> None:
         if facts.version != __version__:
