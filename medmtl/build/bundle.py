@@ -53,7 +53,9 @@ def bundle_settings(parts: RunParts) -> BundleSettings:
         input=wanted,
         preprocessing=parts.config.grid,
         ranges=ranges,
-        segments=segment_settings(schema, volumes_ml(parts.train_set)),
+        segments=segment_settings(
+            schema, volumes_ml(parts.train_set, segments=parts.config.network.segments)
+        ),
         findings=finding_settings(schema, {}),
         components=components,
     )

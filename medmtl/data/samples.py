@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 from math import ceil, isnan
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ __all__ = [
     "LabelState",
     "LabelStates",
     "Sample",
+    "Samples",
     "Task",
     "collate",
     "label_states",
@@ -72,6 +73,18 @@ class Sample:
     findings: Tensor
     covariates: dict[str, Tensor]
     spacing_mm: Tensor
+
+
+class Samples(Protocol):
+    """A `StudyDataset`, or samples in memory."""
+
+    def __len__(self) -> int:
+        """How many."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """One of them."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

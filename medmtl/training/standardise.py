@@ -13,13 +13,12 @@ from medmtl.data.samples import collate
 from medmtl.training.head import HeadOptions, HeadTable, collect_head_inputs, fit_head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
-    from medmtl.data.dataset import StudyDataset
     from medmtl.data.loader import Augment
-    from medmtl.data.samples import Batch
+    from medmtl.data.samples import Batch, Samples
     from medmtl.networks.joint import JointNet
     from medmtl.training.objective import JointObjective
 
@@ -27,7 +26,7 @@ __all__ = ["fit_standardiser", "refit_head", "volumes_ml"]
 
 
 @torch.no_grad()
-def fit_standardiser(net: JointNet, samples: StudyDataset) -> None:
+def fit_standardiser(net: JointNet, samples: Samples) -> None:
     """Standardise what the diagnosis knows: covariates of all cases, measurements of true masks.
 
     A case counts for the measurements where all segments were annotated. What is known of no case
@@ -56,7 +55,7 @@ def _measured(net: JointNet, batch: Batch) -> Tensor:
 
 def refit_head(
     net: JointNet,
-    samples: StudyDataset,
+    samples: Samples,
     objective: JointObjective,
     options: HeadOptions,
     *,
@@ -105,18 +104,17 @@ def _on_cpu(table: HeadTable) -> HeadTable:
     return HeadTable(table.pooled.cpu(), table.measurements.cpu(), table.findings.cpu(), covariates)
 
 
-def volumes_ml(samples: StudyDataset) -> dict[str, list[float]]:
+def volumes_ml(samples: Samples, *, segments: Sequence[str]) -> dict[str, list[float]]:
     """True volume of every segment where it was looked for and is present."""
-    names = samples.network.segments
-    found: dict[str, list[float]] = {name: [] for name in names}
+    found: dict[str, list[float]] = {name: [] for name in segments}
     for index in range(len(samples)):
         sample = samples[index]
         for number, labels in enumerate(sample.labels):
             if labels is None:
                 continue
             voxel_ml = float(sample.spacing_mm[number].prod()) / 1000
-            counts = torch.bincount(labels.flatten().long(), minlength=len(names) + 1).tolist()
-            for label, name in enumerate(names, start=1):
+            counts = torch.bincount(labels.flatten().long(), minlength=len(segments) + 1).tolist()
+            for label, name in enumerate(segments, start=1):
                 if counts[label] and sample.is_annotated[number, label - 1]:
                     found[name].append(counts[label] * voxel_ml)
     return found

@@ -26,6 +26,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
+from medmtl.data.dataset import DataSource, StudyDataset
 from medmtl.data.manifest import read_manifest
 from medmtl.data.volume_file import read_volume_file
 from medmtl.evidence.contradictions import MeasurementRule
@@ -49,7 +50,8 @@ from medmtl.training.card import as_json, card_text
 from medmtl.training.head import HeadOptions, collect_head_inputs, fit_head
 from medmtl.training.label_settings import finding_settings, segment_settings
 from medmtl.training.loop import FitOptions, fit
-from medmtl.transforms.preprocessing import Preprocessing, PreprocessingConfig, RobustZScore
+from medmtl.training.standardise import fit_standardiser, volumes_ml
+from medmtl.transforms.preprocessing import PreprocessingConfig, RobustZScore
 
 from .publish import calibrate
 
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from medmtl.data.cases import Case, Manifest
+    from medmtl.data.samples import Sample
     from medmtl.training.calibrate import Calibration
 
 logger = logging.getLogger("medmtl.recipes.cardiac_mr")
@@ -143,29 +146,6 @@ RULES = tuple(
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
-    """One patient on the network grid.
-
-    Attributes:
-        case_id: Of the manifest.
-        fold: Cross-validation fold.
-        images: (K, J, I) of end diastole and end systole, float16.
-        labels: (K, J, I) each.
-        spacing_mm: (3,) along (K, J, I), the same for both.
-        findings: (F,), NaN where unknown.
-        covariates: (1,) each, NaN where unknown.
-    """
-
-    case_id: str
-    fold: int
-    images: tuple[Tensor, Tensor]
-    labels: tuple[Tensor, Tensor]
-    spacing_mm: Tensor
-    findings: Tensor
-    covariates: dict[str, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
 class StudyView:
     """One augmented study: images (K, P, P), labels (K, P, P), spacing (3,)."""
 
@@ -196,60 +176,39 @@ def _group_order(key: tuple[bool | None, ...]) -> float:
     return key.index(True) if True in key else 2.5
 
 
-def prepare(case: Case, fold: int, data_root: Path) -> Example:
-    """Read one patient and take it to the network grid."""
-    preprocessing = Preprocessing(PREPROCESSING)
-    images, labels, spacing = {}, {}, None
-    for row in case.volumes:
-        if row.segmentation is None:
-            raise ValueError(f"case {case.case_id}: volume {row.volume_id} has no masks.")
-        prepared = preprocessing.apply(read_volume_file(data_root, row.image))
-        truth = read_volume_file(data_root, row.segmentation)
-        images[row.volume_id] = torch.from_numpy(prepared.array_kji).half()
-        mapped = preprocessing.apply_labels(truth.array, prepared)
-        labels[row.volume_id] = torch.from_numpy(mapped.astype(np.uint8))
-        spacing = torch.tensor(prepared.geometry.spacing_mm[::-1])
-    known = (None, None, case.covariates.height_cm, case.covariates.weight_kg)
-    findings = [case.findings[name] for name in FINDINGS]
-    return Example(
-        case.case_id,
-        fold,
-        (images["ed"], images["es"]),
-        (labels["ed"], labels["es"]),
-        torch.as_tensor(spacing),
-        torch.tensor([torch.nan if value is None else float(value) for value in findings]),
-        {
-            name: torch.tensor([torch.nan if value is None else value])
-            for name, value in zip(COVARIATES, known, strict=True)
-        },
-    )
+def masks_of(sample: Sample) -> tuple[Tensor, Tensor]:
+    """Masks of end diastole and end systole."""
+    diastole, systole = sample.labels
+    if diastole is None or systole is None:
+        raise ValueError(f"case {sample.case_id}: a phase has no masks.")
+    return diastole, systole
 
 
-def any_slice(example: Example, rng: np.random.Generator) -> tuple[int, int]:
+def any_slice(sample: Sample, rng: np.random.Generator) -> tuple[int, int]:
     """Phase and slice, all alike."""
     phase = int(rng.integers(2))
-    return phase, int(rng.integers(example.images[phase].shape[0]))
+    return phase, int(rng.integers(sample.images[phase].shape[0]))
 
 
 def slice_batches(
-    examples: Sequence[Example],
+    samples: Sequence[Sample],
     rng: np.random.Generator,
     *,
-    draw: Callable[[Example, np.random.Generator], tuple[int, int]] = any_slice,
+    draw: Callable[[Sample, np.random.Generator], tuple[int, int]] = any_slice,
     augmentation: PlaneAugmentation = SLICE_AUGMENTATION,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless (images (B, 3, P, P), labels (B, P, P)): slices with both neighbours."""
     while True:
-        chosen = [examples[int(rng.integers(len(examples)))] for _ in range(BATCH)]
-        pairs = [slice_view(example, *draw(example, rng), rng, augmentation) for example in chosen]
+        chosen = [samples[int(rng.integers(len(samples)))] for _ in range(BATCH)]
+        pairs = [slice_view(sample, *draw(sample, rng), rng, augmentation) for sample in chosen]
         yield torch.stack([image for image, _ in pairs]), torch.stack([mask for _, mask in pairs])
 
 
 def slice_view(
-    example: Example, phase: int, k: int, rng: np.random.Generator, augmentation: PlaneAugmentation
+    sample: Sample, phase: int, k: int, rng: np.random.Generator, augmentation: PlaneAugmentation
 ) -> tuple[Tensor, Tensor]:
     """One slice of one patient with its neighbours, augmented."""
-    image, labels = example.images[phase], example.labels[phase]
+    image, labels = sample.images[phase], masks_of(sample)[phase]
     grid, _ = plane_grid(labels, augmentation, rng)
     lowest = image.min()
     stack = torch.full((3, *image.shape[1:]), float(lowest))
@@ -271,28 +230,29 @@ def slice_losses(model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Te
     return {"segmentation": dice_cross_entropy(logits, labels)}
 
 
-def study_view(example: Example, rng: np.random.Generator) -> StudyView:
+def study_view(sample: Sample, rng: np.random.Generator) -> StudyView:
     """Both phases of one patient under one in-plane transform."""
-    grid, (along_j, along_i) = plane_grid(example.labels[0], AUGMENTATION, rng)
+    truths = masks_of(sample)
+    grid, (along_j, along_i) = plane_grid(truths[0], AUGMENTATION, rng)
     images, labels = [], []
-    for image, mask in zip(example.images, example.labels, strict=True):
+    for image, mask in zip(sample.images, truths, strict=True):
         patch, truth = sample_plane(image.float(), mask, grid)
         images.append(vary_intensity(patch, rng))
         labels.append(truth)
-    covariates = example.covariates
+    covariates = sample.covariates
     if rng.random() < 0.5:  # a DICOM stack may run from apex to base, ACDC's from base to apex
         images, labels = [x.flip(0) for x in images], [x.flip(0) for x in labels]
     if rng.random() < COVARIATE_DROPOUT:
         covariates = {name: torch.full((1,), torch.nan) for name in COVARIATES}
-    spacing = example.spacing_mm * torch.tensor([1.0, along_j, along_i])
-    return StudyView(images, labels, spacing, example.findings, covariates)
+    spacing = sample.spacing_mm[0] * torch.tensor([1.0, along_j, along_i])
+    return StudyView(images, labels, spacing, sample.findings, covariates)
 
 
-def study_views(examples: Sequence[Example], rng: np.random.Generator) -> Iterator[StudyView]:
+def study_views(samples: Sequence[Sample], rng: np.random.Generator) -> Iterator[StudyView]:
     """Endless augmented studies, every patient equally often."""
     while True:
-        for index in rng.permutation(len(examples)):
-            yield study_view(examples[index], rng)
+        for index in rng.permutation(len(samples)):
+            yield study_view(samples[index], rng)
 
 
 def joint_losses(model: nn.Module, view: StudyView) -> dict[str, Tensor]:
@@ -317,34 +277,18 @@ def joint_losses(model: nn.Module, view: StudyView) -> dict[str, Tensor]:
     }
 
 
-def fit_standardiser(net: JointNet, examples: Sequence[Example]) -> None:
-    """Standardise the head's facts by those of the true masks."""
-    if net.measure is None or net.head is None:
-        raise ValueError("The recipe needs a head with measurements.")
-    rows = []
-    for example in examples:
-        masks = [
-            nn.functional.one_hot(labels.long(), len(SEGMENTS) + 1).movedim(-1, 0)[None].float()
-            for labels in example.labels
-        ]
-        spacing = torch.stack([example.spacing_mm] * 2)[None]
-        measured = net.measure(masks, spacing, example.covariates)
-        rows.append(net.head.known_facts(measured, example.covariates))
-    net.head.facts.fit(torch.cat(rows))
-
-
 def head_views(
-    net: JointNet, examples: Sequence[Example], rng: np.random.Generator
+    net: JointNet, samples: Sequence[Sample], rng: np.random.Generator
 ) -> Iterator[tuple[Tensor, dict[str, Tensor], Callable[[], object]]]:
     """Several augmented views of every patient, for the refit of the head."""
-    for example in examples:
+    for sample in samples:
         for _ in range(HEAD_VIEWS):
-            view = replace(study_view(example, rng), covariates=example.covariates)
-            yield example.findings, example.covariates, partial(joint_losses, net, view)
+            view = replace(study_view(sample, rng), covariates=sample.covariates)
+            yield sample.findings, sample.covariates, partial(joint_losses, net, view)
 
 
 def train(
-    examples: Sequence[Example],
+    samples: Sequence[Sample],
     out: Path,
     *,
     slices: Sequence[FitOptions],
@@ -354,13 +298,13 @@ def train(
     torch.manual_seed(0)
     net = JointNet(NETWORK)
     for number, options in enumerate(slices):
-        batches = slice_batches(examples, np.random.default_rng([1, number]))
+        batches = slice_batches(samples, np.random.default_rng([1, number]))
         fit_slices(net, batches, options, checkpoint=out / f"slices_{number}.ckpt")
-    fit_standardiser(net, examples)
+    fit_standardiser(net, samples)
     for number, options in enumerate(joint):
         rng = np.random.default_rng([2, number])
-        fit_studies(net, examples, rng, options, checkpoint=out / f"joint_{number}.ckpt")
-    fit_diagnosis(net, examples)
+        fit_studies(net, samples, rng, options, checkpoint=out / f"joint_{number}.ckpt")
+    fit_diagnosis(net, samples)
     done = {"slices": _steps(slices), "joint": _steps(joint)}
     (out / "steps.json").write_text(json.dumps(done), encoding="utf-8")
     torch.save(net.state_dict(), out / "net.pt")
@@ -382,39 +326,28 @@ def fit_slices(
 
 def fit_studies(
     net: JointNet,
-    examples: Sequence[Example],
+    samples: Sequence[Sample],
     rng: np.random.Generator,
     options: FitOptions,
     *,
     checkpoint: Path,
 ) -> None:
     """Train masks and diagnosis of whole studies, in place."""
-    views = study_views(examples, rng)
+    views = study_views(samples, rng)
     trained = fit(net, views, joint_losses, options, checkpoint=checkpoint)
     net.load_state_dict(trained.state_dict())
 
 
-def fit_diagnosis(net: JointNet, examples: Sequence[Example]) -> None:
+def fit_diagnosis(net: JointNet, samples: Sequence[Sample]) -> None:
     """Refit the diagnosis head on the frozen network, in place."""
     net.eval()
-    table = collect_head_inputs(net, head_views(net, examples, np.random.default_rng(3)))
+    table = collect_head_inputs(net, head_views(net, samples, np.random.default_rng(3)))
     fit_head(net, table, HEAD, np.random.default_rng(4))
-
-
-def volumes_ml(examples: Sequence[Example]) -> dict[str, list[float]]:
-    """True volume of every segment in every phase."""
-    found: dict[str, list[float]] = {name: [] for name in SEGMENTS}
-    for example in examples:
-        voxel_ml = float(example.spacing_mm.prod()) / 1000
-        for labels in example.labels:
-            for label, name in enumerate(SEGMENTS, start=1):
-                found[name].append(int((labels == label).sum()) * voxel_ml)
-    return found
 
 
 def bundle_settings(
     manifest: Manifest,
-    examples: Sequence[Example],
+    samples: Sequence[Sample],
     ranges: InputRanges,
     calibrations: dict[str, Calibration],
     thresholds: dict[str, float] | None = None,
@@ -442,7 +375,7 @@ def bundle_settings(
             "fast": OperatingPoint(backend="int8"),
             "best": OperatingPoint(shifts=4, overlap=0.5),
         },
-        segments=segment_settings(manifest.schema, volumes_ml(examples)),
+        segments=segment_settings(manifest.schema, volumes_ml(samples, segments=SEGMENTS)),
         findings=finding_settings(manifest.schema, calibrations, thresholds),
         rules=RULES,
         components=ComponentRules(is_one_organ=True, keep_largest=SEGMENTS),
@@ -461,23 +394,24 @@ def training_ranges(manifest: Manifest, data_root: Path) -> InputRanges:
 
 
 def cross_validated(
-    manifest: Manifest, examples: Sequence[Example], data_root: Path, out: Path, ranges: InputRanges
+    manifest: Manifest, samples: Sequence[Sample], data_root: Path, out: Path, ranges: InputRanges
 ) -> list[CaseScore]:
     """Every patient, answered by the network that never saw it, through the user's predictor."""
-    settings = bundle_settings(manifest, examples, ranges, {})
+    settings = bundle_settings(manifest, samples, ranges, {})
     scores: list[CaseScore] = []
+    everybody = manifest.in_split("train")
+    folds = assign_folds(everybody, FOLDS)
     for fold in trained_folds(out):
         folder = out / f"fold_{fold}" / "bundle"
         weights = torch.load(out / f"fold_{fold}" / "net.pt", weights_only=True)
         write_bundle(folder, settings, weights, card="cross-validation fold", metrics_json="{}")
-        held_out = {example.case_id for example in examples if example.fold == fold}
         evaluation = Evaluation(
             analyser=load_predictor(folder, cam="all"),
             manifest=manifest,
             data_root=data_root,
             records=out / f"fold_{fold}" / "scores",
         )
-        cases = [case for case in manifest.in_split("train") if case.case_id in held_out]
+        cases = [case for case in everybody if folds[case.case_id] == fold]
         for result in evaluation.run(cases):
             if not isinstance(result, CaseScore):
                 raise TypeError(f"{result.what} failed: {result.reason}")
@@ -501,13 +435,13 @@ def _schedule(folder: Path) -> str:
 
 
 def publish(
-    manifest: Manifest, examples: Sequence[Example], data_root: Path, out: Path, bundle: Path
+    manifest: Manifest, samples: Sequence[Sample], data_root: Path, out: Path, bundle: Path
 ) -> None:
     """Cross-validate, calibrate on the out-of-fold answers, and write the bundle."""
     ranges = training_ranges(manifest, data_root)
-    scores = cross_validated(manifest, examples, data_root, out, ranges)
+    scores = cross_validated(manifest, samples, data_root, out, ranges)
     thresholds = dict.fromkeys(FINDINGS, THRESHOLD)
-    settings = bundle_settings(manifest, examples, ranges, calibrate(scores), thresholds)
+    settings = bundle_settings(manifest, samples, ranges, calibrate(scores), thresholds)
     metrics = {"split": "train, out of fold", "n_cases": len(scores)}
     metrics |= summarise(scores, findings=list(FINDINGS), is_exclusive=True)
     folds = trained_folds(out)
@@ -528,17 +462,11 @@ def publish(
     write_bundle(bundle, settings, weights, card=card, metrics_json=as_json(metrics))
 
 
-def load_examples(manifest: Manifest, data_root: Path, cache: Path) -> list[Example]:
-    """All training patients on the network grid, from the cache where it is there."""
-    cases = manifest.in_split("train")
-    folds = assign_folds(cases, FOLDS)
-    if cache.exists():
-        stored = torch.load(cache, weights_only=True)
-        return [Example(**{**row, "fold": folds[row["case_id"]]}) for row in stored]
-    examples = [prepare(case, folds[case.case_id], data_root) for case in cases]
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    torch.save([vars(example) for example in examples], cache)
-    return examples
+def load_samples(manifest: Manifest, data_root: Path, cache: Path) -> list[Sample]:
+    """All training patients on the network grid, from the cache where they are there."""
+    source = DataSource(manifest, data_root, manifest.in_split("train"))
+    studies = StudyDataset([source], network=NETWORK, preprocessing=PREPROCESSING, cache_dir=cache)
+    return [studies[index] for index in range(len(studies))]
 
 
 def main(
@@ -557,15 +485,16 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(threads)
     known = read_manifest(manifest)
-    examples = load_examples(known, data_root, out / "examples.pt")
+    samples = load_samples(known, data_root, out / "cache")
+    folds = assign_folds(known.in_split("train"), FOLDS)
     for fold in range(FOLDS):
         if only in ("all", str(fold)):
-            others = [example for example in examples if example.fold != fold]
+            others = [sample for sample in samples if folds[sample.case_id] != fold]
             train(others, out / f"fold_{fold}", slices=SLICES_FOLD, joint=JOINT_FOLD)
     if only in ("all", "final"):
-        train(examples, out / "final", slices=SLICES, joint=JOINT)
+        train(samples, out / "final", slices=SLICES, joint=JOINT)
     if only in ("all", "publish"):
-        publish(known, examples, data_root, out, bundle)
+        publish(known, samples, data_root, out, bundle)
 
 
 if __name__ == "__main__":

@@ -37,17 +37,17 @@ from .cardiac_mr import (
     fit_diagnosis,
     fit_slices,
     fit_studies,
-    load_examples,
+    load_samples,
+    masks_of,
     slice_batches,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from medmtl.data.samples import Sample
     from medmtl.inference.bundle import Bundle
     from medmtl.networks.joint import JointNet
-
-    from .cardiac_mr import Example
 
 VERSION = "1.3.0"
 MEASURED = "1.1.0"
@@ -72,19 +72,19 @@ END_SYSTOLE_SHARE = 0.55
 END_SLICE_SHARE = 0.3
 
 
-def draw_weak_slices(example: Example, rng: np.random.Generator) -> tuple[int, int]:
+def draw_weak_slices(sample: Sample, rng: np.random.Generator) -> tuple[int, int]:
     """Phase and slice: end systole and the ends of the structures more often than others."""
     phase = int(rng.random() < END_SYSTOLE_SHARE)
-    ends = end_slices(example)[phase]
+    ends = end_slices(sample)[phase]
     if ends and rng.random() < END_SLICE_SHARE:
         return phase, ends[int(rng.integers(len(ends)))]
-    return phase, int(rng.integers(example.images[phase].shape[0]))
+    return phase, int(rng.integers(sample.images[phase].shape[0]))
 
 
 @cache
-def end_slices(example: Example) -> tuple[list[int], list[int]]:
+def end_slices(sample: Sample) -> tuple[list[int], list[int]]:
     """For each phase the slices where a structure begins or ends, with their neighbours."""
-    diastole, systole = (sorted(_ends(labels)) for labels in example.labels)
+    diastole, systole = (sorted(_ends(labels)) for labels in masks_of(sample))
     return diastole, systole
 
 
@@ -164,20 +164,20 @@ def main(
     torch.set_num_threads(threads)
     start = load_bundle(bundle)
     net = start.net.requires_grad_()
-    examples = load_examples(read_manifest(manifest), data_root, out / "examples.pt")
+    samples = load_samples(read_manifest(manifest), data_root, out / "cache")
     planar = net.backbone.get_submodule("net")
     for number, (views, slices, joint) in enumerate(ROUNDS):
         batches = slice_batches(
-            examples,
+            samples,
             np.random.default_rng([5 + number, 0]),
             draw=draw_weak_slices,
             augmentation=views,
         )
         fit_slices(net, batches, slices, checkpoint=out / f"slices_{number}.ckpt")
         rng = np.random.default_rng([5 + number, 1])
-        renew_statistics(planar, slice_batches(examples, rng))
-        fit_studies(net, examples, rng, joint, checkpoint=out / f"joint_{number}.ckpt")
-    fit_diagnosis(net, examples)
+        renew_statistics(planar, slice_batches(samples, rng))
+        fit_studies(net, samples, rng, joint, checkpoint=out / f"joint_{number}.ckpt")
+    fit_diagnosis(net, samples)
     write_longer(start, net, bundle)
 
 
