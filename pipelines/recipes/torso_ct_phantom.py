@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from medmtl.core.study import Study
 from medmtl.data.cases import Case, VolumeRow
+from medmtl.data.samples import Sample
 from medmtl.evidence.contradictions import MeasurementRule
 from medmtl.evidence.input_ranges import input_ranges
 from medmtl.evidence.masks import MaskRules
@@ -45,6 +46,7 @@ from medmtl.training.card import as_json, card_text
 from medmtl.training.head import HeadOptions, collect_head_inputs, fit_head
 from medmtl.training.label_settings import finding_settings, segment_settings
 from medmtl.training.loop import FitOptions, fit
+from medmtl.training.standardise import fit_standardiser, volumes_ml
 from medmtl.transforms.preprocessing import Preprocessing, PreprocessingConfig, WindowHU
 
 from .publish import calibrate
@@ -87,48 +89,50 @@ STAGE = FitOptions(steps=600, peak_lr=3e-3, warmup_steps=20, ema_decay=0.99, sav
 LESION_WEIGHT = 3.0
 
 
-@dataclass(frozen=True, eq=False)
-class Example:
-    """One phantom on the network grid: image and labels (K, J, I), findings (F,), spacing (3,)."""
-
-    image: Tensor
-    labels: Tensor
-    findings: Tensor
-    spacing_mm: Tensor
-
-
-def make_example(seed: int, spacing_mm: tuple[float, float, float], folder: Path) -> Example:
+def make_sample(seed: int, spacing_mm: tuple[float, float, float], folder: Path) -> Sample:
     """Generate one phantom, or read it back from the cache."""
     path = folder / f"{seed}.pt"
     if path.exists():
-        stored = torch.load(path, weights_only=True)
-        return Example(*(stored[name] for name in ("image", "labels", "findings", "spacing_mm")))
+        return Sample(**torch.load(path, weights_only=True))
     phantom = generate_torso(seed, spacing_mm=spacing_mm)
     prepared = Preprocessing(PREPROCESSING).apply(phantom.volume)
     labels = Preprocessing(PREPROCESSING).apply_labels(phantom.label_map, prepared)
-    example = Example(
-        torch.from_numpy(prepared.array_kji.astype(np.float16)),
-        torch.from_numpy(np.ascontiguousarray(labels)),
-        torch.tensor([float(phantom.findings[name]) for name in TORSO_SCHEMA.finding_names]),
-        torch.tensor(prepared.geometry.spacing_mm[::-1]),
+    sample = Sample(
+        case_id=str(seed),
+        dataset="torso_phantom",
+        images=(torch.from_numpy(prepared.array_kji.astype(np.float16)),),
+        labels=(torch.from_numpy(np.ascontiguousarray(labels)),),
+        is_annotated=torch.ones(1, len(NETWORK.segments), dtype=torch.bool),
+        findings=torch.tensor(
+            [float(phantom.findings[name]) for name in TORSO_SCHEMA.finding_names]
+        ),
+        covariates=unknown_covariates(1),
+        spacing_mm=torch.tensor([prepared.geometry.spacing_mm[::-1]]),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(vars(example), path)
-    return example
+    torch.save(vars(sample), path)
+    return sample
 
 
-def batches(examples: list[Example], rng: np.random.Generator) -> Iterator[Example]:
+def batches(samples: list[Sample], rng: np.random.Generator) -> Iterator[Sample]:
     """Endless single studies in random order, with shifts, scaled contrast and noise."""
     for _ in itertools.count():
-        for index in rng.permutation(len(examples)):
-            example = examples[index]
+        for index in rng.permutation(len(samples)):
+            sample = samples[index]
             shift = [int(value) for value in rng.integers(-3, 4, size=3)]
-            image = torch.roll(example.image.float(), shift, dims=(0, 1, 2))
+            image = torch.roll(sample.images[0].float(), shift, dims=(0, 1, 2))
             noise = torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
             image = image * rng.uniform(0.92, 1.08) + rng.uniform(-0.05, 0.05)
             image = image + noise * float(rng.uniform(0, 0.04))
-            labels = torch.roll(example.labels, shift, dims=(0, 1, 2))
-            yield Example(image, labels.long(), example.findings, example.spacing_mm)
+            labels = torch.roll(_mask(sample), shift, dims=(0, 1, 2))
+            yield replace(sample, images=(image,), labels=(labels.long(),))
+
+
+def _mask(sample: Sample) -> Tensor:
+    (labels,) = sample.labels
+    if labels is None:
+        raise ValueError(f"phantom {sample.case_id} has no masks.")
+    return labels
 
 
 def unknown_covariates(batch: int) -> dict[str, Tensor]:
@@ -136,12 +140,12 @@ def unknown_covariates(batch: int) -> dict[str, Tensor]:
     return {name: torch.full((batch,), torch.nan) for name in COVARIATES}
 
 
-def joint_losses(model: nn.Module, example: Example) -> dict[str, Tensor]:
+def joint_losses(model: nn.Module, sample: Sample) -> dict[str, Tensor]:
     """Segmentation and diagnosis loss of one study from one forward pass."""
     with torch.autocast("cpu", torch.bfloat16):
         output = model(
-            [example.image[None, None]],
-            spacing_mm=example.spacing_mm[None, None],
+            [sample.images[0][None, None]],
+            spacing_mm=sample.spacing_mm[None],
             covariates=unknown_covariates(1),
         )
     weights = torch.tensor(
@@ -149,47 +153,23 @@ def joint_losses(model: nn.Module, example: Example) -> dict[str, Tensor]:
     )
     logits = output.segmentation_logits[0]
     return {
-        "segmentation": dice_cross_entropy(logits, example.labels[None], class_weights=weights),
+        "segmentation": dice_cross_entropy(logits, _mask(sample)[None], class_weights=weights),
         "diagnosis": DIAGNOSIS_WEIGHT
-        * known_binary_cross_entropy(output.finding_logits, example.findings[None]),
+        * known_binary_cross_entropy(output.finding_logits, sample.findings[None]),
     }
 
 
-def fit_standardiser(net: JointNet, examples: list[Example]) -> None:
-    """Standardise the head's measurements by those of the true masks."""
-    if net.measure is None or net.head is None:
-        raise ValueError("The recipe needs a head with measurements.")
-    rows = []
-    for example in examples:
-        one_hot = nn.functional.one_hot(example.labels.long(), len(NETWORK.segments) + 1)
-        masks = one_hot.movedim(-1, 0)[None].float()
-        rows.append(net.measure([masks], example.spacing_mm[None, None], unknown_covariates(1)))
-    net.head.facts.fit(torch.cat(rows))
-
-
 def head_views(
-    net: JointNet, examples: Sequence[Example], rng: np.random.Generator
+    net: JointNet, samples: Sequence[Sample], rng: np.random.Generator
 ) -> Iterator[tuple[Tensor, dict[str, Tensor], Callable[[], object]]]:
     """Augmented views of every phantom, for the refit of the head."""
-    views = itertools.islice(batches(list(examples), rng), HEAD_VIEWS * len(examples))
+    views = itertools.islice(batches(list(samples), rng), HEAD_VIEWS * len(samples))
     for view in views:
         yield view.findings, unknown_covariates(1), partial(joint_losses, net, view)
 
 
-def volumes_ml(examples: Sequence[Example]) -> dict[str, list[float]]:
-    """True volume of every segment where it is present."""
-    found: dict[str, list[float]] = {name: [] for name in TORSO_SCHEMA.segment_names}
-    for example in examples:
-        voxel_ml = float(example.spacing_mm.prod()) / 1000
-        for segment in TORSO_SCHEMA.segments:
-            voxels = int((example.labels == segment.label).sum())
-            if voxels:
-                found[segment.name].append(voxels * voxel_ml)
-    return found
-
-
 def bundle_settings(
-    examples: Sequence[Example], calibrations: dict[str, Calibration]
+    samples: Sequence[Sample], calibrations: dict[str, Calibration]
 ) -> BundleSettings:
     """Everything of the bundle but its weights."""
     scans = (generate_torso(seed, spacing_mm=SPACING_MM).volume for seed in TRAIN_SEEDS[:20])
@@ -213,7 +193,7 @@ def bundle_settings(
             "fast": OperatingPoint(backend="int8"),
             "best": OperatingPoint(shifts=4, overlap=0.5),
         },
-        segments=segment_settings(TORSO_SCHEMA, volumes_ml(examples)),
+        segments=segment_settings(TORSO_SCHEMA, volumes_ml(samples, segments=NETWORK.segments)),
         findings=finding_settings(TORSO_SCHEMA, calibrations),
         rules=(
             MeasurementRule(
@@ -259,13 +239,13 @@ def score_phantoms(folder: Path, seeds: range) -> list[CaseScore]:
     return scores
 
 
-def publish(net: JointNet, examples: Sequence[Example], out: Path, bundle: Path) -> None:
+def publish(net: JointNet, samples: Sequence[Sample], out: Path, bundle: Path) -> None:
     """Calibrate, test and write the bundle."""
     weights = net.state_dict()
     uncalibrated = out / "uncalibrated"
-    write_bundle(uncalibrated, bundle_settings(examples, {}), weights, card="", metrics_json="{}")
+    write_bundle(uncalibrated, bundle_settings(samples, {}), weights, card="", metrics_json="{}")
     calibrations = calibrate(score_phantoms(uncalibrated, CALIBRATION_SEEDS))
-    settings = bundle_settings(examples, calibrations)
+    settings = bundle_settings(samples, calibrations)
     write_bundle(out / "calibrated", settings, weights, card="", metrics_json="{}")
     scores = score_phantoms(out / "calibrated", TEST_SEEDS)
     names = list(TORSO_SCHEMA.finding_names)
@@ -295,19 +275,19 @@ def main(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(0)
     torch.set_num_threads(threads)
-    examples = [make_example(seed, SPACING_MM, out / "cache") for seed in TRAIN_SEEDS]
-    fine = [make_example(seed, FINE_SPACING_MM, out / "cache") for seed in FINE_SEEDS]
-    examples += fine * FINE_REPEATS
+    samples = [make_sample(seed, SPACING_MM, out / "cache") for seed in TRAIN_SEEDS]
+    fine = [make_sample(seed, FINE_SPACING_MM, out / "cache") for seed in FINE_SEEDS]
+    samples += fine * FINE_REPEATS
     net = JointNet(NETWORK)
-    fit_standardiser(net, examples)
-    views = batches(examples, np.random.default_rng(0))
+    fit_standardiser(net, samples)
+    views = batches(samples, np.random.default_rng(0))
     trained = fit(net, views, joint_losses, STAGE, checkpoint=out / "joint.ckpt")
     net.load_state_dict(trained.state_dict())
     net.eval()
-    table = collect_head_inputs(net, head_views(net, examples, np.random.default_rng(1)))
+    table = collect_head_inputs(net, head_views(net, samples, np.random.default_rng(1)))
     fit_head(net, table, HEAD, np.random.default_rng(2))
     torch.save(net.state_dict(), out / "net.pt")
-    publish(net, examples, out, bundle)
+    publish(net, samples, out, bundle)
 
 
 if __name__ == "__main__":
