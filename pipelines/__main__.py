@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -86,7 +85,7 @@ def main() -> None:
     """Run one command; a known error is one line on stderr and exit status 2.
 
     So is what the system refuses at a place that has no better words for it: a traceback would
-    show whole paths, and folders are called after patients.
+    show paths, and folders are called after patients.
     """
     if not os.environ.get("PYTHONWARNINGS"):
         warnings.simplefilter("ignore")  # library warnings quote header values
@@ -105,10 +104,9 @@ def main() -> None:
             )
         raise
     except OSError as error:
-        what = Path(str(error.filename)).name if error.filename else "a file or connection"
         sys.stderr.write(
-            f"medmtl: {what}: {error.strerror or type(error).__name__}. Check that the path is "
-            "right, that it may be read and written, and that the disk is not full.\n"
+            f"medmtl: a file or folder: {error.strerror or type(error).__name__}. Check that the "
+            "paths are right and may be read and written, and that the disk is not full.\n"
         )
         sys.exit(COULD_NOT_START)
 

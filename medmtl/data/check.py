@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from medmtl.core.labels import LabelSchema
     from medmtl.core.volume import Volume
     from medmtl.data.cases import Case, VolumeRow
+    from medmtl.data.check_image import Finding
     from medmtl.data.check_set import Key
 
 __all__ = ["Problem", "check_cases", "check_folder"]
@@ -181,35 +182,43 @@ def _check_volume(
     masks: dict[str, Volume], with_voxels: bool, with_checksums: bool,
 ) -> None:  # fmt: skip
     key = (case.case_id, row.volume_id)
-    missing = _missing(row, data_root)
-    if missing:
-        look.problems += [Problem("missing-file", text, *key) for text in missing]
-        return
-    if with_checksums or not with_voxels:
-        digest = file_sha256(data_root / row.image)
-        look.checksums[key] = digest
-        if row.sha256 and digest != row.sha256:
-            text = f"sha256 of {row.image} is {digest[:12]}..., stated {row.sha256[:12]}..."
-            look.problems.append(Problem("checksum-differs", text, *key))
+    absent = _absent(row, data_root)
+    found = [("missing-file", text) for text in _missing(row, absent)]
+    if row.image not in absent and (with_checksums or not with_voxels):
+        found += _checksum(look, key, row, data_root)
     if with_voxels:
-        facts, found = look_at_voxels(row, data_root, schema, masks)
+        facts, more = look_at_voxels(row, data_root, schema, masks, absent=absent)
         if facts is not None:
             look.facts[key] = facts
             look.checksums[key] = facts.voxel_sha256
     else:
-        found = look_at_headers(row, data_root)
-    look.problems += [Problem(code, text, *key) for code, text in found]
+        more = look_at_headers(row, data_root, absent=absent)
+    look.problems += [Problem(code, text, *key) for code, text in found + more]
 
 
-def _missing(row: VolumeRow, data_root: Path) -> list[str]:
+def _checksum(look: _Look, key: Key, row: VolumeRow, data_root: Path) -> list[Finding]:
+    """Keep the checksum of an image; of one that cannot be read its reader speaks."""
+    try:
+        digest = file_sha256(data_root / row.image)
+    except OSError:
+        return []
+    look.checksums[key] = digest
+    if not row.sha256 or digest == row.sha256:
+        return []
+    text = f"sha256 of {row.image} is {digest[:12]}..., stated {row.sha256[:12]}..."
+    return [("checksum-differs", text)]
+
+
+def _absent(row: VolumeRow, data_root: Path) -> list[str]:
     """Files of a row that are not there; a path that leaves the data root is not followed."""
-    absent = [
+    return [
         path
         for path in (row.image, row.segmentation)
         if path is not None and not (_is_inside(path) and (data_root / path).is_file())
     ]
-    if not absent:
-        return []
+
+
+def _missing(row: VolumeRow, absent: Sequence[str]) -> list[str]:
     if row.image in absent and row.segmentation and row.segmentation not in absent:
         return [f"no image {row.image} for the mask {row.segmentation}"]
     return [

@@ -13,7 +13,9 @@ from medmtl.data.mask_rules import grid_refusal, label_refusal
 from medmtl.data.volume_file import read_grid, read_volume_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
     from pathlib import Path
+    from typing import TypeVar
 
     from numpy.typing import NDArray
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from medmtl.core.labels import LabelSchema
     from medmtl.core.volume import Volume
     from medmtl.data.cases import VolumeRow
+
+    Read = TypeVar("Read")
 
 __all__ = ["Finding", "ImageFacts", "look_at_headers", "look_at_voxels"]
 
@@ -49,18 +53,29 @@ class ImageFacts:
     modality: str = ""
 
 
-def look_at_headers(row: VolumeRow, data_root: Path) -> list[Finding]:
-    """What is wrong with the headers of an image and its mask; no voxel is read."""
-    try:
-        image = read_grid(data_root, row.image)
-        mask = read_grid(data_root, row.segmentation) if row.segmentation else None
-    except InputRefusedError as error:
-        return [_refused(error)]
-    return _grids(row, image, mask) if mask is not None else []
+def look_at_headers(
+    row: VolumeRow, data_root: Path, *, absent: Collection[str] = ()
+) -> list[Finding]:
+    """What is wrong with the headers of an image and its mask; no voxel is read.
+
+    Args:
+        row: The files.
+        data_root: Folder that their paths start from.
+        absent: Paths that are not read, as they are known not to be there.
+    """
+    image, found = _tried(read_grid, data_root, row.image, absent)
+    mask, more = _tried(read_grid, data_root, row.segmentation, absent)
+    found += more
+    return found + _grids(row, image, mask) if image and mask else found
 
 
 def look_at_voxels(
-    row: VolumeRow, data_root: Path, schema: LabelSchema, masks: dict[str, Volume]
+    row: VolumeRow,
+    data_root: Path,
+    schema: LabelSchema,
+    masks: dict[str, Volume],
+    *,
+    absent: Collection[str] = (),
 ) -> tuple[ImageFacts | None, list[Finding]]:
     """What is wrong with an image and its mask, and the facts for comparisons.
 
@@ -69,37 +84,54 @@ def look_at_voxels(
         data_root: Folder that their paths start from.
         schema: The labels a mask may hold.
         masks: Masks of the same case read before, by path; this one is added.
+        absent: Paths that are not read, as they are known not to be there.
 
     Returns:
         Facts (None where the image cannot be read) and findings.
     """
-    try:
-        image = read_volume_file(data_root, row.image)
-    except InputRefusedError as error:
-        return None, [_refused(error)]
+    image, found = _tried(read_volume_file, data_root, row.image, absent)
+    if image is None:
+        return None, found + _look_at_mask(row, None, data_root, schema, masks, absent)
     found = [
         (flag.code, f"{row.image}: {flag.message}")
         for flag in image.flags
         if flag.severity == "error"
     ]
-    if row.segmentation:
-        found += _look_at_mask(row, image, data_root, schema, masks)
+    found += _look_at_mask(row, image, data_root, schema, masks, absent)
     if image.array.min() == image.array.max():
         found.append(("constant-image", f"every voxel of {row.image} is {image.array.flat[0]:g}"))
     return _facts(image.array, row.attributes.get("modality", "")), found
 
 
+def _tried(
+    read: Callable[[Path, str], Read], data_root: Path, path: str | None, absent: Collection[str]
+) -> tuple[Read | None, list[Finding]]:
+    if path is None or path in absent:
+        return None, []
+    try:
+        return read(data_root, path), []
+    except InputRefusedError as error:
+        return None, [_refused(error)]
+
+
 def _look_at_mask(
-    row: VolumeRow, image: Volume, data_root: Path, schema: LabelSchema, masks: dict[str, Volume]
+    row: VolumeRow,
+    image: Volume | None,
+    data_root: Path,
+    schema: LabelSchema,
+    masks: dict[str, Volume],
+    absent: Collection[str],
 ) -> list[Finding]:
+    """Also of an image that cannot be read: nobody wants to hear of the mask afterwards."""
     name = row.segmentation or ""
     if name not in masks:
-        try:
-            masks[name] = read_volume_file(data_root, name)
-        except InputRefusedError as error:
-            return [_refused(error)]
+        mask, found = _tried(read_volume_file, data_root, row.segmentation, absent)
+        if mask is None:
+            return found
+        masks[name] = mask
     mask = masks[name]
-    return _grids(row, image.geometry, mask.geometry) + _labels(row, mask.array, schema)
+    grids = _grids(row, image.geometry, mask.geometry) if image else []
+    return grids + _labels(row, mask.array, schema)
 
 
 def _refused(error: InputRefusedError) -> Finding:

@@ -71,7 +71,7 @@ def choose_columns(known: Mapping[str, Column], wanted: Sequence[str] | None) ->
 def _parse(known: Mapping[str, Column], text: str) -> Column:
     name, _, numbers = text.partition("=")
     if name not in known:
-        names = ", ".join(sorted(known)) or "none"
+        names = ", ".join(sorted({*known, _SLICE}))
         message = f"--by: found {name!r}, but the columns with values are: {names}."
         raise ConfigError(message)
     if not numbers:

@@ -70,13 +70,13 @@ def test_an_arm_that_fails_is_named_and_ends_with_status_1(tmp_path: Path) -> No
 
 
 def test_a_place_that_cannot_be_written_is_one_line_and_status_2(tmp_path: Path) -> None:
-    """Of `main` itself: no traceback, which would show whole paths."""
+    """Of `main` itself: no traceback, which would show paths."""
     write_configuration(write_data(tmp_path / "data"), tmp_path / "tiny.toml")
     (tmp_path / "file").touch()
     outcome = medmtl("compare", "tiny.toml", "-o", "file", "--json-logs", cwd=tmp_path)
     assert outcome.status == 2
     last = outcome.stderr.splitlines()[-1]
     assert last.startswith("medmtl: ")
-    assert "Check that the path is right" in last
+    assert "Check that the paths are right" in last
     assert "Traceback" not in outcome.stderr
     assert str(tmp_path) not in outcome.stderr

@@ -76,6 +76,43 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
     assert "1 voxels that are not finite" in text
 
 
+@pytest.mark.parametrize("with_voxels", [True, False])
+def test_what_is_wrong_with_one_file_hides_nothing_of_the_other(
+    tmp_path: Path, with_voxels: bool
+) -> None:
+    """Or a user mends one list of problems and gets another one."""
+    cases = data_set(tmp_path)
+    for number, name in enumerate(("i0", "i1", "m2", "m3")):
+        (tmp_path / f"{name}.nii.gz").unlink()
+        if number % 2:
+            (tmp_path / f"{name}.nii.gz").write_bytes(b"no image")
+    for number in (0, 1):
+        write_mask(tmp_path / f"m{number}.nii.gz", 7)
+    values = image_values(2).astype(np.float32)
+    values[0, 0, 0] = np.inf
+    for number in (2, 3):
+        write_image(tmp_path / f"i{number}.nii.gz", values)
+    found = codes(check_cases(cases, SCHEMA, tmp_path, with_voxels=with_voxels))
+    files = {("c0", "missing-file"), ("c1", "damaged-nifti"), ("c2", "missing-file"),
+             ("c3", "damaged-nifti")}  # fmt: skip
+    voxels = {("c0", "unknown-label"), ("c1", "unknown-label"), ("c2", "not-finite"),
+              ("c3", "not-finite")}  # fmt: skip
+    assert found - {("c3", "duplicate-image")} == (files | voxels if with_voxels else files)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that no one reads")
+@pytest.mark.parametrize("with_voxels", [True, False])
+def test_a_file_that_the_system_does_not_let_read_is_one_problem(
+    tmp_path: Path, with_voxels: bool
+) -> None:
+    cases = data_set(tmp_path)
+    (tmp_path / "i1.nii.gz").unlink()
+    (tmp_path / "i1.nii.gz").symlink_to("/proc/self/mem")
+    found = check_cases(cases, SCHEMA, tmp_path, with_voxels=with_voxels)
+    assert [problem.case_id for problem in found] == ["c1"]
+    assert found[0].is_disabling
+
+
 def test_the_distance_between_grids_is_said_in_mm(tmp_path: Path) -> None:
     cases = data_set(tmp_path)
     write_mask(tmp_path / "m0.nii.gz", 1, spacing_mm=(1.0, 1.0, 2.1))
