@@ -28,6 +28,8 @@ from medmtl.config import TrainConfig
 from medmtl.imports.nnunet import NnunetChoices, import_nnunet
 from medmtl.inference.score_record import score_of
 from medmtl.metrics.paired import MEAN, compare_scores
+from medmtl.metrics.summary_diagnosis import brief_diagnosis
+from medmtl.metrics.summary_segmentation import brief_segmentation
 from medmtl.training.config_file import settings_of
 from medmtl.training.mask_change import MasksLostError
 
@@ -193,8 +195,9 @@ def _rows(splits: Sequence[Split]) -> list[Row]:
             continue
         for path in places:
             scores[arm] += [score_of(row) for row in json.loads(path.read_text("utf-8"))]
-        if arm != JOINT:
-            rows += _own_rows(arm, [json.loads(_run_file(path)) for path in places])
+        runs = [json.loads(_run_file(path)) for path in places]
+        rows += [] if arm == JOINT else _mask_rows(arm, runs)
+        rows += [*_part_rows(arm, scores[arm]), _effort_row(arm, runs)]
     names = list(scores)
     for number, other in enumerate(names):
         for reference in names[:number]:
@@ -206,7 +209,7 @@ def _run_file(scores: Path) -> str:
     return scores.with_name("run.json").read_text(encoding="utf-8")
 
 
-def _own_rows(arm: str, runs: Sequence[Mapping[str, Any]]) -> list[Row]:
+def _mask_rows(arm: str, runs: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Of one split or several; their parts are as large."""
     said = [run["encoder"] for run in runs]
     before, after = (
@@ -219,8 +222,34 @@ def _own_rows(arm: str, runs: Sequence[Mapping[str, Any]]) -> list[Row]:
             f"{before:.4f}, {after:.4f}"),
         Row(f"{arm}: largest loss of a segment", f"{loss:.4f}", f"<= {MAX_LOSS}", loss <= MAX_LOSS),
         Row(f"{arm}: share of voxels that stayed", f"{equal:.6f}"),
-        Row(f"{arm}: training, under load", f"{sum(run['seconds'] for run in runs):.0f} s"),
     ]  # fmt: skip
+
+
+def _part_rows(arm: str, scores: Sequence[CaseScore]) -> list[Row]:
+    """Every segment and every finding, with the patients that have it."""
+    segments = brief_segmentation(scores)["per_segment"]
+    names = [finding.name for finding in scores[0].findings]
+    findings = brief_diagnosis(scores, names=names)["per_finding"]
+    dice = {name: one["dice"]["value"] for name, one in segments.items()}
+    auroc = {
+        f"{name} ({one['n_present']})": one["auroc"]["value"] for name, one in findings.items()
+    }
+    return [
+        Row(f"{arm}: Dice of each segment", _listed(dice)),
+        Row(f"{arm}: AUROC of each finding (patients who have it)", _listed(auroc)),
+    ]
+
+
+def _listed(values: Mapping[str, float | None]) -> str:
+    return ", ".join(
+        f"{name} {'unknown' if value is None else format(value, '.3f')}"
+        for name, value in values.items()
+    )
+
+
+def _effort_row(arm: str, runs: Sequence[Mapping[str, Any]]) -> Row:
+    steps, seconds = (sum(run[what] for run in runs) for what in ("steps", "seconds"))
+    return Row(f"{arm}: training, {steps} steps of the network, under load", f"{seconds:.0f} s")
 
 
 def _differences(
