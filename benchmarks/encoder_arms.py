@@ -249,7 +249,10 @@ def _listed(values: Mapping[str, float | None]) -> str:
 
 def _effort_row(arm: str, runs: Sequence[Mapping[str, Any]]) -> Row:
     steps, seconds = (sum(run[what] for run in runs) for what in ("steps", "seconds"))
-    return Row(f"{arm}: training, {steps} steps of the network, under load", f"{seconds:.0f} s")
+    return Row(
+        f"{arm}: training, {steps} steps of the network, under load, since its last start",
+        f"{seconds:.0f} s",
+    )
 
 
 def _differences(

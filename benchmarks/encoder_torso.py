@@ -20,10 +20,10 @@ from medmtl.data.manifest import read_manifest
 if TYPE_CHECKING:
     from pathlib import Path
 
-JOINT_STEPS = 300
-"""Of one study, a quarter of an hour of one core, as long as nnU-Net is given."""
+JOINT_STEPS = 200
+"""Of one study, minutes of a free core."""
 TUNING: dict[str, dict[str, Any]] = {
-    "trainer": {"max_steps": 60, "steps_per_epoch": 60, "lr": 1e-4, "warmup_steps": 5},
+    "trainer": {"max_steps": 40, "steps_per_epoch": 40, "lr": 1e-4, "warmup_steps": 5},
 }
 
 
@@ -69,6 +69,7 @@ def joint(data: Path, *, steps: int = JOINT_STEPS) -> dict[str, Any]:
     values["trainer"].pop("max_epochs")
     values["trainer"] |= {"max_steps": steps, "steps_per_epoch": steps}
     values["trainer"] |= {"workers": 0, "accumulate": 1}
+    values["head_refit"]["views"] = 1
     return values
 
 
