@@ -20,7 +20,7 @@ import torch
 from medmtl.build.bundle import range_volumes
 from medmtl.build.encoder import joint_settings, starting_net, with_encoder
 from medmtl.build.folder import check_folder, check_manifests
-from medmtl.build.job import log_start
+from medmtl.build.job import followed, log_start
 from medmtl.build.parts import build, check_rule, check_taught, read_sources
 from medmtl.build.result import TrainResult
 from medmtl.config import HeadRefitConfig
@@ -128,7 +128,14 @@ class _Run:
         predictor = Predictor(bundle, device=self.device, cam=())
         self.net.eval()
         store = FeatureStore(predictor, self._cache / "features")
-        found = list(store.of_sources(sources))
+        found = list(
+            followed(
+                store.of_sources(sources),
+                what="features computed or known",
+                total=sum(len(source.cases) for source in sources),
+                should_stop=self.job.should_stop,
+            )
+        )
         logger.info("features of %d cases, %d of them computed now", len(found), store.computed)
         for name, weight in self.net.named_parameters():
             weight.requires_grad_(needs[name])

@@ -13,7 +13,7 @@ import torch
 from medmtl.build.bundle import bundle_settings, training_text
 from medmtl.build.encoder_run import train_on_encoder
 from medmtl.build.folder import check_folder, check_manifests
-from medmtl.build.job import Job, log_start
+from medmtl.build.job import Job, followed, log_start
 from medmtl.build.parts import RunParts, build
 from medmtl.build.result import TrainResult
 from medmtl.core.durable import replace_file
@@ -93,15 +93,21 @@ def _prepare(parts: RunParts) -> None:
 
     Raises:
         ConfigError: Naming every case that cannot be used.
+        TrainingStoppedError: If asked to stop.
     """
     problems = []
     ranks = parts.trainer.ranks
-    for samples in (parts.train_set, parts.val_set):
-        for index in ranks.share(range(len(samples))):
-            try:
-                samples[index]
-            except InputRefusedError as error:
-                problems.append(str(error))
+    own = [
+        (samples, index)
+        for samples in (parts.train_set, parts.val_set)
+        for index in ranks.share(range(len(samples)))
+    ]
+    stop = parts.trainer.should_stop
+    for samples, index in followed(own, what="studies prepared", total=len(own), should_stop=stop):
+        try:
+            samples[index]
+        except InputRefusedError as error:
+            problems.append(str(error))
     found = [problem for share in ranks.gather(problems) for problem in share]
     if found:
         raise ConfigError(listed_problems("cases that cannot be used", found))

@@ -24,6 +24,7 @@ from medmtl.inference.bundle import load_bundle, verify_bundle
 from medmtl.inference.predictor import load_predictor
 from medmtl.training.config_file import settings_of
 from medmtl.training.mask_change import MasksLostError
+from medmtl.training.trainer import TrainingStoppedError
 from tests.integration.test_train_run import Notes
 from tests.monai_folder import monai_config, write_monai
 from tests.nnunet_folder import dataset, plans, write_folder
@@ -131,6 +132,15 @@ def test_masks_of_monai_are_kept_to_the_voxel(tmp_path: Path, network: str, embe
         return
     with pytest.raises(ConfigError, match=r"not taken apart.*embedding = 0"):
         train_run(configuration(data, bundle), tmp_path / "other", data_root=data)
+
+
+def test_it_can_be_stopped_while_features_are_computed(tmp_path: Path) -> None:
+    """Which may take hours, before there is any step."""
+    data = write_data(tmp_path / "data")
+    config = configuration(data, imported(tmp_path))
+    with pytest.raises(TrainingStoppedError, match=r"features .*: 1 of 3\. They are kept"):
+        train_run(config, tmp_path / "run", data_root=data, should_stop=lambda: True)
+    assert len(list((tmp_path / "run" / "cache" / "features").rglob("*.npz"))) == 1
 
 
 def test_the_result_is_an_ordinary_joint_bundle(tmp_path: Path) -> None:

@@ -97,8 +97,17 @@ def test_a_killed_run_resumes_to_the_same_numbers(tmp_path: Path) -> None:
 def test_a_run_that_is_asked_to_stop_saves_and_says_so(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     config, out = configuration(data), tmp_path / "run"
-    with pytest.raises(TrainingStoppedError, match=r"after step 1 of 6.*--resume"):
+    with pytest.raises(TrainingStoppedError, match=r"prepared: 1 of 8.*same command again"):
         train_run(config, out, data_root=data, should_stop=lambda: True)
+    steps: list[int] = []
+    with pytest.raises(TrainingStoppedError, match=r"after step 1 of 6.*--resume"):
+        train_run(
+            config,
+            out,
+            data_root=data,
+            watch=lambda report, _: steps.append(report.step),
+            should_stop=lambda: bool(steps),
+        )
     assert checkpoint(out)["state"]["step"] == 1
     with pytest.raises(ConfigError, match="--resume"):
         train_run(config, out, data_root=data)
