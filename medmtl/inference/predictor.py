@@ -192,7 +192,9 @@ class Predictor(Staged):
             clock.stop("uncertainty")
         yield
         clock.go_on()
-        prediction = self._report(study, volumes, inputs, answer, flags, phase_facts)
+        masks = self._masks(volumes, inputs, answer)
+        answer = replace(answer, logits=[])  # half a gigabyte of a CT that nothing reads any more
+        prediction = self._report(study, masks, inputs, answer, flags, phase_facts)
         clock.stop("postprocess")
         if members is not None:
             prediction = with_uncertainty(
@@ -248,20 +250,25 @@ class Predictor(Staged):
             )
         return _renamed([volumes[ed], volumes[es]], slots), flags, facts
 
+    def _masks(
+        self, volumes: Sequence[Volume], inputs: Sequence[NetworkInput], answer: JointPass
+    ) -> tuple[VolumePrediction, ...]:
+        """The label map of each volume, on its own grid."""
+        return tuple(
+            VolumePrediction(volume, self._label_map(volume, prepared, logits))
+            for volume, prepared, logits in zip(volumes, inputs, answer.logits, strict=True)
+        )
+
     def _report(
         self,
         study: Study,
-        volumes: Sequence[Volume],
+        masks: Sequence[VolumePrediction],
         inputs: Sequence[NetworkInput],
         answer: JointPass,
         flags: list[Flag],
         phase_facts: list[Measurement],
     ) -> Prediction:
         settings = self.bundle.settings
-        masks = tuple(
-            VolumePrediction(volume, self._label_map(volume, prepared, logits))
-            for volume, prepared, logits in zip(volumes, inputs, answer.logits, strict=True)
-        )
         segments: list[SegmentResult] = []
         for mask in masks:
             measured = measure_segments(mask.volume, mask.label_map, self.schema)
@@ -292,7 +299,7 @@ class Predictor(Staged):
             )
         return Prediction(
             model=self.identity,
-            volumes=masks,
+            volumes=tuple(masks),
             segments=tuple(segments),
             measurements=tuple(measurements),
             findings=tuple(findings),
