@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from torch import nn
 
 from medmtl.data.manifest import read_manifest
 from medmtl.inference.bundle import load_bundle, write_bundle
+from medmtl.training.augment import PlaneAugmentation
 from medmtl.training.card import as_json, card_text
 from medmtl.training.loop import FitOptions
 
@@ -43,11 +44,20 @@ from .cardiac_mr import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from medmtl.data.samples import Sample
     from medmtl.inference.bundle import Bundle
     from medmtl.networks.joint import JointNet
+
+
+class Round(NamedTuple):
+    """Views of the slices, steps on them, steps on studies."""
+
+    views: PlaneAugmentation
+    slices: FitOptions
+    joint: FitOptions | None
+
 
 VERSION = "1.3.0"
 MEASURED = "1.1.0"
@@ -60,13 +70,18 @@ SLICES = FitOptions(
 JOINT = FitOptions(
     steps=250, peak_lr=3e-4, warmup_steps=30, ema_decay=0.99, save_every=25, log_every=25
 )
+AVERAGED = Round(FAR, SLICES, JOINT)
 ROUNDS = (
-    (SLICE_AUGMENTATION,
-     replace(SLICES, steps=5000, peak_lr=2e-3, floor_lr=1e-6, weight_decay=1e-3, ema_decay=0.998),
-     replace(JOINT, steps=300, peak_lr=4e-4)),
-    (FAR, SLICES, JOINT),
-)  # fmt: skip
-"""From 1.2.0 on: views, steps on slices, steps on studies."""
+    Round(
+        SLICE_AUGMENTATION,
+        replace(
+            SLICES, steps=5000, peak_lr=2e-3, floor_lr=1e-6, weight_decay=1e-3, ema_decay=0.998
+        ),
+        replace(JOINT, steps=300, peak_lr=4e-4),
+    ),
+    AVERAGED,
+)
+"""From 1.2.0 on."""
 STATISTICS_BATCHES = 80
 END_SYSTOLE_SHARE = 0.55
 END_SLICE_SHARE = 0.3
@@ -116,6 +131,23 @@ def renew_statistics(
     planar.eval()
 
 
+def fit_round(
+    net: JointNet, samples: Sequence[Sample], one: Round, out: Path, *, number: int
+) -> None:
+    """Slices, then studies where the round has any, in place; its checkpoints lie in `out`."""
+    batches = slice_batches(
+        samples,
+        np.random.default_rng([5 + number, 0]),
+        draw=draw_weak_slices,
+        augmentation=one.views,
+    )
+    fit_slices(net, batches, one.slices, checkpoint=out / f"slices_{number}.ckpt")
+    rng = np.random.default_rng([5 + number, 1])
+    renew_statistics(net.backbone.get_submodule("net"), slice_batches(samples, rng))
+    if one.joint is not None:
+        fit_studies(net, samples, rng, one.joint, checkpoint=out / f"joint_{number}.ckpt")
+
+
 def write_longer(start: Bundle, net: JointNet, folder: Path) -> None:
     """The bundle with the new weights; what was measured out of fold stays as it was."""
     old = start.settings
@@ -136,8 +168,8 @@ def write_longer(start: Bundle, net: JointNet, folder: Path) -> None:
 
 def _said() -> str:
     rounds = ", then ".join(
-        f"{slices.steps} steps on slices and {joint.steps} on studies"
-        for _, slices, joint in ROUNDS
+        f"{one.slices.steps} steps on slices and {one.joint.steps if one.joint else 0} on studies"
+        for one in ROUNDS
     )
     return (
         f"For {VERSION}: {rounds} more, the last round with stronger augmentation and weights "
@@ -165,18 +197,8 @@ def main(
     start = load_bundle(bundle)
     net = start.net.requires_grad_()
     samples = load_samples(read_manifest(manifest), data_root, out / "cache")
-    planar = net.backbone.get_submodule("net")
-    for number, (views, slices, joint) in enumerate(ROUNDS):
-        batches = slice_batches(
-            samples,
-            np.random.default_rng([5 + number, 0]),
-            draw=draw_weak_slices,
-            augmentation=views,
-        )
-        fit_slices(net, batches, slices, checkpoint=out / f"slices_{number}.ckpt")
-        rng = np.random.default_rng([5 + number, 1])
-        renew_statistics(planar, slice_batches(samples, rng))
-        fit_studies(net, samples, rng, joint, checkpoint=out / f"joint_{number}.ckpt")
+    for number, one in enumerate(ROUNDS):
+        fit_round(net, samples, one, out, number=number)
     fit_diagnosis(net, samples)
     write_longer(start, net, bundle)
 

@@ -1,0 +1,45 @@
+"""The longer training of `cardiac-mr` draws the slices that are hard more often."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from medmtl.data.samples import Sample
+from pipelines.recipes.cardiac_mr_longer import draw_weak_slices
+
+
+def patient() -> Sample:
+    """Twelve slices with a heart of three structures in slices 3 to 8."""
+    labels = torch.zeros((12, 96, 96), dtype=torch.uint8)
+    labels[3:9, 30:46, 30:60] = 1
+    labels[3:9, 50:74, 36:60] = 2
+    labels[3:9, 56:68, 42:54] = 3
+    return Sample(
+        case_id="patient001",
+        dataset="acdc",
+        images=(labels.half(), labels.half()),
+        labels=(labels, labels),
+        is_annotated=torch.ones(2, 3, dtype=torch.bool),
+        findings=torch.zeros(4),
+        covariates={},
+        spacing_mm=torch.tensor([[10.0, 1.25, 1.25]] * 2),
+    )
+
+
+def test_slices_where_a_structure_ends_and_end_systole_come_more_often() -> None:
+    rng, one = np.random.default_rng(0), patient()
+    drawn = [draw_weak_slices(one, rng) for _ in range(12_000)]
+
+    systole = sum(phase for phase, _ in drawn) / len(drawn)
+    often = Counter(k for _, k in drawn)
+    ends, others = (2, 3, 4, 7, 8, 9), (0, 1, 5, 6, 10, 11)
+
+    assert systole == pytest.approx(0.55, abs=0.02)
+    for k in others:
+        assert often[k] / len(drawn) == pytest.approx(0.7 / 12, abs=0.01)
+    for k in ends:
+        assert often[k] / len(drawn) == pytest.approx(0.7 / 12 + 0.3 / 6, abs=0.01)
