@@ -124,10 +124,21 @@ def _not_written(error: OSError) -> str:
 
 
 def find_config(name: str) -> Path:
-    """The file of that path, or the shipped configuration of that name."""
+    """The file of that path, or the shipped configuration of that name.
+
+    Raises:
+        ConfigError: If there is neither.
+    """
     path = Path(name)
-    shipped = Path(__file__).parent / "configs" / f"{path.stem}.toml"
-    return shipped if not path.exists() and path.parent == Path() and shipped.exists() else path
+    if path.is_file():  # a folder may be called like a configuration
+        return path
+    shipped = {one.stem: one for one in (Path(__file__).parent / "configs").glob("*.toml")}
+    if path.parent == Path() and path.stem in shipped:
+        return shipped[path.stem]
+    from medmtl import ConfigError
+
+    names = ", ".join(sorted(shipped))
+    raise ConfigError(f"{path.name}: found no such file, expected a TOML file or one of {names}.")
 
 
 def _with_local_encoder(settings: TrainConfig, tracking_uri: str | None) -> TrainConfig:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from medmtl.config import TrainConfig, load_config
 from medmtl.core.errors import ConfigError
+from pipelines.train import find_config
 from tests.tiny_run import configuration, settings, write_configuration
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +38,21 @@ def test_every_shipped_configuration_is_whole_and_opens_with_its_command(path: P
 def test_the_named_configurations_are_there() -> None:
     wanted = {"acdc_joint", "acdc_segmentation", "acdc_diagnosis", "acdc_compare"}
     assert wanted | {"torso_phantom", "hippocampus"} <= {path.stem for path in SHIPPED}
+
+
+def test_a_name_is_the_shipped_file_and_a_folder_of_that_name_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = find_config("hippocampus")
+    assert load_config(shipped).name == "hippocampus"
+    (tmp_path / "hippocampus").mkdir()  # such as a manifest
+    assert find_config("hippocampus") == shipped
+    (tmp_path / "mine.toml").touch()
+    assert find_config("mine.toml") == Path("mine.toml")
+    for missing in ("nosuch", "folder/hippocampus"):
+        with pytest.raises(ConfigError, match=r"no such file.*acdc_joint.*hippocampus"):
+            find_config(missing)
 
 
 def test_a_balancer_says_nothing_of_tasks_that_are_not_learned(tmp_path: Path) -> None:

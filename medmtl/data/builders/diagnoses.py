@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -238,16 +239,16 @@ def _warn_of_patients(matched: Sequence[_Matched], columns: Columns, problems: l
 
 def _distinct(cases: Sequence[Case]) -> list[Case]:
     """Case ids that are unique and safe: files of one name in different folders get a number."""
-    seen: dict[str, int] = defaultdict(int)
-    unique = []
+    unique: dict[str, Case] = {}
     for case in cases:
         safe = "".join(
             c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in case.case_id
         )
         safe = safe.strip("._-")[:90] or "image"
-        seen[safe] += 1
-        unique.append(replace(case, case_id=safe if seen[safe] == 1 else f"{safe}-{seen[safe]}"))
-    return unique
+        free = (f"{safe}-{number}" for number in count(2))
+        name = safe if safe not in unique else next(name for name in free if name not in unique)
+        unique[name] = replace(case, case_id=name)
+    return list(unique.values())
 
 
 def _masks(

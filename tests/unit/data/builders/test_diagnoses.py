@@ -61,6 +61,16 @@ def test_rows_meet_their_images_and_unknown_stays_empty(tmp_path: Path) -> None:
     assert "not used: Surgeon" in said
 
 
+def test_images_of_one_name_get_numbers_that_no_other_image_is_called_by(tmp_path: Path) -> None:
+    folder = images(tmp_path / "images", "x/a", "y/a", "a-2")
+    result = built(folder, "file,finding\nx/a,1\ny/a,0\na-2,1\n")
+    names = {case.volumes[0].image: case.case_id for case in result.manifest.cases}
+    assert sorted(names) == ["a-2.nii.gz", "x/a.nii.gz", "y/a.nii.gz"]
+    assert len(set(names.values())) == 3
+    write_manifest(result.manifest, tmp_path / "out")
+    assert len(read_manifest(tmp_path / "out").cases) == 3
+
+
 def test_nothing_of_a_person_reaches_the_manifest(tmp_path: Path) -> None:
     folder = images(tmp_path / "images", "a", "b")
     result = built(folder, "patient,file,finding\nErika Muster,a,1\nMax Muster,b,0\n")
