@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HIDDEN = (
     "cv2", "ignite", "jsonschema", "matplotlib", "mlflow", "pandas", "requests", "scipy.signal",
-    "scipy.sparse.linalg", "scipy.spatial", "sklearn", "tensorboard", "tensorboardX", "yaml",
+    "scipy.spatial", "sklearn", "tensorboard", "tensorboardX", "yaml",
 )  # fmt: skip
 
 
