@@ -320,10 +320,10 @@ def check(
         write_json(report, {"n_cases": count, "problems": rows})
     disabling = [problem for problem in problems if problem.is_disabling]
     named = len({problem.case_id for problem in disabling} - {""})
-    console.print(
-        f"{count} cases, {len(problems)} problems, {named} cases that cannot be used as they are",
-        markup=False,
-    )
+    unusable = f"{named} cases that cannot be used as they are"
+    if any(not problem.case_id for problem in disabling):
+        unusable = "none can be used until its tables are mended"
+    console.print(f"{count} cases, {len(problems)} problems, {unusable}", markup=False)
     raise typer.Exit(SOME_FAILED if disabling else OK)
 
 

@@ -52,6 +52,19 @@ def test_write_and_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
+def test_a_table_that_is_wrong_leaves_no_case_to_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root, out = copy(tmp_path / "copy"), tmp_path / "manifest"
+    assert run(monkeypatch, "msd", "--root", root, "-o", out) == 0
+    table = out / "cases.csv"
+    table.write_text(table.read_text().replace("train", "../train", 1))
+    assert run(monkeypatch, "check", out, "--data-root", root, "--quick") == 1
+    assert "none can be used until its tables are mended" in " ".join(
+        capfd.readouterr().err.split()
+    )
+
+
 def test_a_bad_case_is_named_left_out_and_status_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
