@@ -1,0 +1,240 @@
+"""A finished network in the form in which a CPU answers fastest, with the same numbers.
+
+Its graph is traced and written anew with the layers of `fast_layers`: batch norms go into the
+convolution before them, activations and sums into the same pass, and maps that were to be joined
+are convolved one by one and added. The network itself stays as it is, with its weights, for
+training and gradients. What cannot be traced keeps its own steps, and its layers become fast ones.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from medmtl.networks.fast_layers import (
+    CONVS,
+    TRANSPOSED,
+    Activation,
+    FastConv,
+    FastInstanceNorm,
+    are_here,
+)
+from medmtl.networks.planar import fold, unfold
+
+if TYPE_CHECKING:
+    from medmtl.networks.joint import JointNet
+
+__all__ = ["InferenceForm"]
+
+_ADDS = (operator.add, operator.iadd, torch.add)
+
+
+class InferenceForm:
+    """Runs a network on a CPU in the place of `JointNet.torch_pass`.
+
+    Args:
+        net: In evaluation mode, on the CPU.
+        levels: Places in `JointNet.encode` of the feature maps that are read later; the others come
+            back empty.
+    """
+
+    def __init__(self, net: JointNet, *, levels: tuple[int, ...]) -> None:
+        self._pass = _Pass(net, levels)
+        self.run: nn.Module = _traced(self._pass) or cast("nn.Module", _with_fast_layers(self._pass))
+
+    @staticmethod
+    def fits(net: nn.Module) -> bool:
+        """Whether torch can do it here, and the network is made of float32."""
+        return are_here() and all(one.dtype == torch.float32 for one in net.parameters())
+
+    def __call__(self, stem_bckji: Tensor, /) -> tuple[list[Tensor], Tensor]:
+        """Feature maps, empty where nobody reads them, and logits, class by class in memory."""
+        *found, logits = self.run(stem_bckji)
+        features = [stem_bckji.new_empty(0)] * self._pass.count
+        for level, feature in zip(self._pass.levels, found, strict=True):
+            features[level] = feature
+        return features, logits.contiguous()
+
+
+class _Pass(nn.Module):
+    """What is written anew: a stem in, the features that are read and the logits out."""
+
+    def __init__(self, net: JointNet, levels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.net = net
+        self.levels = levels
+        depth = len(cast("Any", net.backbone).channels)
+        self.count = depth if net.partner is None else 2 * depth
+
+    def forward(self, stem_bckji: Tensor) -> tuple[Tensor, ...]:
+        features, logits = self.net.torch_pass(stem_bckji)
+        return *(features[level] for level in self.levels), logits
+
+
+def _traced(root: nn.Module) -> fx.GraphModule | None:
+    """The same pass with fused layers; None where its steps depend on what they are given."""
+    try:
+        graph = fx.Tracer(autowrap_functions=(fold, unfold)).trace(root)
+    except (fx.proxy.TraceError, TypeError, RuntimeError, AttributeError, ValueError):
+        return None
+    written = _Writing(graph, dict(root.named_modules()))
+    return written.done(root)
+
+
+class _Writing:
+    """A graph that is written anew, node by node in its order."""
+
+    def __init__(self, graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
+        self.graph = graph
+        self.modules = modules
+        self.made: dict[fx.Node, FastConv] = {}
+
+    def done(self, root: nn.Module) -> fx.GraphModule:
+        """The graph with the layers that it calls."""
+        for node in list(self.graph.nodes):
+            if node.op == "call_module":
+                self._layer(node, self.modules[cast("str", node.target)])
+            elif node.op == "call_function" and node.target in _ADDS:
+                self._add(node)
+            elif node.op == "call_function":
+                self._activate(node, _activation_of_call(node))
+        for node in [one for one in self.graph.nodes if one.target is torch.cat]:
+            self._part(node)
+        self.graph.lint()
+        own = {
+            cast("str", node.target): self.modules.get(cast("str", node.target))
+            or root.get_parameter(cast("str", node.target))
+            for node in self.graph.nodes
+            if node.op in ("call_module", "get_attr")
+        }
+        return fx.GraphModule(own, self.graph)
+
+    def _layer(self, node: fx.Node, module: nn.Module) -> None:
+        if _is_conv(module):
+            self._put(node, FastConv(cast("Any", module)))
+        elif isinstance(module, _InstanceNorm):
+            self._put(node, FastInstanceNorm(module))
+        elif isinstance(module, _BatchNorm):
+            source = self._only_source(node)
+            if source is not None and module.track_running_stats:
+                self.made[source].fold(module)
+                self._drop(node, source)
+        elif isinstance(module, nn.Dropout | nn.Dropout2d | nn.Dropout3d | nn.Identity):
+            self._drop(node, cast("fx.Node", node.args[0]))
+        else:
+            self._activate(node, _activation_of(module))
+
+    def _put(self, node: fx.Node, layer: nn.Module) -> None:
+        """A new layer in the place of the one that a node calls."""
+        node.target = f"fast_{len(self.modules)}"
+        self.modules[node.target] = layer
+        if isinstance(layer, FastConv):
+            self.made[node] = layer
+
+    def _drop(self, node: fx.Node, source: fx.Node) -> None:
+        node.replace_all_uses_with(source)
+        self.graph.erase_node(node)
+
+    def _only_source(self, node: fx.Node) -> fx.Node | None:
+        """The convolution that a node follows, where nobody else reads it and nothing is fused."""
+        source = node.args[0] if node.args else None
+        if not isinstance(source, fx.Node) or source not in self.made or len(source.users) > 1:
+            return None
+        is_plain = self.made[source].activation == Activation() and "added" not in source.kwargs
+        return source if is_plain else None
+
+    def _activate(self, node: fx.Node, activation: Activation | None) -> None:
+        source = node.args[0] if node.args and activation is not None else None
+        if not isinstance(source, fx.Node) or source not in self.made or len(source.users) > 1:
+            return
+        if self.made[source].activation == Activation() and activation is not None:
+            self.made[source].activation = activation
+            self._drop(node, source)
+
+    def _add(self, node: fx.Node) -> None:
+        """A sum whose later part is a convolution, which adds the other while it is computed."""
+        parts = [part for part in node.args if isinstance(part, fx.Node)]
+        if len(parts) != 2 or parts[0] is parts[1] or node.kwargs:
+            return
+        other, last = sorted(parts, key=list(self.graph.nodes).index)
+        if last in self.made and len(last.users) == 1 and not self.made[last].is_transposed:
+            is_plain = self.made[last].activation == Activation() and "added" not in last.kwargs
+            if is_plain and other.op != "placeholder":
+                last.kwargs = {"added": other, "may_overwrite": self._is_free(other, node)}
+                self._drop(node, last)
+        elif node.args[0] in self.made and len(parts[0].users) == 1:
+            node.target = operator.iadd
+
+    def _is_free(self, other: fx.Node, node: fx.Node) -> bool:
+        """Whether a map is a convolution's own memory, and a sum the last that reads it."""
+        if other not in self.made:
+            return False
+        after = list(self.graph.nodes)
+        after = after[after.index(node) + 1 :]
+        is_last = not any(user in after for user in other.users)
+        return is_last and all(user is node or self._only_reads(user) for user in other.users)
+
+    def _only_reads(self, user: fx.Node) -> bool:
+        """Whether a layer makes a map of its own of what it is given."""
+        layer = self.modules.get(str(user.target)) if user.op == "call_module" else None
+        return isinstance(layer, FastConv | FastInstanceNorm | _BatchNorm | _InstanceNorm) or (
+            layer is not None and _is_conv(layer)
+        )
+
+    def _part(self, node: fx.Node) -> None:
+        """Maps that are joined for convolutions only are given to these one by one."""
+        axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        parts = cast("list[fx.Node]", node.args[0]) if node.args else []
+        readers = [self.made.get(user) for user in node.users]
+        if axis != 1 or not parts or any(
+            one is None or one.groups > 1 or one.is_transposed for one in readers
+        ):  # fmt: skip
+            return
+        for user in list(node.users):
+            user.args = tuple(parts)
+        self.graph.erase_node(node)
+
+
+def _is_conv(module: nn.Module) -> bool:
+    is_known = isinstance(module, (*CONVS, *TRANSPOSED))
+    return is_known and cast("Any", module).padding_mode == "zeros" and not isinstance(
+        cast("Any", module).padding, str
+    )  # fmt: skip
+
+
+def _activation_of(module: nn.Module) -> Activation | None:
+    if isinstance(module, nn.ReLU):
+        return Activation(0.0)
+    return Activation(module.negative_slope) if isinstance(module, nn.LeakyReLU) else None
+
+
+def _activation_of_call(node: fx.Node) -> Activation | None:
+    if node.target in (nn.functional.relu, nn.functional.relu_, torch.relu, torch.relu_):
+        return Activation(0.0)
+    if node.target in (nn.functional.leaky_relu, nn.functional.leaky_relu_):
+        slope = node.args[1] if len(node.args) > 1 else node.kwargs.get("negative_slope", 0.01)
+        return Activation(float(cast("float", slope)))
+    return None
+
+
+def _with_fast_layers(module: nn.Module, done: dict[nn.Module, nn.Module] | None = None) -> Any:
+    """The same module around fast layers; weights are shared."""
+    done = {} if done is None else done
+    if module not in done:
+        if _is_conv(module):
+            done[module] = FastConv(cast("Any", module))
+        elif isinstance(module, _InstanceNorm):
+            done[module] = FastInstanceNorm(module)
+        else:
+            done[module] = twin = copy.copy(module)
+            twin._modules = {
+                name: None if child is None else _with_fast_layers(child, done)
+                for name, child in module._modules.items()
+            }
+    return done[module]
