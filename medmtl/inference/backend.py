@@ -1,5 +1,7 @@
 """Which backend runs a network: torch everywhere, OpenVINO on a CPU where it is installed.
 
+On a CPU torch runs a network in its inference form (`medmtl.networks.inference_form`).
+
 "int8" is OpenVINO with a network that `medmtl models quantise` made and proved.
 """
 
@@ -12,6 +14,7 @@ from medmtl.core.errors import ConfigError
 from medmtl.inference.openvino_cache import ConvertedCache
 from medmtl.inference.openvino_engine import OpenVinoEngine, is_installed, read_levels
 from medmtl.inference.torch_engine import TorchEngine
+from medmtl.networks.inference_form import InferenceForm
 from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
@@ -82,7 +85,7 @@ def give_engine(
     if backend == "torch" or (is_auto and not (device.type == "cpu" and is_installed())):
         if device.type == "cuda" and precision != "float32":
             net.engine = TorchEngine(net, precision=precision)
-        return "torch"
+        return _torch(net, settings, device)
     converted: ConvertedPrecision = "int8" if backend == "int8" else "f32"
     try:
         net.engine = OpenVinoEngine(
@@ -92,8 +95,14 @@ def give_engine(
         if not is_auto:
             raise
         logger.warning("%s: torch is used instead. %s", settings.name, error)
-        return "torch"
+        return _torch(net, settings, device)
     return "int8" if converted == "int8" else "openvino"
+
+
+def _torch(net: JointNet, settings: BundleSettings, device: torch.device) -> str:
+    if device.type == "cpu" and InferenceForm.fits(net):
+        net.engine = InferenceForm(net, levels=read_levels(net, map_levels(settings)))
+    return "torch"
 
 
 def map_levels(settings: BundleSettings) -> tuple[int, ...]:

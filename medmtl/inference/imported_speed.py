@@ -84,7 +84,7 @@ class ImportedSpeed:
         unread = settings.cam.model_copy(update={"levels": ()})  # nothing reads a feature map
         plain = settings.model_copy(update={"cam": unread})
         name = give_engine(net, plain, backend=self.backend, device=self.device, cache=self.cache)
-        return (net.backbone if name == "torch" else _Converted(net)), name
+        return (net.backbone if net.engine is None else _Converted(net)), name
 
     def window(self, window: SlidingWindow) -> SlidingWindow:
         """Without mirrored views where they are left out."""

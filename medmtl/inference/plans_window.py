@@ -162,7 +162,8 @@ def _one(
     for at in product(*starts):
         where = tuple(slice(begin, begin + size) for begin, size in zip(at, patch, strict=True))
         answer = _mirrored(net, padded[(slice(None), *where)][None].to(device), window)
-        logits[(slice(None), *where)] += answer[0] * weight
+        for sums, one in zip(logits[(slice(None), *where)], answer[0], strict=True):
+            sums.add_(one * weight)  # class by class, in little memory
         count[where] += weight
     return torch.div(logits, count, out=logits).cpu()
 

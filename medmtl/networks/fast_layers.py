@@ -3,13 +3,14 @@
 torch itself takes another way for convolutions that it holds to be small, such as those of one
 voxel or one channel, and reorders maps that do not lie channels last. Here every convolution goes
 to oneDNN, with its weights in the order that oneDNN wants, and with what follows it in the same
-pass over memory: an activation, the sum with another map, the maps that were to be joined.
+pass over memory: an activation, the sum with another map.
 
 Tensors: B batch, C channel, then two or three axes.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch.nn.modules.batchnorm import _BatchNorm
     from torch.nn.modules.conv import _ConvNd
     from torch.nn.modules.instancenorm import _InstanceNorm
@@ -32,8 +35,13 @@ _OPS: Any = torch.ops.mkldnn
 
 def are_here() -> bool:
     """Whether this torch has oneDNN and its fused convolutions."""
-    names = ("_convolution_pointwise", "_convolution_pointwise_", "_convolution_transpose_pointwise")
-    return torch.backends.mkldnn.is_available() and all(hasattr(_OPS, name) for name in names)
+    names = (
+        "_convolution_pointwise",
+        "_convolution_pointwise_",
+        "_convolution_transpose_pointwise",
+    )
+    is_built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return is_built and all(hasattr(_OPS, name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -74,71 +82,79 @@ class FastConv(nn.Module):
         self.activation = Activation()
         self._packed: list[Tensor] = []
 
+    @property
+    def width(self) -> int:
+        """Channels of the answer."""
+        return self.weight.shape[1] * self.groups if self.is_transposed else self.weight.shape[0]
+
+    @property
+    def can_fold(self) -> bool:
+        """Whether a norm can be taken into the weights."""
+        return self.groups == 1 or not self.is_transposed
+
     def fold(self, norm: _BatchNorm) -> None:
         """Take a batch norm that follows into the weights."""
+        mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
         weight, bias = fuse_conv_bn_weights(
-            self.weight, self.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight,
-            norm.bias, transpose=self.is_transposed,
+            self.weight, self.bias, mean, variance, norm.eps, norm.weight, norm.bias,
+            transpose=self.is_transposed,
         )  # fmt: skip
         self.weight, self.bias = weight.detach(), bias.detach()
 
+    def split(self, widths: Sequence[int], *, order: Sequence[int]) -> list[FastConv]:
+        """One convolution for each of the maps that were joined, to be added up in this order."""
+        weights = torch.split(self.weight, list(widths), dim=1)
+        pieces = []
+        for place, number in enumerate(order):
+            piece = copy.copy(self)
+            piece.weight, piece._packed = weights[number], []
+            piece.bias = self.bias if place == 0 else None
+            piece.activation = self.activation if place == len(order) - 1 else Activation()
+            pieces.append(piece)
+        return pieces
+
     def forward(
-        self, *parts: Tensor, added: Tensor | None = None, may_overwrite: bool = False
+        self, x: Tensor, *, added: Tensor | None = None, may_overwrite: bool = False
     ) -> Tensor:
-        """The answer to the parts joined along the channels, plus `added`, activated.
+        """The answer, plus `added`, activated.
 
         Args:
-            parts: (B, C, ...) each.
-            added: Of the answer's shape.
+            x: (B, C, ...).
+            added: Of the answer's shape; of a plain convolution only.
             may_overwrite: Whether nobody reads `added` afterwards.
         """
         if not self._packed:
-            self._pack(parts)
+            self._pack(x)
+        (weight,) = self._packed
+        sizes = (self.stride, self.dilation, self.groups)
+        unary = (self.activation.name, self.activation.scalars, "")
+        made: Tensor
         if self.is_transposed:
-            made: Tensor = _OPS._convolution_transpose_pointwise(
-                *(parts[0], self._packed[0], self.bias, self.padding, self.output_padding),
-                *(self.stride, self.dilation, self.groups),
-                *(self.activation.name, self.activation.scalars, ""),
+            made = _OPS._convolution_transpose_pointwise(
+                x, weight, self.bias, self.padding, self.output_padding, *sizes, *unary
             )
             return made
-        total = added
-        for number, (part, weight) in enumerate(zip(parts, self._packed, strict=True)):
-            bias = self.bias if number == 0 else None
-            sizes = (self.padding, self.stride, self.dilation, self.groups)
-            is_last = number == len(parts) - 1
-            if total is None:
-                unary = self.activation if is_last else Activation()
-                total = _OPS._convolution_pointwise(
-                    part, weight, bias, *sizes, unary.name, unary.scalars, ""
-                )
-                continue
-            act = "relu" if is_last and self.activation.slope == 0 else None
-            rest = (part, weight, bias, *sizes, "add", 1.0, act, [], "")
-            if number == 0 and not may_overwrite:
-                first, *others = rest
-                total = _OPS._convolution_pointwise(first, total, *others)
-            else:
-                total = _OPS._convolution_pointwise_(total, *rest)
-        is_left = self.activation.slope and (added is not None or len(parts) > 1)
-        answer = cast("Tensor", total)
-        return nn.functional.leaky_relu_(answer, self.activation.slope) if is_left else answer
+        if added is None:
+            made = _OPS._convolution_pointwise(x, weight, self.bias, self.padding, *sizes, *unary)
+            return made
+        slope = self.activation.slope
+        name = "relu" if slope == 0 else None  # no other goes with a sum
+        rest: Any = (weight, self.bias, self.padding, *sizes, "add", 1.0, name, [], "")
+        if may_overwrite:
+            made = _OPS._convolution_pointwise_(added, x, *rest)
+        else:
+            made = _OPS._convolution_pointwise(x, added, *rest)
+        return nn.functional.leaky_relu_(made, slope) if slope else made
 
-    def _pack(self, parts: tuple[Tensor, ...]) -> None:
+    def _pack(self, x: Tensor) -> None:
         """Weights in oneDNN's order for maps of this size; other sizes are answered as well."""
         weight = self.weight.contiguous(memory_format=_FORMATS[self.weight.dim()])
-        if self.is_transposed:
-            self._packed = [weight]
-            return
-        widths = [part.shape[1] for part in parts]
-        shares = weight.split(widths, dim=1) if len(parts) > 1 else [weight]
-        self._packed = [
-            _OPS._reorder_convolution_weight(
-                share.contiguous(memory_format=_FORMATS[share.dim()]),
-                *(self.padding, self.stride, self.dilation, self.groups, list(part.shape)),
+        if not self.is_transposed:
+            weight = _OPS._reorder_convolution_weight(
+                weight, self.padding, self.stride, self.dilation, self.groups, list(x.shape)
             )
-            for share, part in zip(shares, parts, strict=True)
-        ]
-        self.weight = weight.new_empty(0)
+            self.weight = self.weight.new_empty(0)
+        self._packed = [weight]
 
 
 class FastInstanceNorm(nn.Module):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import operator
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -25,13 +26,17 @@ from medmtl.networks.fast_layers import (
     FastInstanceNorm,
     are_here,
 )
-from medmtl.networks.planar import fold, unfold
 
 if TYPE_CHECKING:
     from medmtl.networks.joint import JointNet
 
 __all__ = ["InferenceForm"]
 
+_READERS = (
+    *(FastConv, FastInstanceNorm, _BatchNorm, _InstanceNorm),
+    *(nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool2d, nn.MaxPool3d),
+)
+"""Layers that make a map of their own and leave what they are given as it is."""
 _ADDS = (operator.add, operator.iadd, torch.add)
 
 
@@ -46,7 +51,7 @@ class InferenceForm:
 
     def __init__(self, net: JointNet, *, levels: tuple[int, ...]) -> None:
         self._pass = _Pass(net, levels)
-        self.run: nn.Module = _traced(self._pass) or cast("nn.Module", _with_fast_layers(self._pass))
+        self.run = _traced(self._pass) or _with_fast_layers(self._pass)
 
     @staticmethod
     def fits(net: nn.Module) -> bool:
@@ -80,8 +85,8 @@ class _Pass(nn.Module):
 def _traced(root: nn.Module) -> fx.GraphModule | None:
     """The same pass with fused layers; None where its steps depend on what they are given."""
     try:
-        graph = fx.Tracer(autowrap_functions=(fold, unfold)).trace(root)
-    except (fx.proxy.TraceError, TypeError, RuntimeError, AttributeError, ValueError):
+        graph = fx.Tracer().trace(root)
+    except (NameError, TypeError, RuntimeError, AttributeError, ValueError):  # as fx words it
         return None
     written = _Writing(graph, dict(root.named_modules()))
     return written.done(root)
@@ -97,6 +102,9 @@ class _Writing:
 
     def done(self, root: nn.Module) -> fx.GraphModule:
         """The graph with the layers that it calls."""
+        for node in reversed(list(self.graph.nodes)):
+            if node.target in (getattr, operator.getitem) and not node.users:
+                self.graph.erase_node(node)  # a size that nobody asks for keeps its map alive
         for node in list(self.graph.nodes):
             if node.op == "call_module":
                 self._layer(node, self.modules[cast("str", node.target)])
@@ -107,12 +115,8 @@ class _Writing:
         for node in [one for one in self.graph.nodes if one.target is torch.cat]:
             self._part(node)
         self.graph.lint()
-        own = {
-            cast("str", node.target): self.modules.get(cast("str", node.target))
-            or root.get_parameter(cast("str", node.target))
-            for node in self.graph.nodes
-            if node.op in ("call_module", "get_attr")
-        }
+        paths = [str(n.target) for n in self.graph.nodes if n.op in ("call_module", "get_attr")]
+        own = {path: self.modules.get(path) or attrgetter(path)(root) for path in paths}
         return fx.GraphModule(own, self.graph)
 
     def _layer(self, node: fx.Node, module: nn.Module) -> None:
@@ -122,7 +126,7 @@ class _Writing:
             self._put(node, FastInstanceNorm(module))
         elif isinstance(module, _BatchNorm):
             source = self._only_source(node)
-            if source is not None and module.track_running_stats:
+            if source is not None and self.made[source].can_fold and module.track_running_stats:
                 self.made[source].fold(module)
                 self._drop(node, source)
         elif isinstance(module, nn.Dropout | nn.Dropout2d | nn.Dropout3d | nn.Identity):
@@ -162,43 +166,90 @@ class _Writing:
         parts = [part for part in node.args if isinstance(part, fx.Node)]
         if len(parts) != 2 or parts[0] is parts[1] or node.kwargs:
             return
-        other, last = sorted(parts, key=list(self.graph.nodes).index)
-        if last in self.made and len(last.users) == 1 and not self.made[last].is_transposed:
-            is_plain = self.made[last].activation == Activation() and "added" not in last.kwargs
-            if is_plain and other.op != "placeholder":
-                last.kwargs = {"added": other, "may_overwrite": self._is_free(other, node)}
-                self._drop(node, last)
+        other, last = sorted(parts, key=self._place)
+        if self._can_add(last) and self._can_add(other) and self._moves_up(last, other):
+            other, last = last, other
+        if self._can_add(last) and self._is_settled(other, last, node):
+            last.kwargs = {"added": other, "may_overwrite": self._is_free(other, node)}
+            self._drop(node, last)
         elif node.args[0] in self.made and len(parts[0].users) == 1:
             node.target = operator.iadd
 
-    def _is_free(self, other: fx.Node, node: fx.Node) -> bool:
-        """Whether a map is a convolution's own memory, and a sum the last that reads it."""
-        if other not in self.made:
-            return False
-        after = list(self.graph.nodes)
-        after = after[after.index(node) + 1 :]
-        is_last = not any(user in after for user in other.users)
-        return is_last and all(user is node or self._only_reads(user) for user in other.users)
-
-    def _only_reads(self, user: fx.Node) -> bool:
-        """Whether a layer makes a map of its own of what it is given."""
-        layer = self.modules.get(str(user.target)) if user.op == "call_module" else None
-        return isinstance(layer, FastConv | FastInstanceNorm | _BatchNorm | _InstanceNorm) or (
-            layer is not None and _is_conv(layer)
+    def _is_settled(self, other: fx.Node, last: fx.Node, node: fx.Node) -> bool:
+        """Whether nothing changes a map between a convolution and the sum with it."""
+        here = self._place(last)
+        return other.op != "placeholder" and all(
+            user is node or self._only_reads(user) or self._place(user) < here
+            for user in other.users
         )
 
+    def _place(self, node: fx.Node) -> int:
+        return list(self.graph.nodes).index(node)
+
+    def _can_add(self, node: fx.Node) -> bool:
+        """Whether a node is a convolution for one sum only, which has added nothing yet."""
+        conv = self.made.get(node)
+        is_alone = conv is not None and len(node.users) == 1 and not conv.is_transposed
+        return is_alone and self.made[node].activation == Activation() and not node.kwargs
+
+    def _moves_up(self, last: fx.Node, other: fx.Node) -> bool:
+        """Take a shortcut's convolution to where its input comes from, which is then let go."""
+        source, other_source = last.args[0], other.args[0]
+        if not isinstance(source, fx.Node) or not isinstance(other_source, fx.Node):
+            return False
+        is_earlier = self._place(source) < self._place(other_source)
+        if not is_earlier or not all(self._only_reads(user) for user in source.users):
+            return False
+        source.append(last)
+        return True
+
+    def _is_free(self, other: fx.Node, node: fx.Node) -> bool:
+        """Whether a map is a convolution's own memory, and a sum the last that reads it."""
+        is_last = all(self._place(user) <= self._place(node) for user in other.users)
+        is_read = all(user is node or self._only_reads(user) for user in other.users)
+        return other in self.made and is_last and is_read
+
+    def _only_reads(self, user: fx.Node) -> bool:
+        """Whether a step makes a map of its own of what it is given."""
+        if user.op != "call_module":
+            return user.op == "output" or user.target is torch.cat
+        layer = self.modules[str(user.target)]
+        return isinstance(layer, _READERS) or _is_conv(layer)
+
     def _part(self, node: fx.Node) -> None:
-        """Maps that are joined for convolutions only are given to these one by one."""
+        """Two maps that are joined for convolutions only are convolved apart.
+
+        The one that is there first before the other is made, so that it can be let go.
+        """
         axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-        parts = cast("list[fx.Node]", node.args[0]) if node.args else []
-        readers = [self.made.get(user) for user in node.users]
-        if axis != 1 or not parts or any(
-            one is None or one.groups > 1 or one.is_transposed for one in readers
-        ):  # fmt: skip
+        parts = list(cast("list[fx.Node]", node.args[0])) if node.args else []
+        convs = [self.made.get(user) for user in node.users]
+        is_plain = all(c and c.groups == 1 and not c.is_transposed for c in convs)
+        if axis != 1 or len(set(parts)) != 2 or not convs or not is_plain:
             return
+        known = [self.made[part].width if part in self.made else None for part in parts]
+        if known == [None, None] or any(user.kwargs for user in node.users):
+            return
+        if not all(self._only_reads(user) for part in parts for user in part.users):
+            return
+        first, second = known
+        total = cast("FastConv", convs[0]).weight.shape[1]
+        widths = (total - cast("int", second), second) if first is None else (first, total - first)
+        early, late = sorted(range(2), key=lambda number: self._place(parts[number]))
         for user in list(node.users):
-            user.args = tuple(parts)
+            self._apart(user, parts, cast("tuple[int, int]", widths), early, late)
         self.graph.erase_node(node)
+
+    def _apart(
+        self, user: fx.Node, parts: list[fx.Node], widths: tuple[int, int], early: int, late: int
+    ) -> None:
+        pieces = self.made[user].split(widths, order=(early, late))
+        with self.graph.inserting_before(parts[late]):
+            before = self.graph.call_module("later", (parts[early],))
+        self._put(before, pieces[0])
+        self._put(user, pieces[1])
+        user.args = (parts[late],)
+        user.kwargs = {"added": before, "may_overwrite": True}
 
 
 def _is_conv(module: nn.Module) -> bool:
@@ -223,7 +274,9 @@ def _activation_of_call(node: fx.Node) -> Activation | None:
     return None
 
 
-def _with_fast_layers(module: nn.Module, done: dict[nn.Module, nn.Module] | None = None) -> Any:
+def _with_fast_layers(
+    module: nn.Module, done: dict[nn.Module, nn.Module] | None = None
+) -> nn.Module:
     """The same module around fast layers; weights are shared."""
     done = {} if done is None else done
     if module not in done:

@@ -111,4 +111,4 @@ def fold(x: Tensor) -> Tensor:
 
 def unfold(x: Tensor, batch: int) -> Tensor:
     """(B K, C, J, I) to (B, C, K, J, I)."""
-    return x.reshape(batch, -1, *x.shape[1:]).transpose(1, 2)
+    return torch.unflatten(x, 0, (batch, -1)).transpose(1, 2)
