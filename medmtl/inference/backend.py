@@ -100,8 +100,17 @@ def give_engine(
 
 
 def _torch(net: JointNet, settings: BundleSettings, device: torch.device) -> str:
-    if device.type == "cpu" and InferenceForm.fits(net):
-        net.engine = InferenceForm(net, levels=read_levels(net, map_levels(settings)))
+    if device.type != "cpu" or not InferenceForm.fits(net):
+        return "torch"
+    levels = read_levels(net, map_levels(settings))
+    if InferenceForm(net, levels=levels).agrees(net):
+        net.engine = InferenceForm(net, levels=levels)
+    else:
+        logger.warning(
+            "%s: its inference form gives other answers with this version of torch; the network "
+            "runs as it is, slower.",
+            settings.name,
+        )
     return "torch"
 
 

@@ -38,6 +38,10 @@ _READERS = (
 )
 """Layers that make a map of their own and leave what they are given as it is."""
 _ADDS = (operator.add, operator.iadd, torch.add)
+_ANY_STEPS = (32, 32, 32)
+"""For networks that do not say what their sizes are multiples of."""
+_LARGEST_DIFFERENCE = 1e-3
+"""Of the largest logit; float32 sums in another order differ by a hundredth of that."""
 
 
 class InferenceForm:
@@ -65,6 +69,25 @@ class InferenceForm:
         for level, feature in zip(self._pass.levels, found, strict=True):
             features[level] = feature
         return features, logits.contiguous()
+
+    @torch.no_grad()
+    def agrees(self, net: JointNet) -> bool:
+        """Whether noise gets the network's own answer.
+
+        oneDNN's fused steps are no public part of torch: another version may do them otherwise.
+        Weights are packed for the size that is seen first, so a form that was asked is not used.
+        """
+        noise = torch.Generator().manual_seed(0)
+        states_steps = max(net.divisor) > 1
+        k, j, i = (2 * step for step in net.divisor) if states_steps else _ANY_STEPS
+        stem = net.context(torch.randn(1, net.config.in_channels, k, j, i, generator=noise))
+        expected = net.torch_pass(stem)[1]
+        try:
+            own = self(stem)[1]
+        except RuntimeError:
+            return False
+        limit = _LARGEST_DIFFERENCE * float(expected.abs().max())
+        return bool(((own - expected).abs() <= limit).all())
 
 
 class _Pass(nn.Module):

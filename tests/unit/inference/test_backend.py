@@ -31,6 +31,7 @@ from medmtl.inference.openvino_engine import (
 from medmtl.inference.operating_point import OperatingPoint
 from medmtl.inference.parity import Measured, Pair, ParityReport
 from medmtl.inference.predictor import Predictor, load_predictor
+from medmtl.networks.fast_layers import FastConv
 from medmtl.networks.inference_form import InferenceForm
 from medmtl.networks.joint import JointNet, NetworkConfig
 from medmtl.networks.planar import PlanarDynUNetConfig
@@ -170,6 +171,18 @@ def test_what_openvino_cannot_convert_goes_to_torch_unless_it_was_asked_for(
     assert "torch is used instead" in caplog.text
     with pytest.raises(ConfigError, match="cannot convert"):
         give_engine(net, settings, backend="openvino", device=CPU, cache=None)
+
+
+def test_a_network_whose_inference_form_answers_otherwise_runs_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = torso_settings()
+    net = JointNet(settings.network).eval()
+    monkeypatch.setattr(FastConv, "forward", lambda _, x, **__: x * 0)
+    with caplog.at_level(logging.WARNING):
+        assert give_engine(net, settings, backend="torch", device=CPU, cache=None) == "torch"
+    assert net.engine is None
+    assert "gives other answers" in caplog.text
 
 
 def test_a_backend_that_cannot_run_is_refused_with_the_way_out() -> None:

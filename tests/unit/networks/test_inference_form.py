@@ -74,6 +74,7 @@ def check(net: JointNet, image: Tensor, levels: tuple[int, ...]) -> InferenceFor
                 else:
                     assert own.numel() == 0
         assert torch.equal(stem, kept)
+    assert InferenceForm(net, levels=levels).agrees(net)
     return form
 
 
@@ -166,6 +167,20 @@ def test_a_map_that_is_read_again_is_not_written_over() -> None:
     net = build(SMALL["dynunet"][0])
     net.backbone = _Odd().eval()
     check(net, torch.randn(1, 1, 4, 6, 8), (0, 1))
+
+
+@pytest.mark.parametrize("fault", [0.0, RuntimeError("no such step")])
+def test_a_form_that_answers_otherwise_or_fails_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, fault: Any
+) -> None:
+    def forward(_: FastConv, x: Tensor, **__: Any) -> Tensor:
+        if isinstance(fault, RuntimeError):
+            raise fault
+        return x * fault
+
+    net = build(SMALL["dynunet"][0])
+    monkeypatch.setattr(FastConv, "forward", forward)
+    assert not InferenceForm(net, levels=()).agrees(net)
 
 
 def test_half_precision_has_no_such_form() -> None:
