@@ -176,7 +176,8 @@ def test_a_form_that_answers_otherwise_or_fails_is_found_out(
     def forward(_: FastConv, x: Tensor, **__: Any) -> Tensor:
         if isinstance(fault, RuntimeError):
             raise fault
-        return x * fault
+        answer: Tensor = x * fault
+        return answer
 
     net = build(SMALL["dynunet"][0])
     monkeypatch.setattr(FastConv, "forward", forward)
