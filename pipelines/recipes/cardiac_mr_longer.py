@@ -62,6 +62,12 @@ class Round(NamedTuple):
 VERSION = "1.3.0"
 MEASURED = "1.1.0"
 """Version whose networks of the folds gave the figures."""
+FOLD = (
+    "A network of fold 0 that was trained much like them, from nothing on 67 patients "
+    "(`pipelines/recipes/cardiac_mr_fold.py`), reached a mean Dice of 0.910 (0.901 to 0.919) on "
+    "its 33 unseen patients, 31 of them in the right class."
+)
+"""What the program for one fold measured."""
 FAR = replace(SLICE_AUGMENTATION, any_angle=0.25, elastic=0.25, log_scale=0.26)
 SLICES = FitOptions(
     steps=3800, peak_lr=1.2e-3, floor_lr=3e-4, warmup_steps=200, weight_decay=1e-2,
@@ -160,7 +166,7 @@ def write_longer(start: Bundle, net: JointNet, folder: Path) -> None:
         training=f"{training} {_said()}",
         evaluation=f"{evaluation.split(' These are the figures')[0]} These are the figures of "
         f"version {MEASURED}: the weights of {VERSION} know all patients and were not measured on "
-        "unseen ones.",
+        f"unseen ones. {FOLD}",
         metrics=metrics,
     )
     write_bundle(folder, settings, net.state_dict(), card=text, metrics_json=as_json(metrics))
