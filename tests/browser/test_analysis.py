@@ -77,7 +77,7 @@ def test_a_study_is_analysed_from_the_page_and_opened(
         page.get_by_role("button", name="Open the worklist").click()
         page.get_by_text("2 of 2 cases").wait_for()
         page.get_by_role("button", name="Open the first case").click()
-        page.locator(".m-line").first.wait_for()
+        page.locator(".m-line").nth(5).wait_for()  # they come one after the other
         assert page.locator(".m-line").count() == 6
     assert len(list(out.glob("*/case.json"))) == 2
 
