@@ -102,9 +102,9 @@ def give_engine(
 def _torch(net: JointNet, settings: BundleSettings, device: torch.device) -> str:
     if device.type != "cpu" or not InferenceForm.fits(net):
         return "torch"
-    levels = read_levels(net, map_levels(settings))
-    if InferenceForm(net, levels=levels).agrees(net):
-        net.engine = InferenceForm(net, levels=levels)
+    form = InferenceForm(net, levels=read_levels(net, map_levels(settings)))
+    if form.agrees(net):
+        net.engine = form
     else:
         logger.warning(
             "%s: its inference form gives other answers with this version of torch; the network "

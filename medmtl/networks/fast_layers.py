@@ -69,6 +69,7 @@ class FastConv(nn.Module):
 
     Attributes:
         activation: What is applied last.
+        packs: Whether the next map decides the order of the weights for all that follow.
     """
 
     def __init__(self, conv: _ConvNd) -> None:
@@ -80,6 +81,7 @@ class FastConv(nn.Module):
         self.dilation, self.groups = list(conv.dilation), conv.groups
         self.output_padding = list(conv.output_padding)
         self.activation = Activation()
+        self.packs = True
         self._packed: list[Tensor] = []
 
     @property
@@ -123,9 +125,9 @@ class FastConv(nn.Module):
             added: Of the answer's shape; of a plain convolution only.
             may_overwrite: Whether nobody reads `added` afterwards.
         """
-        if not self._packed:
+        if self.packs and not self._packed:
             self._pack(x)
-        (weight,) = self._packed
+        weight = self._packed[0] if self._packed else self._laid()
         sizes = (self.stride, self.dilation, self.groups)
         unary = (self.activation.name, self.activation.scalars, "")
         made: Tensor
@@ -146,9 +148,12 @@ class FastConv(nn.Module):
             made = _OPS._convolution_pointwise(x, added, *rest)
         return nn.functional.leaky_relu_(made, slope) if slope else made
 
+    def _laid(self) -> Tensor:
+        return self.weight.contiguous(memory_format=_FORMATS[self.weight.dim()])
+
     def _pack(self, x: Tensor) -> None:
         """Weights in oneDNN's order for maps of this size; other sizes are answered as well."""
-        weight = self.weight.contiguous(memory_format=_FORMATS[self.weight.dim()])
+        weight = self._laid()
         if not self.is_transposed:
             weight = _OPS._reorder_convolution_weight(
                 weight, self.padding, self.stride, self.dilation, self.groups, list(x.shape)

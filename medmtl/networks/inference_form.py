@@ -75,17 +75,22 @@ class InferenceForm:
         """Whether noise gets the network's own answer.
 
         oneDNN's fused steps are no public part of torch: another version may do them otherwise.
-        Weights are packed for the size that is seen first, so a form that was asked is not used.
         """
         noise = torch.Generator().manual_seed(0)
         states_steps = max(net.divisor) > 1
         k, j, i = (2 * step for step in net.divisor) if states_steps else _ANY_STEPS
         stem = net.context(torch.randn(1, net.config.in_channels, k, j, i, generator=noise))
         expected = net.torch_pass(stem)[1]
+        convs = [layer for layer in self.run.modules() if isinstance(layer, FastConv)]
         try:
+            for conv in convs:
+                conv.packs = False  # for this small size
             own = self(stem)[1]
         except RuntimeError:
             return False
+        finally:
+            for conv in convs:
+                conv.packs = True
         limit = _LARGEST_DIFFERENCE * float(expected.abs().max())
         return bool(((own - expected).abs() <= limit).all())
 

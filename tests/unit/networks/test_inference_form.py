@@ -58,6 +58,7 @@ def build(backbone: BackboneConfig, **settings: Any) -> JointNet:
 
 def check(net: JointNet, image: Tensor, levels: tuple[int, ...]) -> InferenceForm:
     form = InferenceForm(net, levels=levels)
+    assert form.agrees(net)
     with torch.no_grad():
         stem = net.context(image)
         features, expected = net.torch_pass(stem)
@@ -74,7 +75,6 @@ def check(net: JointNet, image: Tensor, levels: tuple[int, ...]) -> InferenceFor
                 else:
                     assert own.numel() == 0
         assert torch.equal(stem, kept)
-    assert InferenceForm(net, levels=levels).agrees(net)
     return form
 
 
