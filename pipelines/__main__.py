@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import warnings
@@ -25,6 +26,8 @@ from .train import train
 from .view import view
 from .watch import watch
 
+_ARENA_MAX = -8
+"""M_ARENA_MAX of glibc's malloc.h."""
 INTERRUPTED = 130
 """128 + SIGINT, with which typer ends at Ctrl-C."""
 
@@ -81,6 +84,14 @@ def _pacs_secrets() -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
+def _share_memory_between_threads() -> None:
+    """One pool for all threads: glibc's own way keeps what each has freed, a tenth of the peak."""
+    if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in every C library
+        if mallopt is not None:
+            mallopt(_ARENA_MAX, 1)
+
+
 def main() -> None:
     """Run one command; a known error is one line on stderr and exit status 2.
 
@@ -93,6 +104,7 @@ def main() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports to a server
     # torch's own switch for pages of 2 MiB: making a map of 64 MiB costs a sixth of the time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    _share_memory_between_threads()
     try:
         app(default_map=_defaults(), obj=_pacs_secrets())
     except MedmtlError as error:
