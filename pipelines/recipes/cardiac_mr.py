@@ -19,7 +19,7 @@ import random
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -169,6 +169,12 @@ def assign_folds(cases: Sequence[Case], folds: int) -> dict[str, int]:
         for place, case_id in enumerate(members):
             assigned[case_id] = (place + offset) % folds
     return assigned
+
+
+def outside_fold(manifest: Manifest, samples: Sequence[Sample], fold: int) -> list[Sample]:
+    """The patients that the network of a fold learns from."""
+    folds = assign_folds(manifest.in_split("train"), FOLDS)
+    return [sample for sample in samples if folds[sample.case_id] != fold]
 
 
 def _group_order(key: tuple[bool | None, ...]) -> float:
@@ -419,6 +425,12 @@ def cross_validated(
     return scores
 
 
+def out_of_fold_metrics(scores: Sequence[CaseScore]) -> dict[str, Any]:
+    """metrics.json of what `cross_validated` gives."""
+    figures = summarise(scores, findings=list(FINDINGS), is_exclusive=True)
+    return {"split": "train, out of fold", "n_cases": len(scores), **figures}
+
+
 def trained_folds(out: Path) -> list[int]:
     """Folds whose network is there."""
     return [fold for fold in range(FOLDS) if (out / f"fold_{fold}" / "net.pt").exists()]
@@ -442,8 +454,7 @@ def publish(
     scores = cross_validated(manifest, samples, data_root, out, ranges)
     thresholds = dict.fromkeys(FINDINGS, THRESHOLD)
     settings = bundle_settings(manifest, samples, ranges, calibrate(scores), thresholds)
-    metrics = {"split": "train, out of fold", "n_cases": len(scores)}
-    metrics |= summarise(scores, findings=list(FINDINGS), is_exclusive=True)
+    metrics = out_of_fold_metrics(scores)
     folds = trained_folds(out)
     schedules = "; ".join(f"fold {n}: {_schedule(out / f'fold_{n}')}" for n in folds)
     card = card_text(
@@ -486,10 +497,9 @@ def main(
     torch.set_num_threads(threads)
     known = read_manifest(manifest)
     samples = load_samples(known, data_root, out / "cache")
-    folds = assign_folds(known.in_split("train"), FOLDS)
     for fold in range(FOLDS):
         if only in ("all", str(fold)):
-            others = [sample for sample in samples if folds[sample.case_id] != fold]
+            others = outside_fold(known, samples, fold)
             train(others, out / f"fold_{fold}", slices=SLICES_FOLD, joint=JOINT_FOLD)
     if only in ("all", "final"):
         train(samples, out / "final", slices=SLICES, joint=JOINT)

@@ -20,20 +20,18 @@ import torch
 import typer
 
 from medmtl.data.manifest import read_manifest
-from medmtl.metrics.summary import summarise
 from medmtl.networks.joint import JointNet
 from medmtl.training.card import as_json
 from medmtl.training.standardise import fit_standardiser
 
 from .cardiac_mr import (
-    FINDINGS,
-    FOLDS,
     NETWORK,
     SLICE_AUGMENTATION,
-    assign_folds,
     cross_validated,
     fit_diagnosis,
     load_samples,
+    out_of_fold_metrics,
+    outside_fold,
     training_ranges,
 )
 from .cardiac_mr_longer import AVERAGED, SLICES, Round, fit_round
@@ -81,11 +79,9 @@ def main(
     folder = out / f"fold_{fold}"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "net.pt").exists():
-        folds = assign_folds(known.in_split("train"), FOLDS)
-        train_fold([sample for sample in samples if folds[sample.case_id] != fold], folder)
+        train_fold(outside_fold(known, samples, fold), folder)
     scores = cross_validated(known, samples, data_root, out, training_ranges(known, data_root))
-    metrics = {"split": "train, out of fold", "n_cases": len(scores)}
-    metrics |= summarise(scores, findings=list(FINDINGS), is_exclusive=True)
+    metrics = out_of_fold_metrics(scores)
     (out / "metrics.json").write_text(as_json(metrics), encoding="utf-8")
     typer.echo(json.dumps(metrics["segmentation"], indent=1))
 
