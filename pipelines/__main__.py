@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from medmtl import MedmtlError
+from medmtl.core.errors import system_reason
 
 from .compare import compare
 from .console import COULD_NOT_START
@@ -119,7 +120,7 @@ def main() -> None:
         raise
     except OSError as error:
         sys.stderr.write(
-            f"medmtl: a file or folder: {error.strerror or type(error).__name__}. Check that the "
+            f"medmtl: a file or folder: {system_reason(error)}. Check that the "
             "paths are right and may be read and written, and that the disk is not full.\n"
         )
         sys.exit(COULD_NOT_START)

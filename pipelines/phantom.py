@@ -46,6 +46,7 @@ def phantom(
     from rich.progress import track
 
     from medmtl import OutputError
+    from medmtl.core.errors import system_reason
 
     make = _make_torso if kind is Kind.torso_ct else _make_cine
     numbers = range(seed, seed + studies)
@@ -53,10 +54,9 @@ def phantom(
         for number in track(numbers, description="Generating", console=console):
             make(out, number)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
         raise OutputError(
-            f"Could not write to the output folder: {reason}. Nothing already whole is "
-            "lost; free the disk or choose another folder and run the command again."
+            f"Could not write to the output folder: {system_reason(error)}. Nothing already whole "
+            "is lost; free the disk or choose another folder and run the command again."
         ) from None
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medmtl.core.errors import system_reason
+
 from .console import JsonLogsOption, QuietOption, console, set_up_logging
 
 if TYPE_CHECKING:
@@ -116,10 +118,9 @@ def train(
 
 def _not_written(error: OSError) -> str:
     """Such as a full disk."""
-    reason = error.strerror or type(error).__name__
     return (
-        f"the run stopped: {reason}. The last checkpoint is whole; free or change the disk and go "
-        "on with --resume."
+        f"the run stopped: {system_reason(error)}. The last checkpoint is whole; free or change "
+        "the disk and go on with --resume."
     )
 
 

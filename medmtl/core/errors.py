@@ -9,7 +9,12 @@ MedmtlError
 
 from __future__ import annotations
 
-__all__ = ["BundleError", "ConfigError", "InputRefusedError", "MedmtlError", "OutputError"]
+import os
+
+__all__ = [
+    "BundleError", "ConfigError", "InputRefusedError", "MedmtlError", "OutputError",
+    "system_reason",
+]  # fmt: skip
 
 
 class MedmtlError(Exception):
@@ -52,3 +57,8 @@ class BundleError(MedmtlError):
 
 class OutputError(MedmtlError):
     """A result that could not be written; nothing partial is left behind."""
+
+
+def system_reason(error: OSError) -> str:
+    """What the system says went wrong, without the path: folders are called after patients."""
+    return os.strerror(error.errno) if error.errno else type(error).__name__

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from medmtl.core.durable import replace_file, sync_folder
-from medmtl.core.errors import OutputError
+from medmtl.core.errors import OutputError, system_reason
 from medmtl.inference.lock import FileLock
 from medmtl.report.case_json import as_json_bytes
 from medmtl.report.table import Failure
@@ -51,10 +50,9 @@ def output_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else type(error).__name__
         message = (
-            f"{what} could not be written: {reason}. Free or change the output folder and start "
-            "again; finished cases are kept and not computed again."
+            f"{what} could not be written: {system_reason(error)}. Free or change the output "
+            "folder and start again; finished cases are kept and not computed again."
         )
         raise OutputError(message) from error
 

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from medmtl.core.errors import OutputError
+from medmtl.core.errors import OutputError, system_reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,8 +102,7 @@ def _write(path: Path, text: str, *, mode: str) -> None:
 
 
 def _not_written(error: OSError) -> OutputError:
-    reason = os.strerror(error.errno) if error.errno else type(error).__name__
     return OutputError(
-        f"The watcher's journal could not be written: {reason}. Free or change the output folder "
-        "and start again; what is done stays done."
+        f"The watcher's journal could not be written: {system_reason(error)}. Free or change the "
+        "output folder and start again; what is done stays done."
     )

@@ -5,12 +5,11 @@ They lie where `image_files` says.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from medmtl.core.errors import OutputError
+from medmtl.core.errors import OutputError, system_reason
 from medmtl.pacs.errors import PacsError
 from medmtl.pacs.image_files import image_path, short_hash, whole_file
 
@@ -69,10 +68,9 @@ def retrieve_study(
         missing = {path: ref for path, ref in places.items() if not path.is_file()}
         _fetch_all(archive, missing, workers=workers)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else type(error).__name__
         raise OutputError(
-            f"Images of study {folder.name} could not be written: {reason}. Free or change the "
-            "folder and start again; what was retrieved is kept."
+            f"Images of study {folder.name} could not be written: {system_reason(error)}. Free or "
+            "change the folder and start again; what was retrieved is kept."
         ) from error
     return Retrieved(folder, len(missing), len(places) - len(missing))
 
