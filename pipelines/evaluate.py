@@ -84,6 +84,8 @@ def evaluate(
     known = read_manifest(manifest)
     name, cases = choose_split(known, split)
     _check_root(cases, data_root)
+    records = out / ".medmtl" / "scores"
+    _check_out(records)
     from medmtl.inference.evaluate import Evaluation
     from medmtl.inference.evaluation_report import metrics_record, write_report
     from medmtl.inference.predictor import load_predictor
@@ -105,7 +107,7 @@ def evaluate(
         analyser=analyser,
         manifest=known,
         data_root=data_root,
-        records=out / ".medmtl" / "scores",
+        records=records,
     )
     choose_columns(known_columns(cases, ()), _of_manifest(by))  # a wrong name is said at once
     results = _follow(evaluation.run(cases), total=len(cases))
@@ -157,6 +159,17 @@ def _check_root(cases: Sequence[Case], data_root: Path) -> None:
             "the data root. Give the folder that its paths start from with --data-root."
         )
         raise ConfigError(message)
+
+
+def _check_out(records: Path) -> None:
+    """A place that takes no files is said before anything is computed."""
+    from tempfile import TemporaryFile
+
+    from medmtl.inference.case_store import output_errors
+
+    with output_errors("The evaluation"):
+        records.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=records).close()
 
 
 def _follow(results: Iterator[CaseScore | Failure], *, total: int) -> list[CaseScore | Failure]:

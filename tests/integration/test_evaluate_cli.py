@@ -73,6 +73,22 @@ def test_a_broken_manifest_cannot_start(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_result_folder_that_takes_no_files_is_said_before_the_model_is_loaded(
+    acdc: Path, tmp_path: Path
+) -> None:
+    manifest, out = str(tmp_path / "manifest"), tmp_path / "out"
+    medmtl("manifest", "acdc", "--root", str(acdc), "-o", manifest)
+    out.write_text("a file")
+    done = medmtl(
+        "evaluate", "--model", "no-such-model", "--manifest", manifest,
+        "--data-root", str(acdc), "-o", str(out),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "The evaluation could not be written" in done.stderr
+    assert "no-such-model" not in done.stderr
+    assert out.read_text() == "a file"
+
+
 def test_a_wrong_data_root_is_one_error_and_the_environment_names_the_right_one(
     acdc: Path, tmp_path: Path
 ) -> None:
