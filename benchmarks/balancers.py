@@ -23,7 +23,7 @@ from medmtl.networks.backbones import SegResNetDSConfig
 from medmtl.networks.diagnosis_head import HeadConfig
 from medmtl.networks.joint import COVARIATES, JointNet, NetworkConfig
 from medmtl.training.objective import JointObjective
-from pipelines.recipes.cardiac_mr import NETWORK as CARDIAC
+from pipelines.recipes.cardiac_settings import NETWORK as CARDIAC
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

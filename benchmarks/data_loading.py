@@ -1,6 +1,6 @@
 """How long a training step waits for its data, once the cache is warm.
 
-The network, the grid and the augmentation of `pipelines/recipes/cardiac_mr.py`, one study per step,
+The network, the grid and the augmentation of `cardiac-mr`, one study per step,
 one worker process. On the real ACDC where it is at hand, else on generated stacks of its size.
 """
 
@@ -23,7 +23,7 @@ from medmtl.losses.diagnosis import known_binary_cross_entropy
 from medmtl.losses.partial import marginal_dice_cross_entropy
 from medmtl.networks.joint import JointNet
 from medmtl.training.augmentation import PlanarMR, build_augmentation
-from pipelines.recipes.cardiac_mr import FINDINGS, NETWORK, PREPROCESSING, SEGMENTS
+from pipelines.recipes.cardiac_settings import FINDINGS, NETWORK, PREPROCESSING, SEGMENTS
 from tests.data_factory import make_source
 
 if TYPE_CHECKING:

@@ -24,17 +24,11 @@ from medmtl.networks.joint import JointNet
 from medmtl.training.card import as_json
 from medmtl.training.standardise import fit_standardiser
 
-from .cardiac_mr import (
-    NETWORK,
-    SLICE_AUGMENTATION,
-    cross_validated,
-    fit_diagnosis,
-    load_samples,
-    out_of_fold_metrics,
-    outside_fold,
-    training_ranges,
-)
+from .cardiac_folds import cross_validated, out_of_fold_metrics, outside_fold
 from .cardiac_mr_longer import AVERAGED, SLICES, Round, fit_round
+from .cardiac_settings import NETWORK, training_ranges
+from .cardiac_stages import fit_diagnosis
+from .cardiac_views import SLICE_AUGMENTATION, load_samples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

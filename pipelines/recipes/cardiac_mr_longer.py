@@ -32,16 +32,9 @@ from medmtl.training.augment import PlaneAugmentation
 from medmtl.training.card import as_json, card_text
 from medmtl.training.loop import FitOptions
 
-from .cardiac_mr import (
-    SEGMENTS,
-    SLICE_AUGMENTATION,
-    fit_diagnosis,
-    fit_slices,
-    fit_studies,
-    load_samples,
-    masks_of,
-    slice_batches,
-)
+from .cardiac_settings import SEGMENTS
+from .cardiac_stages import fit_diagnosis, fit_slices, fit_studies
+from .cardiac_views import SLICE_AUGMENTATION, load_samples, masks_of, slice_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
