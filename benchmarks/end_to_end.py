@@ -6,7 +6,10 @@ that were trained on such torsos (`benchmarks.trained_bundle`), with the same we
 - nnU-Net: from a NIfTI file made before to a label map; 128-cube tiles, step 0.5, no mirroring.
 - torch, equal tiles: medmtl with nnU-Net's own interpolation, tiles and weights; masks only.
 - openvino, int8: medmtl's own steps, from the DICOM series to masks, diagnoses, activation maps and
-  previews. int8 only where its parity report holds.
+  previews.
+- imported: the network as an imported nnU-Net, at the points that its user may choose; masks only.
+
+int8 only where its parity report holds.
 
 Whole processes are timed, imports included; converted networks are kept before, as for any user.
 Rivals take turns, for as many rounds as the time allows. Each run is kept when it ends
@@ -35,7 +38,7 @@ from benchmarks.peers.__main__ import PEERS
 from benchmarks.random_bundle import BACKBONES
 from benchmarks.record import ROOT, WORK, Row, finish, options
 from benchmarks.torso_ct import write_torso_ct
-from benchmarks.trained_bundle import PATCH_OF_NNUNET, make
+from benchmarks.trained_bundle import PATCH_OF_NNUNET, SEEDS, STEPS, make, quantise
 from medmtl.data.intake import open_input
 from medmtl.inference.backend import give_engine, verify_quantised
 from medmtl.inference.bundle import load_bundle
@@ -44,6 +47,7 @@ from pipelines.model_source import converted_cache
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
     from pathlib import Path
 
     from medmtl.inference.bundle import Bundle
@@ -55,15 +59,29 @@ OURS = {
     EXACT: ("as-nnunet", ["--speed", "balanced", "--backend", "torch"]),
     "openvino": ("bundle", ["--backend", "openvino"]),
     "int8": ("bundle", ["--backend", "int8"]),
+    "imported, balanced": ("as-nnunet", ["--speed", "balanced", "--backend", "openvino"]),
+    "imported, fast": ("as-nnunet", ["--speed", "fast", "--backend", "openvino"]),
+    "imported, fast, int8": ("as-nnunet", ["--speed", "fast", "--backend", "int8"]),
 }
 """The bundle and the options of each way."""
+NNUNETS_STEPS = (EXACT, "imported, balanced")
+_TORCH, _FULL, _INT8 = (
+    {"SegResNet of 16 filters": one, "five-level nnU-Net network": other}
+    for one, other in ((2.5, 1.8), (6.0, 3.5), (10.0, 6.0))
+)
 TIMES_AS_FAST = {
-    "SegResNet of 16 filters": {EXACT: 2.5, "openvino": 6.0, "int8": 10.0},
-    "five-level nnU-Net network": {EXACT: 1.8, "openvino": 3.5, "int8": 6.0},
+    EXACT: _TORCH,
+    "openvino": _FULL,
+    "int8": _INT8,
+    "imported, balanced": _TORCH,
+    "imported, fast": _FULL,
+    "imported, fast, int8": _INT8,
 }
+"""At least, by way and network: imported networks at nnU-Net's own tiles as torch at equal ones."""
 SHARE_OF_MEMORY = 1 / 3
 EQUAL_LABELS = 0.9999
 ROUNDS = 3
+QUICK_STEPS = 2
 
 
 class Masks(nn.Module):
@@ -77,16 +95,26 @@ class Masks(nn.Module):
         return self.net.encode_and_decode(image)[1]
 
 
-def prepare(work: Path, *, is_quick: bool) -> dict[str, Path]:
-    """The image, and the folder of each network; once."""
+def prepare(work: Path, *, is_quick: bool, until_s: float) -> dict[str, Path]:
+    """The image, and the folder of each network; once.
+
+    Raises:
+        TimeoutError: If the time ended while a network was trained.
+    """
     if not (work / "image.nii.gz").exists():
         shutil.rmtree(work / "ct", ignore_errors=True)
         write_torso_ct(work / "ct", is_quick=is_quick)
         (study,) = open_input(work / "ct").studies
         write_image(work / "image.nii.gz", study.volumes[0].read())
-    trained = {network: make(network) for network in BACKBONES}
-    for network, folder in trained.items():
-        write_case(work / network, load_bundle(folder / "bundle"))
+    trained = {}
+    for network in BACKBONES:
+        if is_quick:
+            folder = make(network, steps=QUICK_STEPS, seeds=SEEDS[:1])
+        else:
+            folder = make(network, steps=STEPS[network], until_s=until_s)
+            quantise(folder / "bundle")
+        write_case(work / folder.name, load_bundle(folder / "bundle"))
+        trained[network] = folder
     return trained
 
 
@@ -113,9 +141,9 @@ def write_case(folder: Path, bundle: Bundle) -> None:
     (folder / "case.json").write_text(json.dumps(case), encoding="utf-8")
 
 
-def command(work: Path, network: str, rival: str, trained: Path) -> list[str]:
+def command(work: Path, rival: str, trained: Path) -> list[str]:
     """What is run and timed."""
-    folder = work / network
+    folder = work / trained.name
     if rival == "nnU-Net":
         python = PEERS / "nnunet" / "bin" / "python"
         script = ROOT / "benchmarks" / "peers" / "nnunet_predict.py"
@@ -129,32 +157,31 @@ def command(work: Path, network: str, rival: str, trained: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def case_folder(work: Path, network: str, rival: str) -> Path:
+def case_folder(folder: Path, rival: str) -> Path:
     """Of medmtl's answer."""
-    (record,) = (work / network / rival).glob("*/case.json")
+    (record,) = (folder / rival).glob("*/case.json")
     return record.parent
 
 
-def equal_share(work: Path, network: str, rival: str) -> float:
+def equal_share(folder: Path, rival: str) -> float:
     """Voxels with the same label as nnU-Net's; segments are numbered alike."""
-    (mask,) = case_folder(work, network, rival).glob("*/segmentation.nii.gz")
+    (mask,) = case_folder(folder, rival).glob("*/segmentation.nii.gz")
     ours = np.asarray(nib.load(mask).dataobj)
-    theirs = np.asarray(nib.load(work / network / "nnunet.nii.gz").dataobj)
+    theirs = np.asarray(nib.load(folder / "nnunet.nii.gz").dataobj)
     return float(np.mean(ours == theirs))
 
 
-def stages(work: Path, network: str, rival: str) -> str:
+def stages(folder: Path, rival: str) -> str:
     """Where the seconds of the last run went, imports and start left out."""
-    path = case_folder(work, network, rival) / "case.json"
+    path = case_folder(folder, rival) / "case.json"
     seconds = json.loads(path.read_text(encoding="utf-8"))["timings_s"]
     return ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items() if name != "total")
 
 
-def runs_of(measured: Measured, network: str, rival: str) -> list[Run]:
+def runs_of(measured: Measured, trained: str, rival: str) -> list[Run]:
     """Every round that is known."""
-    return [
-        run for name, run in measured.runs.items() if name.startswith(f"{network}, {rival}, round")
-    ]
+    start = f"{trained}, {rival}, round"
+    return [run for name, run in measured.runs.items() if name.startswith(start)]
 
 
 def middle(runs: list[Run]) -> tuple[float, int]:
@@ -170,67 +197,76 @@ def text(runs: list[Run]) -> str:
     return f"{seconds:.1f} s{spread}, {peak_bytes / 2**30:.2f} GiB"
 
 
-def rows_of(work: Path, measured: Measured) -> list[Row]:
+def rows_of(work: Path, measured: Measured, trained: Mapping[str, Path]) -> list[Row]:
     """Rows for what is known so far."""
     rows = []
-    for network in BACKBONES:
-        theirs = runs_of(measured, network, "nnU-Net")
+    for network, made in trained.items():
+        theirs = runs_of(measured, made.name, "nnU-Net")
         if theirs:
             rows.append(Row(f"{network}, nnU-Net: NIfTI to masks", text(theirs)))
-        for rival in OURS:
-            ours = runs_of(measured, network, rival)
+        for rival, (bundle, _) in OURS.items():
+            ours, folder = runs_of(measured, made.name, rival), work / made.name
             if not ours:
                 continue
-            made = "masks" if rival == EXACT else "masks, diagnoses, maps, previews"
-            rows.append(Row(f"{network}, medmtl, {rival}: DICOM to {made}", text(ours)))
-            rows.append(Row(f"{network}, {rival}: of that", stages(work, network, rival)))
+            given = "masks" if bundle == "as-nnunet" else "masks, diagnoses, maps, previews"
+            rows.append(Row(f"{network}, medmtl, {rival}: DICOM to {given}", text(ours)))
+            rows.append(Row(f"{network}, {rival}: of that", stages(folder, rival)))
             if theirs:
-                rows += _compared(work, network, rival, theirs=theirs, ours=ours)
+                rows += _compared(network, rival, folder, theirs=theirs, ours=ours)
     return rows
 
 
 def _compared(
-    work: Path, network: str, rival: str, *, theirs: list[Run], ours: list[Run]
+    network: str, rival: str, folder: Path, *, theirs: list[Run], ours: list[Run]
 ) -> list[Row]:
     (their_s, their_bytes), (our_s, our_bytes) = middle(theirs), middle(ours)
     ratio, share = their_s / our_s, our_bytes / their_bytes
-    least = TIMES_AS_FAST[network][rival]
-    equal = equal_share(work, network, rival)
-    wanted, why = (f">= {EQUAL_LABELS}", "") if rival == EXACT else ("", " (other steps)")
+    least = TIMES_AS_FAST[rival][network]
+    equal = equal_share(folder, rival)
+    is_judged = rival in NNUNETS_STEPS
+    wanted, why = (f">= {EQUAL_LABELS}", "") if is_judged else ("", " (other steps)")
     return [
         Row(f"{network}: times as fast, {rival}", f"{ratio:.1f}", f">= {least:g}", ratio >= least),
         Row(f"{network}: share of the memory, {rival}", f"{share:.2f}", "<= 1/3",
             share <= SHARE_OF_MEMORY),
         Row(f"{network}: voxels equal, {rival}{why}", f"{equal:.6f}", wanted,
-            equal >= EQUAL_LABELS if wanted else None),
+            equal >= EQUAL_LABELS if is_judged else None),
     ]  # fmt: skip
 
 
 def measure(work: Path, arguments: argparse.Namespace) -> list[Row]:
     """Run what is not known yet until the time is over."""
-    began_s = time.monotonic()
-    trained = prepare(work, is_quick=arguments.quick)
+    until_s = time.monotonic() + 60 * arguments.minutes
+    trained = prepare(work, is_quick=arguments.quick, until_s=until_s)
     measured = Measured.at(work / "measured.json")
-    rivals = {network: _rivals(trained[network]) for network in BACKBONES}
+    rivals = {network: _rivals(folder) for network, folder in trained.items()}
     for number in range(1, (1 if arguments.quick else ROUNDS) + 1):
-        for network in BACKBONES:
+        for network, folder in trained.items():
             for rival in rivals[network]:
-                name = f"{network}, {rival}, round {number}"
-                left_s = arguments.minutes * 60 - (time.monotonic() - began_s)
-                run = command(work, network, rival, trained[network])
-                if not measured.run(name, run, limit_s=left_s):
+                name = f"{folder.name}, {rival}, round {number}"
+                run = command(work, rival, folder)
+                if not measured.run(name, run, limit_s=until_s - time.monotonic()):
                     print(f"out of time before {name}; start again to go on")
-                    return rows_of(work, measured)
-    return rows_of(work, measured)
+                    return rows_of(work, measured, trained)
+    return rows_of(work, measured, trained)
 
 
 def _rivals(trained: Path) -> list[str]:
     """Without int8 where there is no proof that its answers are the same."""
-    report = verify_quantised(load_bundle(trained / "bundle"), cache=converted_cache())
-    if report is not None and not report.problems():
-        return [*reversed(OURS), "nnU-Net"]
-    print(f"{trained.name}: no int8, {report.problems() if report else 'not quantised'}")
-    return ["openvino", EXACT, "nnU-Net"]
+    found = []
+    for rival, (bundle, said) in reversed(OURS.items()):
+        if "int8" in said:
+            problem = _unproven(trained / bundle)
+            if problem:
+                print(f"{trained.name}: no {rival}, {problem}")
+                continue
+        found.append(rival)
+    return [*found, "nnU-Net"]
+
+
+def _unproven(bundle: Path) -> str:
+    report = verify_quantised(load_bundle(bundle), cache=converted_cache())
+    return "; ".join(report.problems()) if report else "not quantised"
 
 
 def main() -> None:
@@ -249,3 +285,5 @@ if __name__ == "__main__":
         main()
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"exit status {error.returncode} of {error.cmd[:4]}") from error
+    except TimeoutError as error:
+        raise SystemExit(str(error)) from error

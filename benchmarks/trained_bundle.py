@@ -1,11 +1,12 @@
-"""The two networks of `end_to_end`, trained briefly on torso phantoms: labels have organ shapes.
+"""The two networks of `end_to_end`, trained on torso phantoms: labels have the shapes of organs.
 
-    python -m benchmarks.trained_bundle [--network NAME]
+    python -m benchmarks.trained_bundle [--network NAME] [--minutes N]
 
 Masks are learned on patches in bfloat16, the head on whole studies. Each network is kept in
 `~/.cache/medmtl-benchmarks/trained` as a bundle of medmtl's own, and as one that takes nnU-Net's
 steps; then it is quantised with its parity report, for `--backend int8`. What is there already is
-not made again, and a training that was stopped goes on where it was.
+not made again, and a training that was stopped goes on where it was, to the same network: every
+step draws its patch by its own number.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from pipelines.model_source import converted_cache
 from pipelines.recipes.torso_manifest import make_case, manifest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from medmtl.inference.bundle_settings import BundleSettings
@@ -50,25 +51,21 @@ if TYPE_CHECKING:
 TRAINED = WORK / "trained"
 SPACING_MM = (1.5625, 1.5625, 2.4)
 """400 x 400 x 384 mm become 256 x 256 x 160 voxels."""
-SEEDS = range(7000, 7006)
+SEEDS = tuple(range(7000, 7006))
 HEAD_STUDIES = 3
 """Of the examples; each is a pass over a whole body."""
 PATCH_KJI = {"SegResNet of 16 filters": (48, 64, 64), "five-level nnU-Net network": (48, 48, 48)}
-MINUTES = {"SegResNet of 16 filters": 2.5, "five-level nnU-Net network": 4.0}
-"""Of processor time."""
+STEPS = {"SegResNet of 16 filters": 450, "five-level nnU-Net network": 900}
+"""Of training on one patch; a step takes about 0.5 and 0.65 s of one core."""
 PATCH_OF_NNUNET = (128, 128, 128)
 PARITY_SEEDS = {"train": range(7200, 7202), "val": range(7210, 7214)}
 PARITY_MM = 2.5
 PEAK_LR, WARMUP_STEPS = 3e-3, 10
 SHARE_OF_OWN_STATISTICS = 0.6
-"""Batch norms learn their statistics for this share of the time; they are fixed for the rest."""
+"""Batch norms learn their statistics in this share of the steps; they are fixed for the rest."""
 LESION_WEIGHT = 3.0
+SAVED_EVERY_S = 60.0
 COVARIATES = covariate_tensors(Covariates(), torch.device("cpu"))
-
-
-def slug(network: str) -> str:
-    """The folder of a network."""
-    return network.replace(" ", "-").lower()
 
 
 def settings_of(network: str, *, name: str) -> BundleSettings:
@@ -109,26 +106,26 @@ def _plain() -> BundleSettings:
     return settings_of(next(iter(BACKBONES)), name="example")
 
 
-def patches(
-    examples: Sequence[dict[str, Tensor]], size: tuple[int, int, int], rng: np.random.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless patches (1, 1, K, J, I) and labels, two of three around a voxel of some segment."""
-    while True:
-        one = examples[int(rng.integers(len(examples)))]
-        image, labels = one["image"], one["labels"]
-        centre = [int(rng.integers(n)) for n in image.shape]
-        if rng.random() < 2 / 3:
-            label = rng.choice(torch.unique(labels)[1:].numpy())
-            places = (labels == int(label)).nonzero()
-            centre = places[rng.integers(len(places))].tolist()
-        starts = [
-            min(max(0, at - part // 2), whole - part)
-            for at, part, whole in zip(centre, size, image.shape, strict=True)
-        ]
-        where = tuple(slice(a, a + n) for a, n in zip(starts, size, strict=True))
-        values = image[where].float()
-        values = values * rng.uniform(0.95, 1.05) + rng.normal(0, 0.02)
-        yield values.clamp(-1, 1)[None, None], labels[where].long()[None]
+def patch(
+    examples: Sequence[dict[str, Tensor]], size: tuple[int, int, int], *, number: int
+) -> tuple[Tensor, Tensor]:
+    """A patch (1, 1, K, J, I) and its labels, two of three around a voxel of some segment."""
+    rng = np.random.default_rng(number)
+    one = examples[int(rng.integers(len(examples)))]
+    image, labels = one["image"], one["labels"]
+    centre = [int(rng.integers(n)) for n in image.shape]
+    if rng.random() < 2 / 3:
+        label = rng.choice(torch.unique(labels)[1:].numpy())
+        places = (labels == int(label)).nonzero()
+        centre = places[rng.integers(len(places))].tolist()
+    starts = [
+        min(max(0, at - part // 2), whole - part)
+        for at, part, whole in zip(centre, size, image.shape, strict=True)
+    ]
+    where = tuple(slice(a, a + n) for a, n in zip(starts, size, strict=True))
+    values = image[where].float()
+    values = values * rng.uniform(0.95, 1.05) + rng.normal(0, 0.02)
+    return values.clamp(-1, 1)[None, None], labels[where].long()[None]
 
 
 def train(
@@ -137,57 +134,64 @@ def train(
     kept: Path,
     *,
     size: tuple[int, int, int],
-    minutes: float,
-) -> None:
-    """Masks for so many minutes in all, whatever was done before."""
-    backbone = cast("Backbone", net.backbone)
+    steps: int,
+    until_s: float,
+) -> bool:
+    """Masks in so many steps in all; False where the time ended before, with what is done kept.
+
+    Args:
+        net: Changed in place.
+        examples: Phantoms.
+        kept: File of the state, read if there is one.
+        size: Of a patch.
+        steps: In all, also those of earlier starts.
+        until_s: On the clock of `time.monotonic`.
+    """
     optimiser = torch.optim.AdamW(net.backbone.parameters(), weight_decay=1e-4)
-    done_s, step = 0.0, 0
+    first = 0
     if kept.exists():
         state = torch.load(kept, weights_only=True)
         net.load_state_dict(state["net"])
         optimiser.load_state_dict(state["optimiser"])
-        done_s, step = state["done_s"], state["step"]
-    weights = torch.tensor([1.0] * 7 + [LESION_WEIGHT] * 4)
-    batches = patches(examples, size, np.random.default_rng(step))
-    is_fixed = False
-    saved = began = time.process_time() - done_s
-    while (seconds := time.process_time() - began) < minutes * 60:
-        share = seconds / (minutes * 60)
-        if share > SHARE_OF_OWN_STATISTICS and not is_fixed:
-            average_statistics(net, batches)
-            is_fixed = True
-        _training(net, is_fixed=is_fixed)
-        lr = PEAK_LR * 0.5 * (1 + math.cos(math.pi * share)) * min(1.0, (step + 1) / WARMUP_STEPS)
+        first = state["step"]
+    own = int(SHARE_OF_OWN_STATISTICS * steps)
+    saved_s = time.monotonic()
+    for step in range(first, steps):
+        if step == own:
+            average_statistics(net, [patch(examples, size, number=steps + n)[0] for n in range(24)])
+        _training(net, is_fixed=step >= own)
+        lr = PEAK_LR * 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimiser.param_groups:
-            group["lr"] = lr
-        image, labels = next(batches)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = backbone.decode(backbone.encode(image))
-        loss = dice_cross_entropy(logits, labels, class_weights=weights)
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(net.backbone.parameters(), 12.0)
-        optimiser.step()
-        step += 1
+            group["lr"] = lr * min(1.0, (step + 1) / WARMUP_STEPS)
+        loss = _step(net, optimiser, *patch(examples, size, number=step))
         if step % 10 == 0:
-            print(f"step {step}, {seconds:.0f} s: loss {loss.item():.3f}", flush=True)
-        if time.process_time() - saved > 60:
-            saved = time.process_time()
-            _keep(kept, net, optimiser, time.process_time() - began, step)
-    _keep(kept, net, optimiser, minutes * 60, step)
+            print(f"step {step} of {steps}: loss {loss:.3f}", flush=True)
+        now_s = time.monotonic()
+        if now_s - saved_s > SAVED_EVERY_S or now_s > until_s:
+            saved_s = now_s
+            _keep(kept, net, optimiser, step + 1)
+        if now_s > until_s:
+            return False
+    _keep(kept, net, optimiser, steps)
     net.eval()
+    return True
 
 
-def _keep(
-    kept: Path, net: JointNet, optimiser: torch.optim.Optimizer, done_s: float, step: int
-) -> None:
-    state = {
-        "net": net.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "done_s": done_s,
-        "step": step,
-    }
+def _step(net: JointNet, optimiser: torch.optim.Optimizer, image: Tensor, labels: Tensor) -> float:
+    backbone = cast("Backbone", net.backbone)
+    weights = torch.tensor([1.0] * 7 + [LESION_WEIGHT] * 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = backbone.decode(backbone.encode(image))
+    loss = dice_cross_entropy(logits, labels, class_weights=weights)
+    optimiser.zero_grad()
+    torch.autograd.backward(loss)
+    nn.utils.clip_grad_norm_(net.backbone.parameters(), 12.0)
+    optimiser.step()
+    return loss.item()
+
+
+def _keep(kept: Path, net: JointNet, optimiser: torch.optim.Optimizer, step: int) -> None:
+    state = {"net": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
     aside = kept.with_suffix(".partial")
     torch.save(state, aside)
     aside.replace(kept)
@@ -206,18 +210,16 @@ def _training(net: JointNet, *, is_fixed: bool) -> None:
 
 
 @torch.no_grad()
-def average_statistics(
-    net: JointNet, batches: Iterator[tuple[Tensor, Tensor]], *, count: int = 24
-) -> None:
+def average_statistics(net: JointNet, images: Sequence[Tensor]) -> None:
     """The mean over many patches: a patch alone is a poor sample of a body."""
     backbone = cast("Backbone", net.backbone)
     net.train()
     for norm in _norms(net):
         norm.reset_running_stats()
         norm.momentum = None
-    for _ in range(count):
+    for image in images:
         with torch.autocast("cpu", torch.bfloat16):
-            backbone.decode(backbone.encode(next(batches)[0]))
+            backbone.decode(backbone.encode(image))
 
 
 def fit_diagnosis(
@@ -291,20 +293,39 @@ def quantise(bundle: Path) -> None:
         subprocess.run([*command, "--manifest", str(write_cases())], check=False)
 
 
-def make(network: str) -> Path:
-    """The folder of a network; trains what is not trained yet and writes the bundles."""
-    folder = TRAINED / slug(network)
+def folder_of(network: str, *, steps: int) -> Path:
+    """Where a network of so many steps is kept."""
+    return TRAINED / f"{network.replace(' ', '-').lower()}-{steps}-steps"
+
+
+def make(
+    network: str, *, steps: int, seeds: Sequence[int] = SEEDS, until_s: float = math.inf
+) -> Path:
+    """The folder of a network; trains what is not trained yet and writes the bundles.
+
+    Args:
+        network: Of BACKBONES.
+        steps: Of training.
+        seeds: Of the phantoms that it learns from.
+        until_s: On the clock of `time.monotonic`.
+
+    Raises:
+        TimeoutError: If the time ended first; another start goes on.
+    """
+    folder = folder_of(network, steps=steps)
     if not (folder / "bundle").exists():
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(0)
-        settings = settings_of(network, name=f"torso-{slug(network)}")
+        settings = settings_of(network, name=folder.name)
         net = JointNet(settings.network)
-        examples = [example(seed) for seed in SEEDS]
-        train(
-            net, examples, folder / "training.pt", size=PATCH_KJI[network], minutes=MINUTES[network]
-        )
+        examples = [example(seed) for seed in seeds]
+        size = PATCH_KJI[network]
+        if not train(
+            net, examples, folder / "training.pt", size=size, steps=steps, until_s=until_s
+        ):
+            raise TimeoutError(f"{network}: not trained yet; start again to go on")
         fit_diagnosis(net, settings, examples[:HEAD_STUDIES])
-        card = f"# {settings.name}\n\nTrained for minutes on generated torsos, for timing only.\n"
+        card = f"# {settings.name}\n\n{steps} steps on generated torsos, for timing only.\n"
         write_bundle(folder / "bundle", settings, net.state_dict(), card=card, metrics_json="{}")
     if not (folder / "as-nnunet").exists():
         as_nnunet(folder / "as-nnunet", folder / "bundle")
@@ -315,10 +336,15 @@ def main() -> None:
     """Both networks, or the one that is named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", choices=tuple(BACKBONES))
+    parser.add_argument("--minutes", type=float, default=120, help="Where training can stop.")
     arguments = parser.parse_args()
+    until_s = time.monotonic() + 60 * arguments.minutes
     for network in [arguments.network] if arguments.network else BACKBONES:
-        quantise(make(network) / "bundle")
+        quantise(make(network, steps=STEPS[network], until_s=until_s) / "bundle")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except TimeoutError as error:
+        raise SystemExit(str(error)) from error

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
+import torch
 from torch import Tensor, nn
 
 from medmtl.core.errors import ConfigError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import torch
     from numpy.typing import NDArray
 
     from medmtl.core.geometry import Geometry
@@ -97,8 +97,12 @@ class ImportedSpeed:
     def labels(
         self, logits_ckji: Tensor, grid: Geometry, source: Geometry, values: Sequence[int]
     ) -> NDArray[Any]:
-        """Labels on the whole source grid; only where steps are not those of its authors."""
-        return restore_labels(logits_ckji, grid, source, labels=[0, *values])
+        """Labels on the whole source grid; only where steps are not those of its authors.
+
+        nnU-Net keeps logits in half precision before and after it interpolates them.
+        """
+        is_half = logits_ckji.dtype == torch.half
+        return restore_labels(logits_ckji, grid, source, labels=[0, *values], is_rounded=is_half)
 
 
 class _Converted(nn.Module):

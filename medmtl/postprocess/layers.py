@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from medmtl.postprocess.cells import CellBlock, blocks_of_cells
 
@@ -60,7 +61,7 @@ def fill_layer(
         run = slice(*np.searchsorted(number, [block.numbers.start, block.numbers.stop]))
         here = number[run] - block.numbers.start
         weights = on_j.weight[j[run]], on_i.weight[i[run]]
-        labels = _largest(block, here, weights, on_k.weight[planes])
+        labels = _largest(block, here, weights, on_k.weight[planes], is_rounded=winners.is_rounded)
         for plane, plane_labels in zip(planes, labels, strict=True):
             out_kji[plane, j[run], i[run]] = codes[block.classes[plane_labels]]
 
@@ -82,6 +83,8 @@ def _largest(
     cell: NDArray[np.intp],
     weights_ji: tuple[NDArray[np.float32], NDArray[np.float32]],
     weights_k: NDArray[np.float32],
+    *,
+    is_rounded: bool,
 ) -> NDArray[np.intp]:
     """Row (planes, N) of the largest class of N places in their cells; the first of equals."""
     best = np.full((weights_k.size, cell.size), -np.inf, dtype=np.float32)
@@ -98,6 +101,8 @@ def _largest(
         for plane, weight in enumerate(weights_k):
             value = far * weight
             value += near
+            if is_rounded:
+                value = torch.from_numpy(value).half().float().numpy()  # NumPy's is slow
             wins = value > best[plane, places]
             won = places[wins]
             best[plane, won] = value[wins]

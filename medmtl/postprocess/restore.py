@@ -45,6 +45,7 @@ def restore_labels(
     source_geometry: Geometry,
     *,
     labels: Sequence[int] | None = None,
+    is_rounded: bool = False,
 ) -> NDArray[Any]:
     """Interpolate logits (or probabilities) to the source grid and take the largest class.
 
@@ -59,6 +60,8 @@ def restore_labels(
             source voxels outside its extent become background.
         source_geometry: Grid of the answer.
         labels: Voxel value of each class; 0, 1, 2, ... where not given. The first is background.
+        is_rounded: Round what is interpolated to half precision, as nnU-Net does: where two classes
+            are equal then, the first wins.
 
     Returns:
         Shape of the source grid, uint8, or uint16 where a label is above 255.
@@ -84,7 +87,8 @@ def restore_labels(
     order = parallel_axes(network_geometry, source_geometry)
     along = ClassValues.along(values, shape=network_geometry.shape, order=order)
     inside = label_map[on_i.start : on_i.stop, on_j.start : on_j.stop, on_k.start : on_k.stop]
-    _fill(along, codes.astype(dtype), (on_i, on_j, on_k), out_kji=inside.T)
+    axes = on_i, on_j, on_k
+    _fill(along, codes.astype(dtype), axes, out_kji=inside.T, is_rounded=is_rounded)
     return label_map
 
 
@@ -94,6 +98,7 @@ def _fill(
     axes: tuple[SampledAxis, SampledAxis, SampledAxis],
     *,
     out_kji: NDArray[Any],
+    is_rounded: bool,
 ) -> None:
     """Fill `out_kji` layer by layer of the network grid, as many at a time as torch has threads."""
     reach = Reach.empty(values.ckji)
@@ -107,7 +112,7 @@ def _fill(
 
         each(needed, lambda k: reach.fill(values.ckji, k))
         reach.settle()
-        winners = Winners.empty(reach, values.ckji.shape[1:])
+        winners = Winners.empty(reach, values.ckji.shape[1:], is_rounded=is_rounded)
         each(needed, lambda k: winners.fill(values.ckji, reach, k))
         each(layers, lambda k: fill_layer(values, winners, reach, k, codes, axes, out_kji=out_kji))
 

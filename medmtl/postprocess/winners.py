@@ -26,6 +26,8 @@ A linear interpolation low + w (high - low) in float32 is off by at most 5 u M, 
 M is the largest magnitude; the errors of its two inputs enter as a weighted mean. Over three axes
 that is 15 u M for each of two classes: below 2^-19 M.
 """
+_HALF = 2.0**-10
+"""Two numbers further apart than this share of the larger are not equal in half precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,19 +37,24 @@ class Winners:
     Attributes:
         best: (K, J, I), index of the largest class, any of equals.
         is_clear: (K, J, I), whether it leads by more than `tolerance`.
-        tolerance: `TOLERANCE` in units of the values.
+        tolerance: `TOLERANCE` in units of the values, and what rounding to half precision adds.
+        is_rounded: Whether interpolated values are compared in half precision.
     """
 
     best: NDArray[Any]
     is_clear: NDArray[np.bool_]
     tolerance: np.float32
+    is_rounded: bool = False
 
     @classmethod
-    def empty(cls, reach: Reach, shape_kji: tuple[int, ...]) -> Winners:
+    def empty(
+        cls, reach: Reach, shape_kji: tuple[int, ...], *, is_rounded: bool = False
+    ) -> Winners:
         """Room for the winners of values that reach so far, to be filled plane by plane."""
         dtype = np.uint8 if reach.highest.shape[2] <= 256 else np.uint16
-        tolerance = np.float32(TOLERANCE * reach.magnitude())
-        return cls(np.zeros(shape_kji, dtype), np.zeros(shape_kji, bool), tolerance)
+        share = TOLERANCE + _HALF * is_rounded
+        tolerance = np.float32(share * reach.magnitude())
+        return cls(np.zeros(shape_kji, dtype), np.zeros(shape_kji, bool), tolerance, is_rounded)
 
     def fill(self, values_ckji: NDArray[Any], reach: Reach, k: int) -> None:
         """Find the winners of one plane, band by band."""

@@ -30,15 +30,18 @@ def test_equals_argmax_of_whole_interpolated_volumes(rng: np.random.Generator) -
     np.testing.assert_array_equal(found, expected)
 
 
-def every_class_everywhere(logits: np.ndarray, network: Geometry, source: Geometry) -> np.ndarray:
+def every_class_everywhere(
+    logits: np.ndarray, network: Geometry, source: Geometry, *, is_rounded: bool = False
+) -> np.ndarray:
     """The former way: all classes on the whole source grid, and a running maximum."""
+    dtype = np.float16 if is_rounded else np.float32
     interpolator = SlabInterpolator(network, source, outside=-np.inf)
     i, j, k = network.shape
     labels = np.zeros(source.shape, np.uint8)
     for planes in interpolator.planes(max_voxels=500):
-        best = interpolator.slab(logits[0, :k, :j, :i].T, planes)
+        best = interpolator.slab(logits[0, :k, :j, :i].T, planes).astype(dtype)
         for number in range(1, len(logits)):
-            candidate = interpolator.slab(logits[number, :k, :j, :i].T, planes)
+            candidate = interpolator.slab(logits[number, :k, :j, :i].T, planes).astype(dtype)
             np.copyto(labels[:, :, planes], number, where=candidate > best)
             np.maximum(best, candidate, out=best)
     return labels
@@ -58,13 +61,14 @@ SIZES = st.tuples(*[st.integers(1, 9)] * 3)
     signs=st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3),
     shift=st.floats(-1.0, 1.0),
     kind=st.sampled_from(["noise", "few values, many ties", "blobs", "half precision"]),
+    is_rounded=st.booleans(),
     band_voxels=st.sampled_from([1, 12, 2**15]),
     block_values=st.sampled_from([1, 300, 2**20]),
 )
 def test_every_voxel_is_that_of_the_former_way(
     seed: int, classes: int, coarse: tuple[int, int, int], fine: tuple[int, int, int],
     padding: tuple[int, int, int], order: list[int], signs: tuple[float, ...], shift: float,
-    kind: str, band_voxels: int, block_values: int,
+    kind: str, is_rounded: bool, band_voxels: int, block_values: int,
 ) -> None:  # fmt: skip
     """Permuted, mirrored, shifted, finer and coarser grids; values that tie and that nearly tie.
 
@@ -88,12 +92,13 @@ def test_every_voxel_is_that_of_the_former_way(
     elif kind == "blobs":
         logits = np.cumsum(np.cumsum(logits, axis=1), axis=3) * np.float32(10)
     elif kind == "half precision":
-        logits = logits.astype(np.float16)
+        logits = (logits / 50).round(2).astype(np.float16) + np.float16(8)  # a few steps of 2^-7
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reach, "_BAND_VOXELS", band_voxels)
         patch.setattr(cells, "_BLOCK_VALUES", block_values)
-        found = restore_labels(logits, network, source)
-    np.testing.assert_array_equal(found, every_class_everywhere(logits, network, source))
+        found = restore_labels(logits, network, source, is_rounded=is_rounded)
+    expected = every_class_everywhere(logits, network, source, is_rounded=is_rounded)
+    np.testing.assert_array_equal(found, expected)
 
 
 @given(
@@ -123,6 +128,18 @@ def test_a_class_that_wins_at_no_corner_can_win_between_them() -> None:
     fine = Geometry.from_parts(shape=(5, 1, 1), spacing_mm=(1, 1, 1))
     logits = np.array([[10, -10], [-10, 10], [2, 2]], np.float32).reshape(3, 1, 1, 2)
     assert restore_labels(logits, grid, fine)[:, 0, 0].tolist() == [0, 0, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("is_rounded", "middle"), [(False, 1), (True, 0)])
+def test_what_is_equal_in_half_precision_is_a_tie_where_it_is_rounded(
+    *, is_rounded: bool, middle: int
+) -> None:
+    """Half precision knows 8 and 8 + 2^-7, but not the 8 + 2^-8 between them."""
+    grid = Geometry.from_parts(shape=(2, 1, 1), spacing_mm=(2, 1, 1))
+    fine = Geometry.from_parts(shape=(3, 1, 1), spacing_mm=(1, 1, 1))
+    logits = np.array([[8, 8], [8, 8 + 2**-7]], np.float16).reshape(2, 1, 1, 2)
+    labels = restore_labels(logits, grid, fine, is_rounded=is_rounded)
+    assert labels[:, 0, 0].tolist() == [0, middle, 1]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
