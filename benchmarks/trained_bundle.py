@@ -30,6 +30,7 @@ from medmtl.data.manifest import write_manifest
 from medmtl.inference.backend import give_engine, verify_quantised
 from medmtl.inference.bundle import find_bundle, load_bundle, write_bundle
 from medmtl.inference.joint_pass import covariate_tensors, large_study_output
+from medmtl.inference.openvino_engine import own_floats
 from medmtl.inference.plans_window import SlidingWindow
 from medmtl.losses.segmentation import dice_cross_entropy
 from medmtl.networks.joint import JointNet
@@ -287,8 +288,12 @@ def write_cases() -> Path:
 
 
 def quantise(bundle: Path) -> None:
-    """By the command, whose parity report decides whether the network may be used."""
-    if verify_quantised(load_bundle(bundle), cache=converted_cache()) is None:
+    """By the command, whose parity report decides whether the network may be used.
+
+    A report of before bfloat16 was used is made anew where the processor has it.
+    """
+    report = verify_quantised(load_bundle(bundle), cache=converted_cache())
+    if report is None or report.floats != own_floats():
         command = [sys.executable, "-m", "medmtl", "models", "quantise", str(bundle)]
         subprocess.run([*command, "--manifest", str(write_cases())], check=False)
 

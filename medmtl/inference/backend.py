@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from medmtl.core.errors import ConfigError
 from medmtl.inference.openvino_cache import ConvertedCache
-from medmtl.inference.openvino_engine import OpenVinoEngine, is_installed, read_levels
+from medmtl.inference.openvino_engine import OpenVinoEngine, is_installed, own_floats, read_levels
 from medmtl.inference.torch_engine import TorchEngine
 from medmtl.networks.inference_form import InferenceForm
 from medmtl.transforms.settings import PreprocessingConfig
@@ -125,7 +125,7 @@ def verify_quantised(bundle: Bundle, *, cache: Path) -> ParityReport | None:
     """The parity report of a bundle's network in int8; None where it was not quantised.
 
     Raises:
-        ConfigError: If the network or its report was altered, or parity does not hold.
+        ConfigError: If the network or its report was altered, or parity does not hold here.
     """
     if not is_installed() or not isinstance(bundle.settings.preprocessing, PreprocessingConfig):
         return None
@@ -133,4 +133,4 @@ def verify_quantised(bundle: Bundle, *, cache: Path) -> ParityReport | None:
     levels = read_levels(bundle.net, map_levels(bundle.settings))
     if not kept.place(bundle.net, levels, precision="int8").is_dir():
         return None
-    return kept.report(kept.quantised(bundle.net, levels))
+    return kept.quantised(bundle.net, levels, processor=own_floats())[1]

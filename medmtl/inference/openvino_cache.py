@@ -23,6 +23,7 @@ from medmtl.inference.parity import ParityReport
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from medmtl.inference.parity import Floats
     from medmtl.networks.joint import JointNet
 
 __all__ = ["MODEL", "ConvertedCache", "Precision"]
@@ -66,11 +67,19 @@ class ConvertedCache:
         except (OSError, ValueError):
             return False
 
-    def quantised(self, net: JointNet, levels: tuple[int, ...]) -> Path:
-        """The folder of a network in int8 that may be used.
+    def quantised(
+        self, net: JointNet, levels: tuple[int, ...], *, processor: Floats
+    ) -> tuple[Path, ParityReport]:
+        """The folder of a network in int8 that may be used, and its parity report.
+
+        Args:
+            net: In evaluation mode.
+            levels: Of the features that come out.
+            processor: `openvino_engine.own_floats`.
 
         Raises:
-            ConfigError: If there is none, it was altered, or its parity report does not hold.
+            ConfigError: If there is none, it was altered, its parity report does not hold, or holds
+                for bfloat16 and the processor has none.
         """
         place = self.place(net, levels, precision="int8")
         if not place.is_dir():
@@ -84,7 +93,13 @@ class ConvertedCache:
                 f"Backend int8: the quantised network is refused, {'; '.join(problems)}. "
                 "Use --backend openvino."
             )
-        return place
+        if report.floats == "bf16" and processor != "bf16":
+            raise ConfigError(
+                "Backend int8: the parity report was measured with bfloat16, which this processor "
+                "does not have. Run `medmtl models quantise` on this machine, or use --backend "
+                "openvino."
+            )
+        return place, report
 
     def report(self, place: Path) -> ParityReport:
         """The parity report of a network in int8.

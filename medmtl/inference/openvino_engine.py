@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+    from medmtl.inference.parity import Floats
     from medmtl.networks.backbones import Backbone
     from medmtl.networks.joint import JointNet
 
 __all__ = [
-    "OpenVinoEngine", "convert", "is_installed", "lent_outputs", "openvino_quietly", "read_levels",
+    "OpenVinoEngine", "convert", "is_installed", "lent_outputs", "openvino_quietly", "own_floats",
+    "read_levels",
 ]  # fmt: skip
 
 
@@ -48,6 +50,13 @@ def openvino_quietly() -> ModuleType:
     """
     sys.modules.setdefault("openvino_telemetry", cast("ModuleType", None))
     return import_module("openvino")
+
+
+def own_floats(core: Any = None) -> Floats:
+    """bfloat16 where the processor computes in it faster, by OpenVINO's own choice."""
+    core = openvino_quietly().Core() if core is None else core
+    chosen = core.get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
+    return "bf16" if chosen == "bf16" else "f32"
 
 
 class _Traced(nn.Module):
@@ -73,6 +82,8 @@ class OpenVinoEngine:
         cache: Folder of converted networks; None keeps nothing.
         precision: "f32", or "int8" for what `medmtl models quantise` left in the cache.
         model: A converted network to run instead.
+        floats: In what layers run that are not in int8; of a network of the cache its parity
+            report says it.
 
     Raises:
         ConfigError: If OpenVINO is not installed or cannot convert the network, or if there is no
@@ -87,6 +98,7 @@ class OpenVinoEngine:
         cache: Path | None,
         precision: Precision = "f32",
         model: Any = None,
+        floats: Floats = "f32",
     ) -> None:
         depth = len(cast("Backbone", net.backbone).channels)
         self._count = depth if net.partner is None else 2 * depth
@@ -99,14 +111,16 @@ class OpenVinoEngine:
         if model is None and precision == "int8":
             if kept is None:
                 raise ConfigError("Backend int8 needs the folder of converted networks.")
-            model = str(kept.quantised(net, self._levels) / MODEL)
+            place, report = kept.quantised(net, self._levels, processor=own_floats(core))
+            model, floats = str(place / MODEL), report.floats
         elif model is None:
             model = self._full_precision(net, kept)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it
+            "INFERENCE_PRECISION_HINT": floats,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
+        self.floats = floats
         self._compiled = core.compile_model(model, "CPU", settings)
         self.lends = False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,6 +16,7 @@ __all__ = [
     "MAX_AUROC",
     "MAX_DICE",
     "MIN_EQUAL_DECISIONS",
+    "Floats",
     "Measured",
     "Pair",
     "ParityReport",
@@ -23,6 +24,9 @@ __all__ = [
 ]
 
 MAX_DICE, MAX_AUROC, MIN_EQUAL_DECISIONS = 0.005, 0.005, 0.99
+
+Floats = Literal["f32", "bf16"]
+"""In what the layers of a network in int8 run that are not in int8."""
 
 
 class _Frozen(BaseModel):
@@ -74,7 +78,9 @@ class ParityReport(_Frozen):
         model: Name, version and checksum of the bundle.
         cases: Name of the manifest and, after a colon, its split of the validation cases.
         n_calibration: Inputs whose activations set the ranges.
-        kept_layers: Convolutions left in full precision.
+        floats: In what the other layers ran, and have to run for this report to hold. Reports of
+            before bfloat16 was used do not say it.
+        kept_layers: Convolutions that are not in int8.
         network_s: Seconds of all passes over the validation cases.
         measured: On the validation cases.
     """
@@ -82,6 +88,7 @@ class ParityReport(_Frozen):
     model: str
     cases: str
     n_calibration: int
+    floats: Floats = "f32"
     kept_layers: tuple[str, ...]
     network_s: Pair
     measured: Measured
@@ -107,7 +114,7 @@ class ParityReport(_Frozen):
             f"{measured.n_cases} cases: mean Dice {measured.mean_dice}, macro AUROC "
             f"{measured.macro_auroc}, {measured.decisions} decisions equal in "
             f"{measured.decisions_equal or 0:.1%}, network {self.network_s} s, "
-            f"{len(self.kept_layers)} convolutions kept in full precision"
+            f"{len(self.kept_layers)} convolutions not in int8, other layers in {self.floats}"
         )
 
 

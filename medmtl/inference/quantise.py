@@ -1,8 +1,9 @@
 """A network in int8 by calibrated post-training quantisation (NNCF), proven before it is kept.
 
 Ranges of the activations come from calibration cases. The first and last convolutions, where an
-error reaches the answer undamped, stay in full precision: as few as keep the answers, found by
-trying. The network is kept with its parity report, which is what lets it be used.
+error reaches the answer undamped, are left out: as few as keep the answers, found by trying. What
+is not in int8 runs in bfloat16 where the processor has it, in the proof as in use. The network is
+kept with its parity report, which is what lets it be used.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 from medmtl.core.errors import ConfigError, OutputError
 from medmtl.inference.backend import map_levels
 from medmtl.inference.openvino_cache import ConvertedCache
-from medmtl.inference.openvino_engine import OpenVinoEngine, convert, openvino_quietly, read_levels
+from medmtl.inference.openvino_engine import (
+    OpenVinoEngine,
+    convert,
+    openvino_quietly,
+    own_floats,
+    read_levels,
+)
 from medmtl.inference.parity import Pair, ParityReport, compare_scores
 from medmtl.report.table import Failure
 
@@ -39,8 +46,10 @@ MAX_CALIBRATION = 24
 """Network inputs whose activations set the ranges."""
 MOST_VOXELS, MIDDLE = 2_000_000, 96
 """Of a larger input the middle sets the ranges: all activations of an input are alive at once."""
-_KEPT = ((1, 1), (2, 4), (4, 8))
-"""Convolutions left in full precision at the beginning and at the end, in the order of trial."""
+_TRIALS = ((1, 1, ("Add",)), (2, 4, ("Add",)), (2, 4, ()), (4, 8, ()))
+"""Convolutions left out of int8 at the beginning and at the end, and kinds of other layers, in the
+order of trial. A sum of maps in int8 saves nothing: its inputs are rounded in a pass of their own,
+and what reads it computes in floats or rounds again."""
 _CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData", "GroupConvolution")
 
 
@@ -80,10 +89,10 @@ def quantise(
     full_s, engine = watched.seconds, watched.inner
     net.engine = None
     model = convert(net, levels)
-    kept = ConvertedCache(cache)
+    kept, floats = ConvertedCache(cache), own_floats()
     place = kept.place(net, levels, precision="int8")
     try:
-        for first, last in _KEPT:
+        for first, last, kinds in _TRIALS:
             names = _sensitive(model, first, last)
             small = nncf.quantize(
                 model,
@@ -91,11 +100,15 @@ def quantise(
                 subset_size=len(inputs),
                 preset=nncf.QuantizationPreset.MIXED,
                 target_device=nncf.TargetDevice.CPU,
-                ignored_scope=nncf.IgnoredScope(names=list(names)),
+                ignored_scope=nncf.IgnoredScope(
+                    names=list(names), types=list(kinds), validate=False
+                ),
             )
             net.engine = None
             watched = _Watched(
-                OpenVinoEngine(net, maps=map_levels(settings), cache=None, model=small)
+                OpenVinoEngine(
+                    net, maps=map_levels(settings), cache=None, model=small, floats=floats
+                )
             )
             net.engine = watched
             scores, same = _scores(evaluation, answered)
@@ -106,6 +119,7 @@ def quantise(
                 model=f"{identity.name} {identity.version} {identity.sha256}",
                 cases=f"{evaluation.manifest.name}:{split}",
                 n_calibration=len(inputs),
+                floats=floats,
                 kept_layers=names,
                 network_s=Pair(full=full_s, int8=watched.seconds),
                 measured=compare_scores(full, scores),

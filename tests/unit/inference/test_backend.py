@@ -26,6 +26,7 @@ from medmtl.inference.openvino_engine import (
     convert,
     is_installed,
     openvino_quietly,
+    own_floats,
     read_levels,
 )
 from medmtl.inference.operating_point import OperatingPoint
@@ -255,6 +256,54 @@ def test_int8_with_parity_is_used_until_it_is_touched(torso: Path, tmp_path: Pat
         verify_quantised(load_bundle(torso), cache=cache)
 
 
+def test_int8_runs_in_what_its_report_was_measured_in(torso: Path, tmp_path: Path) -> None:
+    """Weights are in full precision here, so what changes the logits are the other layers."""
+    torch.manual_seed(0)
+    bundle = load_bundle(torso)
+    net = bundle.net.eval().requires_grad_(False)
+    stem = net.context(torch.randn(1, 1, 16, 16, 16))
+    with torch.no_grad():
+        _, expected = net.encode_and_decode(stem)
+    errors = {}
+    for floats in ("f32", own_floats()):
+        cache = tmp_path / floats
+        keep_quantised(torso, cache, report().model_copy(update={"floats": floats}))
+        engine = OpenVinoEngine(
+            net, maps=map_levels(bundle.settings), cache=cache, precision="int8"
+        )
+        assert engine.floats == floats
+        _, logits = engine(stem)
+        assert logits.dtype == torch.float32
+        errors[floats] = float((logits - expected).abs().max() / expected.std())
+    assert errors["f32"] < 1e-4
+    assert all(1e-4 < error < 0.1 for floats, error in errors.items() if floats == "bf16")
+
+
+def test_a_report_of_bfloat16_is_refused_where_the_processor_has_none(
+    torso: Path, tmp_path: Path
+) -> None:
+    in_bfloat16 = report().model_copy(update={"floats": "bf16"})
+    place = keep_quantised(torso, tmp_path, in_bfloat16)
+    bundle, kept = load_bundle(torso), ConvertedCache(tmp_path)
+    levels = read_levels(bundle.net, map_levels(bundle.settings))
+    with pytest.raises(
+        ConfigError, match=r"bfloat16, which this processor does not have.*quantise"
+    ):
+        kept.quantised(bundle.net, levels, processor="f32")
+    assert kept.quantised(bundle.net, levels, processor="bf16") == (place, in_bfloat16)
+
+
+def test_a_report_that_does_not_say_it_was_measured_in_single_precision() -> None:
+    """Those of before bfloat16 was used: they hold, for single precision."""
+    fields = report().model_dump(mode="json", exclude={"floats"})
+    assert ParityReport.model_validate(fields).floats == "f32"
+
+
+def test_full_precision_stays_out_of_bfloat16(torso: Path) -> None:
+    net = load_bundle(torso).net.eval().requires_grad_(False)
+    assert OpenVinoEngine(net, maps=(-1,), cache=None).floats == "f32"
+
+
 def test_a_speed_that_wants_int8_does_without_where_it_was_not_made(tmp_path: Path) -> None:
     folder, cache = tmp_path / "torso", tmp_path / "cache"
     write_tiny(folder, torso_settings(speeds={"fast": OperatingPoint(backend="int8")}))
@@ -288,6 +337,7 @@ def test_a_shipped_network_is_quantised_and_what_is_kept_is_what_was_measured(
     assert parity.measured.n_cases == 2
     assert parity.n_calibration == 8
     assert parity.kept_layers
+    assert parity.floats == own_floats()
     assert (result.exit_code == 0) == (not parity.problems())
     assert "FakeQuantize" in (written.parent / "model.xml").read_text(encoding="utf-8")
     assert not (tmp_path / "home" / "intel").exists()
