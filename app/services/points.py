@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from medmtl.core.geometry import points_to_space
-from medmtl.evidence.boxes import label_boxes
+from medmtl.core.runs import Runs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +51,7 @@ def _boxed(
     label_map: NDArray[Any], label: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]] | None:
     """The mask inside its bounding box, and the box's first index."""
-    box = label_boxes(label_map).get(label)
+    box = Runs.of_volume(label_map).boxes().get(label)
     if box is None:
         return None
     start = np.array([part.start for part in box], dtype=float)

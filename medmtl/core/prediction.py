@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+from medmtl.core.runs import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -208,6 +211,11 @@ class VolumePrediction:
 
     volume: Volume
     label_map: NDArray[Any]
+
+    @cached_property
+    def runs(self) -> Runs:
+        """Of the label map, found once for all that measures it."""
+        return Runs.of_volume(self.label_map)
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,6 +81,12 @@ class SampledAxis:
         keep = slice(first - self.start, max(last, first) - self.start)
         return SampledAxis(first, last, self.lower[keep], self.upper[keep], self.weight[keep])
 
+    def reading(self, first: int, last: int) -> SampledAxis:
+        """Only the target voxels that read the array between two of its indices."""
+        found = np.flatnonzero((self.upper >= first) & (self.lower <= last))
+        ends = (int(found[0]), int(found[-1]) + 1) if found.size else (0, 0)
+        return self.part(self.start + ends[0], self.start + ends[1])
+
     def interpolate(self, values: NDArray[Any], axis: int) -> NDArray[np.float32]:
         """Linear interpolation of `values` along `axis`."""
         low = values.take(self.lower, axis=axis)
@@ -153,6 +159,9 @@ class SlabInterpolator:
         if min(on_i.lower.size, on_j.lower.size, on_k.lower.size) == 0:
             return out_kji.T
         values = self._near(array.transpose(self._order).T, on_k)
+        on_i, on_j = self._reading(values)
+        if min(on_i.lower.size, on_j.lower.size) == 0:
+            return out_kji.T
         values = on_j.interpolate(on_i.interpolate(values, 2), 1)
         first = int(min(on_k.lower.min(), on_k.upper.min()))
         local = SampledAxis(0, 0, on_k.lower - first, on_k.upper - first, on_k.weight)
@@ -162,6 +171,19 @@ class SlabInterpolator:
             on_i.start : on_i.stop,
         ] = local.interpolate(values, 0)
         return out_kji.T
+
+    def _reading(self, values_kji: NDArray[Any]) -> tuple[SampledAxis, SampledAxis]:
+        """Where in a plane to interpolate: between values `outside`, the answer is that very value.
+
+        An activation map is zero in most of its volume.
+        """
+        in_plane = (values_kji != self.outside).any(axis=0)
+        spans = np.flatnonzero(in_plane.any(axis=0)), np.flatnonzero(in_plane.any(axis=1))
+        on_i, on_j = (
+            axis.reading(int(span[0]), int(span[-1])) if span.size else axis.part(0, 0)
+            for axis, span in zip(self._axes[:2], spans, strict=True)
+        )
+        return on_i, on_j
 
     @staticmethod
     def _near(values_kji: NDArray[Any], on_k: SampledAxis) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
 from medmtl.core.flags import Flag
-from medmtl.evidence.boxes import label_boxes
+from medmtl.core.runs import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from medmtl.core.labels import LabelSchema, SegmentSpec
     from medmtl.core.prediction import SegmentResult
-    from medmtl.evidence.boxes import Box
+    from medmtl.core.runs import Box
 
 __all__ = ["MaskRules", "check_masks"]
 
@@ -56,6 +56,7 @@ def check_masks(
     *,
     segments: Sequence[SegmentResult],
     rules: MaskRules | None = None,
+    runs: Runs | None = None,
 ) -> tuple[Flag, ...]:
     """Flags of one volume's masks; lesions are left out, for none or many of them are normal.
 
@@ -66,10 +67,11 @@ def check_masks(
         label_map: Shape (i, j, k), on the source grid.
         segments: Results of this volume only.
         rules: Limits; the defaults where not given.
+        runs: Of the label map, where they are known.
     """
     rules = rules or MaskRules()
     results = {segment.name: segment for segment in segments}
-    boxes = label_boxes(label_map)
+    boxes = (runs or Runs.of_volume(label_map)).boxes()
     flags: list[Flag] = []
     for spec in schema.segments:
         if spec.is_lesion or spec.name not in results:
@@ -117,9 +119,11 @@ def _border_flags(
     if spec.name in rules.may_be_cut:
         return
     for axis in rules.border_axes:
+        is_at_border = (box[axis].start == 0, box[axis].stop == shape[axis])
+        if not any(is_at_border):
+            continue
         across = tuple(other for other in range(3) if other != axis)
         sections = np.count_nonzero(mask, axis=across)
-        is_at_border = (box[axis].start == 0, box[axis].stop == shape[axis])
         for place, touches, end in zip(_PLACES, is_at_border, (0, -1), strict=True):
             share = float(sections[end] / sections.max())
             if touches and share > rules.max_border_section:

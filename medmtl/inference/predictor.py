@@ -27,7 +27,8 @@ from medmtl.evidence.contradictions import (
     check_contradictions,
     check_measurements,
 )
-from medmtl.evidence.localisation import energy_in_segments, segment_fractions
+from medmtl.evidence.fractions import segment_fractions
+from medmtl.evidence.localisation import energy_in_segments
 from medmtl.evidence.masks import check_masks
 from medmtl.evidence.quality import check_input
 from medmtl.inference.backend import check_backend, give_engine
@@ -271,10 +272,14 @@ class Predictor(Staged):
         settings = self.bundle.settings
         segments: list[SegmentResult] = []
         for mask in masks:
-            measured = measure_segments(mask.volume, mask.label_map, self.schema)
+            measured = measure_segments(mask.volume, mask.label_map, self.schema, runs=mask.runs)
             segments += measured
             flags += check_masks(
-                self.schema, mask.label_map, segments=measured, rules=settings.mask_rules
+                self.schema,
+                mask.label_map,
+                segments=measured,
+                rules=settings.mask_rules,
+                runs=mask.runs,
             )
         measurements = [*phase_facts, *self._measurements(study, masks, answer, segments)]
         for mask in masks:
@@ -358,6 +363,7 @@ class Predictor(Staged):
                         mask.volume.geometry,
                         cam.geometry,
                         labels=[segment.label for segment in self.schema.segments],
+                        runs=mask.runs,
                     )
             energy = {}
             if maps:

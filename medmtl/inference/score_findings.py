@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medmtl.core.labels import LabelSchema, SegmentSpec
-from medmtl.evidence.localisation import energy_in_segments, segment_fractions
+from medmtl.evidence.fractions import segment_fractions
+from medmtl.evidence.localisation import energy_in_segments
 from medmtl.metrics.localisation import is_peak_inside
 from medmtl.metrics.scores import FindingScore
 

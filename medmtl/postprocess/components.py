@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 
-from medmtl.postprocess.runs import Runs
+from medmtl.core.runs import Runs
+from medmtl.postprocess.pieces import connected_pieces
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,7 +58,7 @@ def clean_components(
     if rules.is_one_organ:
         _clear_all_but_largest(in_memory_order)
     runs = Runs.of(in_memory_order)
-    piece, voxels = runs.pieces()
+    piece, voxels = connected_pieces(runs)
     label_of_piece = np.zeros(len(voxels), dtype=runs.label.dtype)
     label_of_piece[piece] = runs.label
     is_rejected = np.zeros(len(voxels), dtype=bool)
@@ -72,7 +73,7 @@ def clean_components(
 
 def _clear_all_but_largest(label_map: NDArray[Any]) -> None:
     runs = Runs.of((label_map > 0).view(np.uint8))
-    piece, voxels = runs.pieces()
+    piece, voxels = connected_pieces(runs)
     if len(voxels) > 1:
         runs.clear(label_map, piece != voxels.argmax())
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medmtl.core.geometry import closest_axes
 from medmtl.core.prediction import Covariates, Measurement
-from medmtl.postprocess.measure import measure_segments, segment_boxes
+from medmtl.postprocess.measure import measure_segments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from medmtl.core.geometry import Geometry
     from medmtl.core.labels import LabelSchema
     from medmtl.core.prediction import SegmentResult, VolumePrediction
+    from medmtl.core.runs import Box
 
 __all__ = ["torso_measurements"]
 
@@ -46,12 +45,12 @@ def torso_measurements(
     if not volumes:
         return ()
     name, prediction = next(iter(volumes.items()))
-    label_map, geometry = prediction.label_map, prediction.volume.geometry
+    geometry = prediction.volume.geometry
     rows = [
         Measurement(f"{part.name}_volume", part.volume_ml, "mL", f"{name}:{part.name}")
         for part in _of_volume(prediction, measured, schema)
     ]
-    ratio = _cardiothoracic_ratio(label_map, geometry, schema)
+    ratio = _cardiothoracic_ratio(prediction.runs.boxes(), geometry, schema)
     return (*rows, Measurement("cardiothoracic_ratio", ratio, "1", f"{name}:heart, {name}:lung"))
 
 
@@ -63,21 +62,18 @@ def _of_volume(
 
 
 def _cardiothoracic_ratio(
-    label_map: NDArray[Any], geometry: Geometry, schema: LabelSchema
+    boxes: Mapping[int, Box], geometry: Geometry, schema: LabelSchema
 ) -> float | None:
     labels = {spec.name: spec.label for spec in schema.segments}
     lungs = [label for name, label in labels.items() if name.startswith("lung")]
     others = [labels[name] for name in ("heart", "pleural_effusion") if name in labels]
-    boxes = segment_boxes(label_map)
     heart_mm = _width_mm(boxes, geometry, [labels.get("heart", 0)])
     lungs_mm = _width_mm(boxes, geometry, lungs)
     thorax_mm = _width_mm(boxes, geometry, lungs + others)
     return heart_mm / thorax_mm if heart_mm and lungs_mm >= MIN_THORAX_MM else None
 
 
-def _width_mm(
-    boxes: Mapping[int, tuple[slice, slice, slice]], geometry: Geometry, labels: Sequence[int]
-) -> float:
+def _width_mm(boxes: Mapping[int, Box], geometry: Geometry, labels: Sequence[int]) -> float:
     """Extent from right to left of a union of segments, along the closest array axis; 0 if none."""
     patient_axes, _ = closest_axes(geometry.affine_lps)
     axis = patient_axes.index(0)

@@ -30,7 +30,7 @@ _THREADS = 4
 _PIECE_BYTES = 2**20
 
 
-def write_gzip(stream: BinaryIO, blocks: Iterable[bytes]) -> None:
+def write_gzip(stream: BinaryIO, blocks: Iterable[bytes | memoryview]) -> None:
     """Compress blocks of bytes, a few of them at a time, into one stream.
 
     Args:
@@ -55,7 +55,7 @@ def write_gzip(stream: BinaryIO, blocks: Iterable[bytes]) -> None:
     stream.write(_LAST_BLOCK + struct.pack("<II", checksum, size % 2**32))
 
 
-def _pieces(blocks: Iterable[bytes]) -> Iterator[bytes]:
+def _pieces(blocks: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
     """Parts large enough not to miss the part before, small enough to hold several of them."""
     for block in blocks:
         for start in range(0, len(block), _PIECE_BYTES):
@@ -63,6 +63,6 @@ def _pieces(blocks: Iterable[bytes]) -> Iterator[bytes]:
         del block  # not kept while the next one is made
 
 
-def _deflate(piece: bytes) -> bytes:
+def _deflate(piece: bytes | memoryview) -> bytes:
     packer = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, -isal_zlib.MAX_WBITS)
     return packer.compress(piece) + packer.flush(isal_zlib.Z_SYNC_FLUSH)

@@ -65,8 +65,7 @@ def _is_stack(geometry: Geometry) -> bool:
 
 def _extent(part: VolumePrediction, axis: int) -> tuple[int, int]:
     """First and last index along an axis that holds a label; the whole axis where none does."""
-    others = tuple(other for other in range(3) if other != axis)
-    found = np.flatnonzero(part.label_map.any(axis=others))
+    found = np.flatnonzero(part.runs.sections[axis].any(axis=0))
     if found.size == 0:
         return 0, part.label_map.shape[axis] - 1
     return int(found[0]), int(found[-1])
@@ -127,12 +126,15 @@ def _plane_name(plane: Plane) -> str:
 def _busiest(part: VolumePrediction, axis: int) -> int:
     """The slice that meets the most segments, and of those the one with the most voxels."""
     first, last = _extent(part, axis)
-    if not part.label_map.any():
+    sections = part.runs.sections[axis]
+    if sections.size == 0:
         return part.volume.geometry.shape[axis] // 2
+    plane_voxels = part.label_map.size // part.label_map.shape[axis]
 
     def richness(index: int) -> tuple[int, int]:
-        labels = np.moveaxis(part.label_map, axis, 0)[index]  # take() would copy the whole array
-        return int(np.unique(labels).size), int(np.count_nonzero(labels))
+        voxels = int(sections[:, index].sum())
+        has_background = voxels < plane_voxels
+        return int(np.count_nonzero(sections[:, index])) + has_background, voxels
 
     step = max(1, (last - first) // 24)
     return max(range(first, last + 1, step), key=richness)

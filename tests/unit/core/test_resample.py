@@ -58,6 +58,27 @@ def test_slabs_of_any_size_give_the_same(rng: np.random.Generator) -> None:
         np.testing.assert_array_equal(np.concatenate(parts, axis=2), whole)
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_what_is_skipped_where_the_array_is_outside_is_what_would_be_there(
+    rng: np.random.Generator, flip: bool
+) -> None:
+    source = Geometry.from_parts(shape=(7, 6, 5), spacing_mm=(2, 2, 5))
+    if flip:
+        affine = source.affine_lps.copy()
+        affine[:3, 3] += affine[:3, :2] @ [6, 5]
+        affine[:3, :2] *= -1
+        source = Geometry(shape=source.shape, affine_lps=affine)
+    target = Geometry.from_parts(shape=(16, 12, 23), spacing_mm=(0.9, 1, 1.1), origin_lps=(1, 0, 0))
+    array = np.zeros(source.shape)
+    array[2:4, 3, 1:3] = rng.normal(size=(2, 2))
+    [(_, near_zero)] = interpolate_slabs(array, source, target)
+    shifted = [values for _, values in interpolate_slabs(array, source, target, outside=-7.0)]
+    inside = shifted[0] != -7.0  # no value of the array is -7: nothing was skipped
+    assert near_zero.any()
+    np.testing.assert_array_equal(near_zero[inside], shifted[0][inside])
+    assert not near_zero[~inside].any()
+
+
 def test_same_grid_is_the_same_array(rng: np.random.Generator) -> None:
     grid = Geometry.from_parts(shape=(5, 6, 4), spacing_mm=(0.3, 0.7, 5), origin_lps=(3, 1, 4))
     array = rng.normal(size=grid.shape).astype(np.float32)

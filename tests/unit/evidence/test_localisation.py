@@ -9,7 +9,8 @@ from medmtl.core.geometry import Geometry
 from medmtl.core.labels import LabelSchema, SegmentSpec
 from medmtl.core.volume import Volume
 from medmtl.evidence.cam import cam_geometry
-from medmtl.evidence.localisation import energy_in_segments, peak_lps, segment_fractions
+from medmtl.evidence.fractions import segment_fractions
+from medmtl.evidence.localisation import energy_in_segments, peak_lps
 
 SCHEMA = LabelSchema(segments=(SegmentSpec(1, "left"), SegmentSpec(300, "right")))
 LABELS = [1, 300]

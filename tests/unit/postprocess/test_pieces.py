@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medmtl.postprocess.runs import Runs
+from medmtl.core.runs import Runs
+from medmtl.postprocess.pieces import connected_pieces
 
 
 def noise(seed: int) -> NDArray[np.uint8]:
@@ -29,7 +30,7 @@ def drawn(runs: Runs, values: NDArray[np.integer]) -> NDArray[np.int64]:
 def test_pieces_and_their_sizes_are_those_of_scipy(seed: int) -> None:
     label_map = noise(seed)
     runs = Runs.of(label_map)
-    piece, voxels = runs.pieces()
+    piece, voxels = connected_pieces(runs)
     np.testing.assert_array_equal(drawn(runs, runs.label), label_map)
     found = drawn(runs, piece + 1)
     assert voxels.sum() == np.count_nonzero(label_map)
@@ -48,7 +49,7 @@ def test_pieces_and_their_sizes_are_those_of_scipy(seed: int) -> None:
 def test_the_end_of_a_line_does_not_touch_the_start_of_the_next() -> None:
     label_map = np.zeros((2, 3, 5), dtype=np.uint8)
     label_map[0, 0, 4] = label_map[0, 1, 0] = label_map[0, 2, 4] = 1
-    assert Runs.of(label_map).pieces()[1].tolist() == [1, 1, 1]
+    assert connected_pieces(Runs.of(label_map))[1].tolist() == [1, 1, 1]
 
 
 def test_chosen_runs_are_cleared_and_nothing_else() -> None:
@@ -60,4 +61,4 @@ def test_chosen_runs_are_cleared_and_nothing_else() -> None:
 
 def test_an_empty_map_has_no_pieces() -> None:
     runs = Runs.of(np.zeros((2, 2, 2), dtype=np.uint8))
-    assert [len(part) for part in runs.pieces()] == [0, 0]
+    assert [len(part) for part in connected_pieces(runs)] == [0, 0]
