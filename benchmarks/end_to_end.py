@@ -38,7 +38,8 @@ from benchmarks.peers.__main__ import PEERS
 from benchmarks.random_bundle import BACKBONES
 from benchmarks.record import ROOT, WORK, Row, finish, options
 from benchmarks.torso_ct import write_torso_ct
-from benchmarks.trained_bundle import PATCH_OF_NNUNET, SEEDS, STEPS, make, quantise
+from benchmarks.trained_bundle import PATCH_OF_NNUNET, SEEDS, make, quantise
+from medmtl.core.errors import ConfigError
 from medmtl.data.intake import open_input
 from medmtl.inference.backend import give_engine, verify_quantised
 from medmtl.inference.bundle import load_bundle
@@ -109,10 +110,10 @@ def prepare(work: Path, *, is_quick: bool, until_s: float) -> dict[str, Path]:
     trained = {}
     for network in BACKBONES:
         if is_quick:
-            folder = make(network, steps=QUICK_STEPS, seeds=SEEDS[:1])
+            folder = make(network, root=work / "trained", steps=QUICK_STEPS, seeds=SEEDS[:1])
         else:
-            folder = make(network, steps=STEPS[network], until_s=until_s)
-            quantise(folder / "bundle")
+            folder = make(network, until_s=until_s)
+            quantise(folder)
         write_case(work / folder.name, load_bundle(folder / "bundle"))
         trained[network] = folder
     return trained
@@ -265,8 +266,11 @@ def _rivals(trained: Path) -> list[str]:
 
 
 def _unproven(bundle: Path) -> str:
-    report = verify_quantised(load_bundle(bundle), cache=converted_cache())
-    return "; ".join(report.problems()) if report else "not quantised"
+    try:
+        report = verify_quantised(load_bundle(bundle), cache=converted_cache())
+    except ConfigError as error:
+        return str(error)
+    return "" if report else "not quantised"
 
 
 def main() -> None:

@@ -16,17 +16,20 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+import nibabel as nib
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.random_bundle import BACKBONES, MODEL
 from benchmarks.record import WORK
+from medmtl.core.errors import ConfigError
 from medmtl.core.prediction import Covariates
-from medmtl.data.manifest import write_manifest
+from medmtl.data.manifest import read_manifest, write_manifest
 from medmtl.inference.backend import give_engine, verify_quantised
 from medmtl.inference.bundle import find_bundle, load_bundle, write_bundle
 from medmtl.inference.joint_pass import covariate_tensors, large_study_output
@@ -56,11 +59,13 @@ SEEDS = tuple(range(7000, 7006))
 HEAD_STUDIES = 3
 """Of the examples; each is a pass over a whole body."""
 PATCH_KJI = {"SegResNet of 16 filters": (48, 64, 64), "five-level nnU-Net network": (48, 48, 48)}
-STEPS = {"SegResNet of 16 filters": 450, "five-level nnU-Net network": 900}
+STEPS = {"SegResNet of 16 filters": 305, "five-level nnU-Net network": 354}
 """Of training on one patch; a step takes about 0.5 and 0.65 s of one core."""
 PATCH_OF_NNUNET = (128, 128, 128)
 PARITY_SEEDS = {"train": range(7200, 7202), "val": range(7210, 7214)}
 PARITY_MM = 2.5
+MIDDLE = 80
+"""Voxels of the middles of the cases: one window of nnU-Net in the plane."""
 PEAK_LR, WARMUP_STEPS = 3e-3, 10
 SHARE_OF_OWN_STATISTICS = 0.6
 """Batch norms learn their statistics in this share of the steps; they are fixed for the rest."""
@@ -287,41 +292,70 @@ def write_cases() -> Path:
     return folder
 
 
-def quantise(bundle: Path) -> None:
-    """By the command, whose parity report decides whether the network may be used.
+def write_middles() -> Path:
+    """The same cases without their borders, for the network as an imported one: few windows."""
+    whole, folder = write_cases(), TRAINED / "middles"
+    if not (folder / "manifest.toml").exists():
+        for name in ("images", "labels"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            for path in (whole / name).iterdir():
+                image = nib.load(path)
+                starts = [max(0, size - MIDDLE) // 2 for size in image.shape]
+                part = tuple(slice(start, start + MIDDLE) for start in starts)
+                nib.save(image.slicer[part], folder / name / path.name)
+        known = read_manifest(whole)
+        cases = tuple(
+            replace(case, volumes=tuple(replace(row, sha256=None) for row in case.volumes))
+            for case in known.cases
+        )
+        write_manifest(replace(known, cases=cases), folder)
+    return folder
 
-    A report of before bfloat16 was used is made anew where the processor has it.
+
+def quantise(folder: Path) -> None:
+    """Both bundles by the command, whose parity report decides whether they may be used.
+
+    A report of before bfloat16 was used is made anew where the processor has it; one that does not
+    hold stays, so that it is said and not tried again.
     """
-    report = verify_quantised(load_bundle(bundle), cache=converted_cache())
-    if report is None or report.floats != own_floats():
-        command = [sys.executable, "-m", "medmtl", "models", "quantise", str(bundle)]
-        subprocess.run([*command, "--manifest", str(write_cases())], check=False)
-
-
-def folder_of(network: str, *, steps: int) -> Path:
-    """Where a network of so many steps is kept."""
-    return TRAINED / f"{network.replace(' ', '-').lower()}-{steps}-steps"
+    for name, write in (("bundle", write_cases), ("as-nnunet", write_middles)):
+        bundle = folder / name
+        try:
+            report = verify_quantised(load_bundle(bundle), cache=converted_cache())
+        except ConfigError as error:
+            print(f"{folder.name}, {name}: {error}")
+            continue
+        if report is None or report.floats != own_floats():
+            command = [sys.executable, "-m", "medmtl", "models", "quantise", str(bundle)]
+            subprocess.run([*command, "--manifest", str(write())], check=False)
 
 
 def make(
-    network: str, *, steps: int, seeds: Sequence[int] = SEEDS, until_s: float = math.inf
+    network: str,
+    *,
+    root: Path = TRAINED,
+    steps: int | None = None,
+    seeds: Sequence[int] = SEEDS,
+    until_s: float = math.inf,
 ) -> Path:
     """The folder of a network; trains what is not trained yet and writes the bundles.
 
     Args:
         network: Of BACKBONES.
-        steps: Of training.
+        root: Where it is kept.
+        steps: Of training; None for those of STEPS.
         seeds: Of the phantoms that it learns from.
         until_s: On the clock of `time.monotonic`.
 
     Raises:
         TimeoutError: If the time ended first; another start goes on.
     """
-    folder = folder_of(network, steps=steps)
+    folder = root / network.replace(" ", "-").lower()
+    steps = steps or STEPS[network]
     if not (folder / "bundle").exists():
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(0)
-        settings = settings_of(network, name=folder.name)
+        settings = settings_of(network, name=f"torso-{folder.name}")
         net = JointNet(settings.network)
         examples = [example(seed) for seed in seeds]
         size = PATCH_KJI[network]
@@ -345,7 +379,7 @@ def main() -> None:
     arguments = parser.parse_args()
     until_s = time.monotonic() + 60 * arguments.minutes
     for network in [arguments.network] if arguments.network else BACKBONES:
-        quantise(make(network, steps=STEPS[network], until_s=until_s) / "bundle")
+        quantise(make(network, until_s=until_s))
 
 
 if __name__ == "__main__":

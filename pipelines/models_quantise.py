@@ -46,6 +46,7 @@ def quantise(
     from medmtl.data.manifest import read_manifest
     from medmtl.data.splits import choose_split
     from medmtl.inference.evaluate import Evaluation
+    from medmtl.inference.imported import ImportedModel
     from medmtl.inference.predictor import Predictor, load_predictor
     from medmtl.inference.quantise import quantise as make
 
@@ -57,11 +58,16 @@ def quantise(
         local_model(bundle, tracking_uri=tracking_uri),
         device="cpu",
         backend="openvino",
+        speed="balanced",
         cam="none",
         cache=cache,
     )
-    if not isinstance(predictor, Predictor):
-        _refuse("an imported model runs in its exact mode only")
+    if not isinstance(predictor, Predictor | ImportedModel):
+        _refuse("name one model")
+    if predictor.bundle.settings.folds or predictor.bundle.settings.parts:
+        _refuse(
+            "one network at a time; this model has several. Import one fold, or one folder, alone"
+        )
     evaluation = Evaluation(
         analyser=predictor, manifest=known, data_root=manifest if data_root is None else data_root
     )

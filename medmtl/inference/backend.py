@@ -117,6 +117,8 @@ def _torch(net: JointNet, settings: BundleSettings, device: torch.device) -> str
 def map_levels(settings: BundleSettings) -> tuple[int, ...]:
     """Levels of the features that the head and the activation maps read."""
     head = settings.network.head
+    if head is None and not isinstance(settings.preprocessing, PreprocessingConfig):
+        return ()  # an imported network without a diagnosis: nothing reads a feature map
     read = head.levels if head is not None and head.embedding else ()
     return (*read, *settings.cam.levels)
 
@@ -127,7 +129,7 @@ def verify_quantised(bundle: Bundle, *, cache: Path) -> ParityReport | None:
     Raises:
         ConfigError: If the network or its report was altered, or parity does not hold here.
     """
-    if not is_installed() or not isinstance(bundle.settings.preprocessing, PreprocessingConfig):
+    if not is_installed():
         return None
     kept = ConvertedCache(cache)
     levels = read_levels(bundle.net, map_levels(bundle.settings))

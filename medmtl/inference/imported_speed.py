@@ -81,9 +81,9 @@ class ImportedSpeed:
         net.requires_grad_(requires_grad=False).to(self.device)
         if self.is_exact:
             return net.backbone, "torch"
-        unread = settings.cam.model_copy(update={"levels": ()})  # nothing reads a feature map
-        plain = settings.model_copy(update={"cam": unread})
-        name = give_engine(net, plain, backend=self.backend, device=self.device, cache=self.cache)
+        name = give_engine(
+            net, settings, backend=self.backend, device=self.device, cache=self.cache
+        )
         return (net.backbone if net.engine is None else _Converted(net)), name
 
     def window(self, window: SlidingWindow) -> SlidingWindow:

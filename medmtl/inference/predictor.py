@@ -522,8 +522,6 @@ def _load_one(
     wanted = _cam_findings(cam, bundle)
     chosen = parse_channels(channels, [one.name for one in bundle.settings.input.channels])
     is_own = isinstance(bundle.settings.preprocessing, PreprocessingConfig)
-    if options.get("backend") == "int8" and not is_own:
-        raise ConfigError("--backend int8: not for an imported network. Leave it out.")
     if is_masks_only(bundle.settings):
         return load_imported(bundle, device=device, channels=chosen, speed=speed, **options)
     if not is_own:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from medmtl.data.cases import Case
     from medmtl.inference.evaluate import Evaluation
+    from medmtl.inference.imported import ImportedModel
     from medmtl.inference.predictor import Predictor
     from medmtl.metrics.scores import CaseScore
     from medmtl.networks.joint import Engine
@@ -54,7 +55,7 @@ _CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData", "GroupConvolution")
 
 
 def quantise(
-    predictor: Predictor,
+    predictor: Predictor | ImportedModel,
     evaluation: Evaluation,
     *,
     calibration: Sequence[Case],
@@ -65,7 +66,7 @@ def quantise(
     """Yield a report for each trial; the last one is kept, and it holds or nothing did.
 
     Args:
-        predictor: Of the bundle, on the CPU by OpenVINO in full precision.
+        predictor: Of the bundle, of one network, on the CPU by OpenVINO in full precision.
         evaluation: Of that predictor.
         calibration: Cases that set the ranges.
         validation: Other cases, with truth, on which parity is measured.
@@ -77,7 +78,7 @@ def quantise(
         OutputError: If the network cannot be kept.
     """
     nncf = _nncf()
-    net, settings = predictor.net, predictor.bundle.settings
+    net, settings = predictor.bundle.net, predictor.bundle.settings
     levels = read_levels(net, map_levels(settings))
     if net.engine is None:
         raise ConfigError("Quantisation starts from backend openvino.")

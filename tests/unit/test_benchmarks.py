@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,15 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import encoder_acdc, encoder_torso
 from benchmarks.encoder_arms import ARMS, JOINT, Split, arm_config
 from benchmarks.figures import Bar, bars_of, plot
 from benchmarks.measured import Measured
 from benchmarks.peak import run_and_watch
+from benchmarks.random_bundle import MODEL
 from benchmarks.record import Row, write_page, write_result
 from benchmarks.scale_page import need, scale_page
 from benchmarks.torso_ct import squared
+from benchmarks.trained_bundle import train
+from medmtl.inference.bundle import find_bundle, load_bundle
+from medmtl.networks.joint import JointNet
 from medmtl.phantom import generate_torso
 
 MIB = 2**20
@@ -121,6 +127,26 @@ def test_a_long_benchmark_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert again.run("one", command, limit_s=60)
     assert (tmp_path / "ran").read_text() == "x"
     assert again.runs["one"].seconds > 0
+
+
+def test_a_stopped_training_goes_on_to_the_same_network(tmp_path: Path) -> None:
+    settings = load_bundle(find_bundle(MODEL)).settings
+    values = torch.rand(1, 36, 36, 36, generator=torch.Generator().manual_seed(0))
+    examples = [{"image": values[0] * 2 - 1, "labels": (values[0] * 11).to(torch.uint8)}]
+
+    def trained(kept: Path, until_s: float) -> tuple[int, dict[str, torch.Tensor]]:
+        for starts in range(1, 9):
+            torch.manual_seed(0)
+            net = JointNet(settings.network)
+            if train(net, examples, kept, size=(32, 32, 32), steps=2, until_s=until_s):
+                return starts, net.state_dict()
+        raise AssertionError("never done")
+
+    once, whole = trained(tmp_path / "once.pt", until_s=math.inf)
+    often, parts = trained(tmp_path / "often.pt", until_s=0.0)
+    assert (once, often) == (1, 3)
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
 
 
 def test_a_command_that_takes_too_long_is_ended() -> None:

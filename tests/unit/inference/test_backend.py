@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from medmtl.core.errors import ConfigError
 from medmtl.core.prediction import Prediction
 from medmtl.data.intake import open_input
+from medmtl.imports.nnunet import import_nnunet
 from medmtl.inference.backend import check_backend, give_engine, map_levels, verify_quantised
 from medmtl.inference.bundle import load_bundle, shipped_bundles
 from medmtl.inference.openvino_cache import ConvertedCache
@@ -40,6 +41,7 @@ from medmtl.networks.soft_sharing import Sharing
 from medmtl.phantom import generate_cine, generate_torso, write_cine_study, write_torso_study
 from pipelines.__main__ import app
 from pipelines.recipes.torso_manifest import main as write_torsos
+from tests.nnunet_folder import dataset, plans, write_folder
 from tests.tiny_bundle import image, reference, study, torso_settings, write_tiny
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="needs openvino")
@@ -304,6 +306,23 @@ def test_full_precision_stays_out_of_bfloat16(torso: Path) -> None:
     assert OpenVinoEngine(net, maps=(-1,), cache=None).floats == "f32"
 
 
+def test_an_imported_network_in_int8_is_used_where_another_answer_is_allowed(
+    tmp_path: Path,
+) -> None:
+    cache, folder = tmp_path / "cache", tmp_path / "bundle"
+    import_nnunet(write_folder(tmp_path / "model", plans=plans(), dataset=dataset()), folder)
+    assert map_levels(load_bundle(folder).settings) == ()
+    with pytest.raises(ConfigError, match="models quantise"):
+        load_predictor(folder, device="cpu", backend="int8", cache=cache, speed="fast")
+    keep_quantised(folder, cache, report())
+    assert verify_quantised(load_bundle(folder), cache=cache) == report()
+    for speed in ("balanced", "fast"):
+        loaded = load_predictor(folder, device="cpu", backend="int8", cache=cache, speed=speed)
+        assert loaded.settings["backend"] == "int8"
+    with pytest.raises(ConfigError, match="authors' answer on torch only"):
+        load_predictor(folder, device="cpu", backend="int8", cache=cache)
+
+
 def test_a_speed_that_wants_int8_does_without_where_it_was_not_made(tmp_path: Path) -> None:
     folder, cache = tmp_path / "torso", tmp_path / "cache"
     write_tiny(folder, torso_settings(speeds={"fast": OperatingPoint(backend="int8")}))
@@ -343,3 +362,38 @@ def test_a_shipped_network_is_quantised_and_what_is_kept_is_what_was_measured(
     assert not (tmp_path / "home" / "intel").exists()
     verified = CliRunner().invoke(app, ["models", "verify", "torso-ct-phantom"])
     assert (verified.exit_code == 0) == (not parity.problems())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("nncf") is None, reason="needs nncf")
+def test_an_imported_network_is_quantised_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random weights: whether parity holds is not the point, but that it is measured and said."""
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    data, folder = tmp_path / "data", tmp_path / "bundle"
+    write_torsos(data, cases=10, seed=70, spacing_mm=16.0)
+    labels = {"background": 0, "liver": 1, "spleen": 2}
+    source = write_folder(
+        tmp_path / "model", plans=plans(), dataset=dataset(labels=labels, channels={"0": "CT"})
+    )
+    import_nnunet(source, folder)
+    asked = ["models", "quantise", str(folder), "--manifest", str(data)]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code in (0, 1), result.output
+    (written,) = (tmp_path / "home" / ".cache" / "medmtl" / "converted").glob("*/parity.json")
+    parity = ParityReport.model_validate_json(written.read_bytes())
+    assert set(parity.measured.dice) <= {"liver", "spleen"}
+    assert (result.exit_code == 0) == (not parity.problems())
+
+
+def test_a_model_of_several_networks_is_not_quantised(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "model", plans=plans(), dataset=dataset(), folds=("0", "1"))
+    import_nnunet(source, tmp_path / "bundle")
+    data = tmp_path / "data"
+    write_torsos(data, cases=10, seed=70, spacing_mm=16.0)
+    asked = ["models", "quantise", str(tmp_path / "bundle"), "--manifest", str(data)]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 2
+    assert "one network at a time" in result.output
