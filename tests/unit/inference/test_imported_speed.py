@@ -174,8 +174,6 @@ def test_what_a_model_has_not_is_refused(tmp_path: Path) -> None:
         load_predictor(path, speed="faster")
     with pytest.raises(ConfigError, match="on torch only"):
         load_predictor(path, backend="openvino", device="cpu")
-    with pytest.raises(ConfigError, match="not for an imported network"):
-        load_predictor(path, backend="int8", device="cpu", speed="fast")
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
