@@ -5,14 +5,16 @@
 The model is the small 2d nnU-Net of `encoder_acdc`, trained by nnU-Net itself on four folds of
 ACDC; the cases are those of the fold it has not seen, whose voxels have another size than the
 network's. Every case is answered at every speed, one after the other, so that a load on the machine
-meets all of them. Differences are paired, with a bootstrap that draws patients. A segment's Dice is
-that over its volumes. Seconds of a machine that does more than this are called so. Patients come in
-a fixed random order, so that those who fit into the minutes are not all of one disease.
+meets all of them. What a patient gave is kept, so that a start that ran out of minutes goes on with
+the next; `--fresh` forgets it. Differences are paired, with a bootstrap that draws patients. A
+segment's Dice is that over its volumes. Seconds of a machine that does more than this are called
+so. Patients come in a fixed random order, so that those who fit into the minutes are not all of one
+disease.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
 import tempfile
 import time
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.record import RESULTS, ROOT, WORK, Row, finish
+from benchmarks.record import ROOT, WORK, Row, finish, parser_of
 from medmtl.core.study import Study
 from medmtl.data.manifest import read_manifest
 from medmtl.data.volume_file import read_volume_file
@@ -41,20 +43,16 @@ if TYPE_CHECKING:
 _MODEL = WORK / "encoder_acdc" / "fold-0" / "models" / "2d"
 _DATA = ROOT.parent / "shared" / "data" / "acdc"
 _FOLD = 0
+_KEPT = WORK / "imported_speed.json"
 _QUICK_CASES = 2
 _RESAMPLES = 2000
 
 
 def main() -> None:
     """Answer every case at every speed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__ or "", minutes=20)
     parser.add_argument("--model", type=Path, default=_MODEL, help="model folder of nnU-Net")
     parser.add_argument("--data", type=Path, default=_DATA)
-    parser.add_argument(
-        "--minutes", type=float, default=20.0, help="cases that do not fit are left"
-    )
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     if not options.model.is_dir():
         raise SystemExit(
@@ -63,23 +61,29 @@ def main() -> None:
     manifest = read_manifest(ROOT / "data_manifests" / "acdc")
     with tempfile.TemporaryDirectory() as folder:
         import_nnunet(options.model, Path(folder) / "bundle")
-        answers = _Answers(Path(folder) / "bundle", manifest, options.data)
+        kept = None if options.quick else _KEPT
+        if options.fresh and kept:
+            kept.unlink(missing_ok=True)
+        answers = _Answers(Path(folder) / "bundle", manifest, options.data, kept)
         until = time.monotonic() + 60 * options.minutes
         cases = [case for case in manifest.cases if (case.split, case.fold) == ("train", _FOLD)]
         order = np.random.default_rng(0).permutation(len(cases))
         for case in (cases[n] for n in order[: _QUICK_CASES if options.quick else None]):
             if time.monotonic() > until:
                 break
+            if case.patient_id in answers.patients:
+                continue
             for row in case.volumes:
                 answers.add(case.patient_id, row)
+            answers.keep(case.patient_id)
     finish("imported_speed", answers.rows(), options)
 
 
 class _Answers:
     """Dice, seconds and equal voxels of all cases so far."""
 
-    def __init__(self, bundle: Path, manifest: Manifest, data: Path) -> None:
-        self.data = data
+    def __init__(self, bundle: Path, manifest: Manifest, data: Path, kept: Path | None) -> None:
+        self.data, self.kept = data, kept
         self.labels = {segment.name: segment.label for segment in manifest.schema.segments}
         self.models = {
             speed: load_predictor(bundle, device="cpu", backend="auto", speed=speed)
@@ -90,6 +94,32 @@ class _Answers:
         }
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.equal: dict[str, list[float]] = defaultdict(list)
+        self.patients: list[str] = []
+        self.model = self.models["best"].identity.sha256
+        if kept is not None and kept.exists():
+            self._take(json.loads(kept.read_text(encoding="utf-8")))
+
+    def _take(self, known: dict[str, Any]) -> None:
+        """What an earlier start found of the same model."""
+        if known["model"] != self.model:
+            return
+        self.patients = known["patients"]
+        for speed, parts in known["dice"].items():
+            for name, values in parts.items():
+                self.dice[speed][name].update(values)
+            self.seconds[speed] = known["seconds"][speed]
+            self.equal[speed] = known["equal"][speed]
+
+    def keep(self, patient: str) -> None:
+        """A patient is done."""
+        self.patients.append(patient)
+        if self.kept is not None:
+            names = ("model", "patients", "dice", "seconds", "equal")
+            known = {name: getattr(self, name) for name in names}
+            self.kept.parent.mkdir(parents=True, exist_ok=True)
+            aside = self.kept.with_suffix(".partial")
+            aside.write_text(json.dumps(known), encoding="utf-8")
+            aside.replace(self.kept)
 
     def add(self, patient: str, row: VolumeRow) -> None:
         """One volume at every speed."""

@@ -15,7 +15,6 @@ same weights is not measured again; `--minutes` ends the run before the next poi
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
@@ -24,10 +23,10 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.peak import run_and_watch
-from benchmarks.record import RESULTS, ROOT, WORK, Row, finish
+from benchmarks.record import ROOT, WORK, Row, finish, parser_of
 from medmtl.data.cases import Case, Manifest, VolumeRow
 from medmtl.data.manifest import file_sha256, write_manifest
 from medmtl.inference.bundle import find_bundle, read_settings, verify_bundle
@@ -36,6 +35,9 @@ from medmtl.phantom import generate_cine
 from medmtl.report.nifti import write_image
 from pipelines.model_source import converted_cache
 from pipelines.recipes.torso_manifest import main as write_torsos
+
+if TYPE_CHECKING:
+    import argparse
 
 CASES, QUICK_CASES = {"torso-ct-phantom": 24, "cardiac-mr": 10}, 2
 ACDC = ROOT.parent / "shared" / "data" / "acdc"
@@ -173,14 +175,10 @@ def write_card(model: str, record: dict[str, Any]) -> None:
 
 def main() -> None:
     """The models at all speeds, or only their cards."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="Two cases each.")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="Folder of the JSON files.")
+    parser = parser_of(__doc__ or "", minutes=16)
     parser.add_argument("--cards", action="store_true", help="Only write the cards.")
     parser.add_argument("--models", nargs="+", choices=[*CASES], default=[*CASES])
     parser.add_argument("--data", type=Path, default=ACDC, help="Images of data_manifests/acdc.")
-    parser.add_argument("--fresh", action="store_true", help="Forget what was measured before.")
-    parser.add_argument("--minutes", type=float, default=16, help="No point is begun after these.")
     arguments = parser.parse_args()
     if arguments.cards:
         text = (arguments.out / "operating_points.json").read_text(encoding="utf-8")

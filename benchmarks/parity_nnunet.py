@@ -11,7 +11,6 @@ cut off goes on where it stopped, and models that do not fit into the minutes ar
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -25,7 +24,7 @@ import numpy as np
 
 from benchmarks.nnunet_peer import MODELS
 from benchmarks.peers.__main__ import PEERS
-from benchmarks.record import RESULTS, Row, finish
+from benchmarks.record import Row, finish, parser_of
 from medmtl.data.volume_file import read_volume_file
 from medmtl.imports.nnunet import import_nnunet
 
@@ -43,14 +42,11 @@ _SMALLEST = "hippocampus_two_channels"
 
 def main() -> None:
     """Make, predict, compare; exit status 1 where one model is below the limits."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__ or "", minutes=90)
     parser.add_argument("--python", type=Path, default=PEERS / "nnunet" / "bin" / "python")
     parser.add_argument("--work", type=Path, help="kept and used again; default: a temporary one")
     parser.add_argument("--data", type=Path, default=_DATA)
-    parser.add_argument("--minutes", type=float, default=90.0, help="for all models together")
     parser.add_argument("--only", choices=list(MODELS), help="one model; its rows replace the old")
-    parser.add_argument("--quick", action="store_true", help="one model, the figures not judged")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     if not options.python.exists():
         raise SystemExit(f"No nnU-Net at {options.python}: python -m benchmarks.peers")

@@ -45,14 +45,21 @@ WORK = Path.home() / ".cache" / "medmtl-benchmarks"
 """Where long benchmarks keep what they have measured so far."""
 
 
-def options(description: str) -> argparse.Namespace:
-    """The arguments that every benchmark takes."""
+def parser_of(description: str, *, minutes: float = 60) -> argparse.ArgumentParser:
+    """The arguments that every benchmark takes; one that keeps nothing is always fresh."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="Small inputs; only that it runs.")
     parser.add_argument("--out", type=Path, default=RESULTS, help="Folder of the JSON files.")
     parser.add_argument("--fresh", action="store_true", help="Forget what was measured before.")
-    parser.add_argument("--minutes", type=float, default=60, help="Where it can stop: after these.")
-    return parser.parse_args()
+    parser.add_argument(
+        "--minutes", type=float, default=minutes, help="Where it can stop: after these."
+    )
+    return parser
+
+
+def options(description: str) -> argparse.Namespace:
+    """The arguments, where there are no others."""
+    return parser_of(description).parse_args()
 
 
 def processor() -> str:
