@@ -2,9 +2,12 @@
 
     python -m benchmarks.encoder_acdc [--folds 0 1 ...] [--joint DIR] [--work DIR]
 
-See `encoder_arms.py`. Each fold holds out a fifth of the training patients. `--joint` is the folder
-of the arm `joint` of `medmtl compare acdc_compare` (`joint/labels-100`); without it that arm is
-trained here.
+See `encoder_arms.py`. Each fold holds out a fifth of the training patients; the record is over all
+folds that are there, those of earlier calls too. `--joint` is the folder of the arm `joint` of
+`medmtl compare acdc_compare` (`joint/labels-100`); a fold that it lacks is trained here. All that
+is missing, unattended, and to be called again after any interruption:
+
+    setsid nohup python -m benchmarks.encoder_acdc --folds 0 1 2 3 4 --minutes 600 &
 """
 
 from __future__ import annotations
@@ -21,12 +24,13 @@ if TYPE_CHECKING:
     from medmtl.data.cases import Manifest
 
 _DATA = ROOT.parent / "shared" / "data" / "acdc"
+FOLDS = range(5)
 TUNING: dict[str, dict[str, Any]] = {
     "trainer": {
-        "max_steps": 60, "steps_per_epoch": 60, "lr": 5e-5, "precision": "float32",
-        "deep_supervision": 0,
+        "max_steps": 60, "steps_per_epoch": 60, "lr": 5e-5, "warmup_steps": 10,
+        "precision": "float32", "deep_supervision": 0,
     },
-    "augmentation": {"patch_px": 80},  # 120 mm at the plans' spacing
+    "augmentation": {"name": "volume_mr"},
     "head_refit": {"steps": 500, "views": 1},
 }  # fmt: skip
 
@@ -35,12 +39,12 @@ def main() -> None:
     """Every fold, one after the other."""
     parser = arguments(__doc__, name="encoder_acdc", minutes=40)
     parser.add_argument("--data", type=Path, default=_DATA)
-    parser.add_argument("--folds", type=int, nargs="*", default=[0])
+    parser.add_argument("--folds", type=int, nargs="*", choices=FOLDS, default=[0])
     parser.add_argument("--joint", type=Path, help="folder of the joint arm, with fold-0 in it")
     options = parser.parse_args()
     manifest = read_manifest(ROOT / "data_manifests" / "acdc")
-    splits = [
-        Split(
+    splits = {
+        fold: Split(
             work=options.work / f"fold-{fold}",
             asked=_asked(manifest, options.data, fold),
             data_root=options.data,
@@ -49,9 +53,10 @@ def main() -> None:
             is_exclusive=True,
             joint_scores=options.joint / f"fold-{fold}" / "scores.json" if options.joint else None,
         )
-        for fold in options.folds
-    ]
-    measure("encoder_acdc", splits, options)
+        for fold in FOLDS
+    }
+    wanted = [splits[fold] for fold in options.folds]
+    measure("encoder_acdc", wanted, list(splits.values()), options)
 
 
 def _asked(manifest: Manifest, data: Path, fold: int) -> dict[str, Any]:

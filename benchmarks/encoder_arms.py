@@ -13,7 +13,6 @@ import argparse
 import json
 import subprocess
 import time
-from collections import defaultdict
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.peers.__main__ import PEERS
-from benchmarks.record import RESULTS, WORK, Row, finish
+from benchmarks.record import RESULTS, WORK, Row, finish, write_result
 from medmtl.build import train_run
 from medmtl.config import TrainConfig
 from medmtl.imports.nnunet import NnunetChoices, import_nnunet
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
     from medmtl.metrics.scores import CaseScore
 
-__all__ = ["ARMS", "JOINT", "Split", "arguments", "arm_config", "measure"]
+__all__ = ["ARMS", "JOINT", "Split", "arguments", "arm_config", "measure", "rows_of"]
 
 JOINT = "joint"
 ARMS: dict[str, dict[str, Any]] = {
@@ -81,8 +80,9 @@ class Split:
 
     def scores_file(self, arm: str) -> Path:
         """What an arm said of the held-out cases."""
-        if arm == JOINT and self.joint_scores is not None:
-            return self.joint_scores
+        known = self.joint_scores
+        if arm == JOINT and known is not None and known.exists():
+            return known
         return self.work / "arms" / arm / "scores.json"
 
 
@@ -99,18 +99,24 @@ def arguments(text: str | None, *, name: str, minutes: float) -> argparse.Argume
     return parser
 
 
-def measure(name: str, splits: Sequence[Split], options: argparse.Namespace) -> None:
-    """Train what is missing, compare what is there."""
+def measure(
+    name: str, wanted: Sequence[Split], splits: Sequence[Split], options: argparse.Namespace
+) -> None:
+    """Train what is missing of the wanted splits, compare what is there of all of them."""
     until = time.monotonic() + 60 * options.minutes
     torch.set_num_threads(1)
-    for split in splits:
+    for split in wanted:
+        missing = [arm for arm in options.arms if not split.scores_file(arm).exists()]
+        if not missing or time.monotonic() > until:
+            continue
         bundle = _encoder(split, options)
-        for arm in options.arms:
-            if time.monotonic() < until and not split.scores_file(arm).exists():
+        for arm in missing:
+            if time.monotonic() < until:
                 config = arm_config(split, arm, bundle)
                 folder = split.work / "arms" / arm
                 _learn(config, folder, data_root=split.data_root)
-    finish(name, _rows(splits), options)
+        write_result(name, rows_of(splits), out=options.out)  # a later split may be cut off
+    finish(name, rows_of(splits), options)
 
 
 def _learn(config: TrainConfig, folder: Path, *, data_root: Path) -> None:
@@ -180,29 +186,34 @@ def _on_encoder(
     values["encoder"] = {"from": str(bundle), "training": training, "max_dice_loss": MAX_LOSS}
     values["data"]["cache_dir"] = str(split.work / "cache")
     for section, changes in split.tuning.items():
-        values[section] = values.get(section, {}) | changes
+        before = {} if "name" in changes else values.get(section, {})  # of another kind
+        values[section] = {**before, **changes}
     return settings_of(TrainConfig, values, source="encoder")
 
 
-def _rows(splits: Sequence[Split]) -> list[Row]:
-    scores: dict[str, list[CaseScore]] = defaultdict(list)
+def rows_of(splits: Sequence[Split]) -> list[Row]:
+    """Every arm over the splits that have it, every difference over those that have both."""
+    done = {arm: [s for s in splits if s.scores_file(arm).exists()] for arm in (JOINT, *ARMS)}
     rows = []
-    for arm in (JOINT, *ARMS):
-        places = [split.scores_file(arm) for split in splits]
-        notes = [path.with_name(_REFUSED) for path in places]
+    for arm, own in done.items():
+        notes = [split.work / "arms" / arm / _REFUSED for split in splits]
         rows += [Row(f"{arm}: refused", one.read_text("utf-8")) for one in notes if one.exists()]
-        if not all(path.exists() for path in places):
+        if not own:
             continue
-        for path in places:
-            scores[arm] += [score_of(row) for row in json.loads(path.read_text("utf-8"))]
-        runs = [json.loads(_run_file(path)) for path in places]
+        runs = [json.loads(_run_file(split.scores_file(arm))) for split in own]
         rows += [] if arm == JOINT else _mask_rows(arm, runs)
-        rows += [*_part_rows(arm, scores[arm]), _effort_row(arm, runs)]
-    names = list(scores)
-    for number, other in enumerate(names):
-        for reference in names[:number]:
-            rows += _differences(reference, other, scores, is_exclusive=splits[0].is_exclusive)
+        rows += [*_part_rows(arm, _scores(own, arm)), _effort_row(arm, runs)]
+    for number, other in enumerate(done):
+        for reference in list(done)[:number]:
+            if both := [split for split in done[reference] if split in done[other]]:
+                rows += _differences(reference, other, both)
     return rows
+
+
+def _scores(splits: Sequence[Split], arm: str) -> list[CaseScore]:
+    """What an arm said of the held-out cases of all splits."""
+    files = [split.scores_file(arm) for split in splits]
+    return [score_of(row) for path in files for row in json.loads(path.read_text("utf-8"))]
 
 
 def _run_file(scores: Path) -> str:
@@ -255,25 +266,20 @@ def _effort_row(arm: str, runs: Sequence[Mapping[str, Any]]) -> Row:
     )
 
 
-def _differences(
-    reference: str,
-    other: str,
-    scores: Mapping[str, Sequence[CaseScore]],
-    *,
-    is_exclusive: bool,
-) -> list[Row]:
-    findings = [finding.name for finding in scores[other][0].findings]
+def _differences(reference: str, other: str, splits: Sequence[Split]) -> list[Row]:
+    """The bootstrap draws the patients of all splits together, each once for both arms."""
+    ours, theirs = _scores(splits, other), _scores(splits, reference)
+    findings = [finding.name for finding in ours[0].findings]
     rows = []
-    for one in compare_scores(
-        scores[reference], scores[other], findings=findings, is_exclusive=is_exclusive
-    ):
+    for one in compare_scores(theirs, ours, findings=findings, is_exclusive=splits[0].is_exclusive):
         if one.part != MEAN or one.metric not in ("dice", "auroc", "accuracy"):
             continue
         interval = one.difference.ci95
         shown = "" if interval is None else f" ({interval[0]:+.3f} to {interval[1]:+.3f})"
         rows.append(
             Row(
-                f"{one.metric}: {other} {one.other:.3f}, {reference} {one.reference:.3f}",
+                f"{one.metric}: {other} {one.other:.3f}, {reference} {one.reference:.3f}, "
+                f"{len(ours)} patients",
                 f"{one.difference.value:+.3f}{shown}: {one.verdict}",
             )
         )

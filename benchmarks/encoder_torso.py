@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 JOINT_STEPS = 200
 """Of one study, minutes of a free core."""
 TUNING: dict[str, dict[str, Any]] = {
-    "trainer": {"max_steps": 40, "steps_per_epoch": 40, "lr": 1e-4, "warmup_steps": 5},
-}
+    "trainer": {
+        "max_steps": 40, "steps_per_epoch": 40, "lr": 1e-4, "warmup_steps": 5,
+        "precision": "float32",
+    },
+    "augmentation": {"name": "volume_mr", "bias": 0.0},  # nnU-Net's units: standard deviations
+}  # fmt: skip
 
 
 def main() -> None:
@@ -45,7 +49,7 @@ def main() -> None:
         joint=joint(data, steps=options.joint_steps),
         tuning=TUNING,
     )
-    measure("encoder_torso", [split], options)
+    measure("encoder_torso", [split], [split], options)
 
 
 def _asked(data: Path) -> dict[str, Any]:

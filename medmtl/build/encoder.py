@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import ValidationError
 
+from medmtl.balancing.loss_table import SCALARIZERS
 from medmtl.build.bundle import stated
 from medmtl.config import TrainConfig
 from medmtl.core.errors import BundleError, ConfigError
@@ -20,6 +21,7 @@ from medmtl.training.label_settings import finding_settings
 from medmtl.transforms.imported_grid import MonaiGrid
 from medmtl.transforms.monai_plan import MonaiPreprocessing
 from medmtl.transforms.plans import PlansPreprocessing
+from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from medmtl.core.labels import LabelSchema
     from medmtl.evidence.input_ranges import InputRanges
     from medmtl.networks.joint import NetworkConfig
+    from medmtl.transforms.any_grid import AnyPreprocessing
 
 __all__ = ["joint_settings", "starting_net", "with_encoder"]
 
@@ -116,9 +119,35 @@ def _problems(
         training == "frozen" and head is not None and head.embedding > 0
         and "attention" in head.pooling,
     )  # fmt: skip
+    yield from _tuning_problems(config, settings.preprocessing) if training != "frozen" else ()
     yield (
         "a network that answers for regions can only be frozen: its masks have no loss here",
         training != "frozen" and not settings.network.has_background,
+    )
+
+
+def _tuning_problems(
+    config: TrainConfig, preprocessing: AnyPreprocessing
+) -> Iterator[tuple[str, bool]]:
+    """An imported network learns on from patches of its own size, in its own intensities."""
+    is_imported = not isinstance(preprocessing, PreprocessingConfig)
+    name = config.augmentation.name
+    yield "patch is that of the imported network: leave it out", is_imported and bool(config.patch)
+    yield (
+        "augmentation planar_mr cuts patches of its own, an imported network learns from those of "
+        "its plans: use volume_mr",
+        is_imported and name == "planar_mr",
+    )
+    yield (
+        "augmentation volume_ct clips to -1..1, and this network takes standard deviations: use "
+        "volume_mr with bias = 0",
+        isinstance(preprocessing, PlansPreprocessing) and name == "volume_ct",
+    )
+    yield (
+        f"balancer {config.balancer.name}: masks and findings of an imported network learn from "
+        "patches of their own and share no feature map to balance on; use one of "
+        f"{', '.join(SCALARIZERS)}",
+        is_imported and config.balancer.name not in SCALARIZERS,
     )
 
 

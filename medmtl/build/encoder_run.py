@@ -31,10 +31,11 @@ from medmtl.data.dataset import StudyDataset
 from medmtl.evidence.input_ranges import input_ranges
 from medmtl.inference.bundle import Bundle, load_folds
 from medmtl.inference.predictor import Predictor, choose_device
+from medmtl.inference.routes import ImportedRoute
 from medmtl.training.deliver import bundle_weights, deliver, merged_schema
 from medmtl.training.encoder_features import FeatureStore, head_table
 from medmtl.training.figures import log_figures
-from medmtl.training.head import fit_head, standardise_pooled
+from medmtl.training.head import fit_head, hold_standardised, standardise_pooled
 from medmtl.training.mask_change import check_masks_kept, mask_change
 from medmtl.training.memory import memory_errors, peak_memory_mib
 from medmtl.transforms.settings import PreprocessingConfig
@@ -117,15 +118,8 @@ class _Run:
 
     def features(self, sources: Sequence[DataSource], *, has_folds: bool) -> Features:
         """Of every case, by the network as it is now."""
-        schema = merged_schema(self.train, self.config.network)
-        settings = joint_settings(
-            self.config, self.encoder.settings, schema, ranges=None, has_folds=has_folds
-        )
-        bundle = Bundle(
-            settings, ModelIdentity(settings.name, "training", ""), self.net, self.encoder.folder
-        )
         needs = {name: weight.requires_grad for name, weight in self.net.named_parameters()}
-        predictor = Predictor(bundle, device=self.device, cam=())
+        predictor = Predictor(self._bundle(has_folds=has_folds), device=self.device, cam=())
         self.net.eval()
         store = FeatureStore(predictor, self._cache / "features")
         found = list(
@@ -140,6 +134,15 @@ class _Run:
         for name, weight in self.net.named_parameters():
             weight.requires_grad_(needs[name])
         return found
+
+    def _bundle(self, *, has_folds: bool) -> Bundle:
+        """The network as it is now, as a bundle."""
+        schema = merged_schema(self.train, self.config.network)
+        settings = joint_settings(
+            self.config, self.encoder.settings, schema, ranges=None, has_folds=has_folds
+        )
+        identity = ModelIdentity(settings.name, "training", "")
+        return Bundle(settings, identity, self.net, self.encoder.folder)
 
     @property
     def _cache(self) -> Path:
@@ -158,10 +161,18 @@ class _Run:
 
     def tune(self) -> int:
         """Both tasks, from the encoder and the fitted head; the number of steps."""
+        bundle = self._bundle(has_folds=False)
+        route = Predictor(bundle, device=self.device, cam=()).route
         self.net.requires_grad_(requires_grad=True)
+        hold_standardised(self.net)
         job = self.job
         parts = build(
-            self.config, job.out, data_root=job.data_root, tracker=job.tracker, start=self.net
+            self.config,
+            job.out,
+            data_root=job.data_root,
+            tracker=job.tracker,
+            start=self.net,
+            route=route if isinstance(route, ImportedRoute) else None,
         )
         trainer = parts.trainer
         trainer.watch = lambda report: job.watch(report, trainer.options.fit.steps)

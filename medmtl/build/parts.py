@@ -26,10 +26,11 @@ from medmtl.training.augmentation import build_augmentation
 from medmtl.training.deliver import merged_schema
 from medmtl.training.distributed import Ranks
 from medmtl.training.encoder_layers import learning_scales
-from medmtl.training.objective import JointObjective
+from medmtl.training.objective import JointObjective, StudyObjective
 from medmtl.training.selection import choose_cases, label_share, shared_cases
 from medmtl.training.state import FitOptions, TrainState
 from medmtl.training.trainer import RunOptions, Trainer
+from medmtl.training.window_objective import WindowObjective
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from medmtl.config import TrainConfig
     from medmtl.data.label_table import LabelTable
     from medmtl.data.loader import Augment
+    from medmtl.inference.routes import ImportedRoute
     from medmtl.networks.joint import NetworkConfig
     from medmtl.tracking.tracker import Tracker
 
@@ -116,6 +118,7 @@ def build(
     tracker: Tracker | None = None,
     ranks: Ranks | None = None,
     start: JointNet | None = None,
+    route: ImportedRoute | None = None,
 ) -> RunParts:
     """Everything that a run needs; no image is opened yet.
 
@@ -126,6 +129,7 @@ def build(
         tracker: Told what happens.
         ranks: The processes that train together.
         start: The network with the weights of an encoder; None starts from random ones.
+        route: How it goes over a volume if it is an imported one.
 
     Raises:
         ConfigError: If config, manifests and machine do not fit together.
@@ -189,7 +193,7 @@ def build(
         state=state,
         data=loader,
         validation=sets[1],
-        objective=_objective(config, train_sources, teacher),
+        objective=_objective(config, train_sources, teacher, route),
         options=options,
         folder=out / "checkpoints",
         tracker=tracker or NoTracker(),
@@ -309,14 +313,17 @@ def _options(config: TrainConfig, *, cases: int, world: int) -> RunOptions:
 
 
 def _objective(
-    config: TrainConfig, sources: Sequence[DataSource], teacher: JointNet | None
-) -> JointObjective:
+    config: TrainConfig,
+    sources: Sequence[DataSource],
+    teacher: JointNet | None,
+    route: ImportedRoute | None,
+) -> StudyObjective:
     wanted = config.trainer
     weights: tuple[float, ...] = ()
     if wanted.lesion_weight != 1:
         segments = merged_schema(sources, config.network_of_tasks()).segments
         weights = (1.0, *(wanted.lesion_weight if s.is_lesion else 1.0 for s in segments))
-    return JointObjective(
+    objective = JointObjective(
         precision=wanted.precision,
         class_weights=weights,
         diagnosis_weight=wanted.diagnosis_weight,
@@ -327,3 +334,6 @@ def _objective(
         teacher=teacher,
         distil_weight=config.encoder.distil_weight if config.encoder else 1.0,
     )
+    if route is None or config.encoder is None:
+        return objective
+    return WindowObjective(objective, route, config.encoder.patches_of(route.patch_kji))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 from medmtl.config.section import Section
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["EncoderConfig"]
 
@@ -26,6 +29,8 @@ class EncoderConfig(Section):
             segment, is refused.
         distil_weight: Of the loss that keeps the masks like those of the source, for volumes
             without labels.
+        patches: Of every volume that the masks learn from in a step, while an imported network
+            learns on; None is 2, or 8 where a patch is one slice.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -36,3 +41,8 @@ class EncoderConfig(Section):
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.7
     max_dice_loss: Annotated[float, Field(ge=0, le=1)] = 0.01
     distil_weight: NonNegativeFloat = 1.0
+    patches: PositiveInt | None = None
+
+    def patches_of(self, patch_kji: Sequence[int]) -> int:
+        """Patches of a volume in a step."""
+        return self.patches or (8 if 1 in patch_kji else 2)

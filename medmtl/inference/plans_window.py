@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from medmtl.networks.backbones import Backbone
 
-__all__ = ["AIR_MARGIN", "SlidingWindow", "air_box", "window_logits"]
+__all__ = ["AIR_MARGIN", "SlidingWindow", "air_box", "padded", "window_logits"]
 
 
 AIR_MARGIN = 32
@@ -83,10 +83,10 @@ def window_logits(
         )
         if not _reaches_air(logits, box, image_cabc.shape[1:], has_background=has_background):
             return _in_air(logits, box, image_cabc.shape[1:], has_background=has_background)
-    padded, inside = _padded(image_cabc, patch)
+    image, inside = padded(image_cabc, patch)
     total = None
     for net in nets:
-        logits = _one(net, padded, window, patch, classes=classes, device=device)
+        logits = _one(net, image, window, patch, classes=classes, device=device)
         total = logits if total is None else total.add_(logits)
     if total is None or bool(total.isinf().any()):
         raise beyond_half("Check the intensities of the image.")
@@ -184,15 +184,20 @@ def _mirrored(net: nn.Module, patch_bcabc: Tensor, window: SlidingWindow) -> Ten
     return total.div_(len(views) + 1) if views else total
 
 
-def _padded(image: Tensor, patch: Sequence[int]) -> tuple[Tensor, tuple[slice, ...]]:
-    """Zeros on both sides, one more at the end where the number is odd; where the image lies."""
+def padded(
+    image: Tensor, patch: Sequence[int], *, value: float = 0.0
+) -> tuple[Tensor, tuple[slice, ...]]:
+    """(C, A, B, C) as large as a patch, and where the image lies.
+
+    Zeros on both sides, one more at the end where the number is odd.
+    """
     lack = [max(0, size - own) for own, size in zip(image.shape[1:], patch, strict=True)]
     inside = tuple(
         slice(gap // 2, gap // 2 + own) for gap, own in zip(lack, image.shape[1:], strict=True)
     )
     pairs = [(gap // 2, gap - gap // 2) for gap in lack]
     flat = [number for pair in reversed(pairs) for number in pair]
-    return torch.nn.functional.pad(image, flat), inside
+    return torch.nn.functional.pad(image, flat, value=value), inside
 
 
 def _starts(whole: int, part: int, step: float) -> list[int]:

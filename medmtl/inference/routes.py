@@ -19,7 +19,8 @@ from medmtl.inference.monai_predictor import MonaiPredictor, check_finite
 from medmtl.inference.phases import choose_phases, pick_phases
 from medmtl.inference.plans_predictor import grid_labels, orientation_flags, region_volumes
 from medmtl.inference.plans_window import window_logits
-from medmtl.inference.window_pass import WindowedVolume, window_pass
+from medmtl.inference.window_pass import window_pass
+from medmtl.inference.windows import WindowedVolume
 from medmtl.postprocess.restore import restore_labels
 from medmtl.transforms.imported_grid import GridInput, ImportedGrid, MonaiGrid
 from medmtl.transforms.plans import PlansPreprocessing
@@ -38,13 +39,12 @@ if TYPE_CHECKING:
     from medmtl.inference.bundle import Bundle
     from medmtl.inference.joint_pass import JointPass
     from medmtl.inference.operating_point import OperatingPoint
-    from medmtl.inference.plans_window import SlidingWindow
     from medmtl.networks.joint import JointNet
     from medmtl.transforms.monai_plan import MonaiPreprocessing
     from medmtl.transforms.plans import PlansInput
     from medmtl.transforms.preprocessing import NetworkInput
 
-__all__ = ["MonaiRoute", "OwnRoute", "PlansRoute", "Route", "route_of"]
+__all__ = ["ImportedRoute", "MonaiRoute", "OwnRoute", "PlansRoute", "Route", "route_of"]
 
 
 class Route(Protocol):
@@ -143,9 +143,42 @@ class ImportedRoute(ABC):
     def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
         self.bundle, self.device = bundle, device
 
+    @property
     @abstractmethod
-    def windowed(self, net: JointNet, prepared: GridInput) -> WindowedVolume:
-        """A prepared volume with its masks; its features are of the first fold."""
+    def patch_kji(self) -> tuple[int, int, int]:
+        """What the encoder takes at once."""
+
+    @abstractmethod
+    def logits(self, net: JointNet, image_kji: torch.Tensor, *, mirrors: bool) -> torch.Tensor:
+        """(C, K, J, I) of the masks, without gradient; `mirrors` in all views, else in one."""
+
+    def windowed(
+        self,
+        net: JointNet,
+        image_kji: torch.Tensor,
+        spacing_mm: Sequence[float],
+        *,
+        mirrors: bool = True,
+    ) -> WindowedVolume:
+        """An image on the network's grid, spacing along (K, J, I), with its masks.
+
+        Its features are of the first fold.
+        """
+        k, j, i = spacing_mm
+        return WindowedVolume(
+            image_kji,
+            self.logits(net, image_kji, mirrors=mirrors),
+            (k, j, i),
+            self.patch_kji,
+            self.bundle.settings.regions,
+        )
+
+    def _prepared(self, net: JointNet, prepared: GridInput) -> WindowedVolume:
+        return self.windowed(
+            net,
+            torch.from_numpy(np.ascontiguousarray(prepared.array_kji)),
+            prepared.geometry.spacing_mm[::-1],
+        )
 
     @abstractmethod
     def phase_labels(self, net: JointNet, volume: Volume) -> NDArray[Any]:
@@ -162,7 +195,7 @@ class ImportedRoute(ABC):
         """See `window_pass`."""
         return window_pass(
             net,
-            [self.windowed(net, prepared) for prepared in inputs],
+            [self._prepared(net, prepared) for prepared in inputs],
             covariates=covariates,
             cam_findings=cam_findings,
             cam=self.bundle.settings.cam,
@@ -207,26 +240,21 @@ class PlansRoute(ImportedRoute):
         """See `ImportedGrid`."""
         return self.grid.apply(volume)
 
-    def windowed(self, net: JointNet, prepared: GridInput) -> WindowedVolume:
-        """By nnU-Net's sliding window."""
+    @property
+    def patch_kji(self) -> tuple[int, int, int]:
+        """Of the plans; one slice of a network of slices."""
         size = (1, *self.window.patch_size)[-3:]
         k, j, i = (size[self.transpose.index(axis)] for axis in range(3))
-        return WindowedVolume(
-            torch.from_numpy(np.ascontiguousarray(prepared.array_kji)),
-            self._logits(net, prepared, self.window),
-            prepared.geometry.spacing_mm[::-1],
-            (k, j, i),
-            self.bundle.settings.regions,
-        )
+        return k, j, i
 
-    def _logits(self, net: JointNet, prepared: GridInput, window: SlidingWindow) -> torch.Tensor:
-        """(C, K, J, I)."""
-        settings = self.bundle.settings
+    def logits(self, net: JointNet, image_kji: torch.Tensor, *, mirrors: bool) -> torch.Tensor:
+        """By nnU-Net's sliding window, the mean of all folds."""
+        settings, window = self.bundle.settings, self.window
+        if not mirrors:
+            window = window.model_copy(update={"mirror_axes": ()})
         logits = window_logits(
             [one.backbone for one in (net, *self.others)],
-            torch.from_numpy(np.ascontiguousarray(prepared.array_kji.transpose(self.transpose)))[
-                None
-            ],
+            image_kji.cpu().permute(self.transpose).contiguous()[None],
             window,
             classes=len(settings.segments) + int(settings.network.has_background),
             device=self.device,
@@ -244,9 +272,9 @@ class PlansRoute(ImportedRoute):
 
     def phase_labels(self, net: JointNet, volume: Volume) -> NDArray[Any]:
         """In one view, without mirroring."""
-        window = self.window.model_copy(update={"mirror_axes": ()})
         prepared = self.prepare(volume)
-        return self.label_map(volume, prepared, self._logits(net, prepared, window))
+        image = torch.from_numpy(np.ascontiguousarray(prepared.array_kji))
+        return self.label_map(volume, prepared, self.logits(net, image, mirrors=False))
 
     def facts(
         self, study: Study, volume: Volume, labels: NDArray[Any]
@@ -276,21 +304,18 @@ class MonaiRoute(ImportedRoute):
         check_finite(volume.id, [volume.array])
         return self.grid.apply(volume)
 
-    def windowed(self, net: JointNet, prepared: GridInput) -> WindowedVolume:
-        """By MONAI's sliding window."""
-        del net
+    @property
+    def patch_kji(self) -> tuple[int, int, int]:
+        """Of its window."""
         i, j, k = self.masks.window.roi_size
-        return WindowedVolume(
-            torch.from_numpy(np.ascontiguousarray(prepared.array_kji)),
-            self._logits(prepared).permute(0, 3, 2, 1).clone(),
-            prepared.geometry.spacing_mm[::-1],
-            (k, j, i),
-        )
+        return k, j, i
 
-    def _logits(self, prepared: GridInput) -> torch.Tensor:
-        """(C, I, J, K)."""
-        image = np.ascontiguousarray(prepared.array_kji.transpose(2, 1, 0))
-        return self.masks.logits(torch.from_numpy(image)[None])
+    def logits(self, net: JointNet, image_kji: torch.Tensor, *, mirrors: bool) -> torch.Tensor:
+        """By MONAI's sliding window, which mirrors nothing."""
+        del mirrors
+        self.masks.net = net.backbone
+        logits = self.masks.logits(image_kji.permute(2, 1, 0).contiguous()[None])
+        return logits.permute(0, 3, 2, 1).clone()
 
     def label_map(self, volume: Volume, prepared: GridInput, logits: torch.Tensor) -> NDArray[Any]:
         """As MONAI brings its answer back."""
@@ -299,9 +324,9 @@ class MonaiRoute(ImportedRoute):
 
     def phase_labels(self, net: JointNet, volume: Volume) -> NDArray[Any]:
         """As the masks of any volume."""
-        del net
         prepared = self.prepare(volume)
-        return self.masks.label_map(self._logits(prepared), prepared.source)
+        image = torch.from_numpy(np.ascontiguousarray(prepared.array_kji))
+        return self.label_map(volume, prepared, self.logits(net, image, mirrors=False))
 
     def facts(
         self, study: Study, volume: Volume, labels: NDArray[Any]

@@ -10,9 +10,6 @@ Tensors: C class, S segment, F finding, K J I voxel axes of the network grid.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import product
-from math import ceil
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -26,47 +23,24 @@ from medmtl.inference.joint_pass import (
     covariate_tensors,
     fact_contributions,
 )
+from medmtl.inference.windows import (
+    WindowedVolume,
+    cut_patch,
+    measured_masks,
+    patch_places,
+    pooled_sums,
+)
 from medmtl.networks.pooling import PooledSums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from medmtl.core.prediction import Covariates
-    from medmtl.inference.bundle_settings import CamSettings, RegionSettings
+    from medmtl.inference.bundle_settings import CamSettings
     from medmtl.networks.joint import JointNet
     from medmtl.networks.pooling import Pooling
 
-__all__ = ["WindowedVolume", "class_shares", "window_pass"]
-
-
-@dataclass(frozen=True, eq=False)
-class WindowedVolume:
-    """One volume whose masks are known.
-
-    Attributes:
-        image_kji: (K, J, I) as the network sees it.
-        logits_ckji: (C, K, J, I) of the masks, in whatever precision.
-        spacing_mm: Along (K, J, I).
-        patch_kji: What the encoder takes at once.
-        regions: Of a network that answers for regions; () for classes with background.
-    """
-
-    image_kji: Tensor
-    logits_ckji: Tensor
-    spacing_mm: tuple[float, float, float]
-    patch_kji: tuple[int, int, int]
-    regions: tuple[RegionSettings, ...] = ()
-
-
-def class_shares(logits_ckji: Tensor, regions: Sequence[RegionSettings]) -> Tensor:
-    """(S + 1, K, J, I), background first: probabilities, or regions painted in their order."""
-    if not regions:
-        return logits_ckji.float().softmax(dim=0)
-    order = sorted(region.paints for region in regions)
-    painted = torch.zeros(logits_ckji.shape[1:], dtype=torch.long, device=logits_ckji.device)
-    for logits, region in zip(logits_ckji, regions, strict=True):
-        painted[logits.float().sigmoid() > 0.5] = order.index(region.paints) + 1
-    return nn.functional.one_hot(painted, len(regions) + 1).movedim(-1, 0).float()
+__all__ = ["window_pass"]
 
 
 def window_pass(
@@ -88,8 +62,8 @@ def window_pass(
         cam: Which maps.
         device: Where the encoder runs.
     """
-    pooled = [_pooled(net, volume, device) for volume in volumes]
-    masks = [_measured(net, volume, device) for volume in volumes]
+    pooled = [pooled_sums(net, volume, device) for volume in volumes]
+    masks = [measured_masks(net, volume, device) for volume in volumes]
     wants_cam = bool(cam_findings)
     if wants_cam:
         pooled = [[_leaf(one) for one in sums] for sums in pooled]
@@ -119,80 +93,6 @@ def window_pass(
         cams,
         contributions,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Patch:
-    """Where a patch lies, and what it holds.
-
-    Attributes:
-        where: Of the volume, without the zeros that fill the patch up.
-        image: (1, 1, K, J, I) of the patch.
-        shares: (1, S + 1, K, J, I).
-        weight: (K, J, I): a voxel that lies in n patches counts 1 / n, a filled one 0.
-    """
-
-    where: tuple[slice, ...]
-    image: Tensor
-    shares: Tensor
-    weight: Tensor
-
-
-def _patches(volume: WindowedVolume, device: torch.device) -> Iterator[_Patch]:
-    """As few patches as cover the volume: what is pooled needs no overlap."""
-    shape = volume.image_kji.shape
-    starts = [_starts(whole, part) for whole, part in zip(shape, volume.patch_kji, strict=True)]
-    coverage = [_coverage(*one) for one in zip(starts, volume.patch_kji, shape, strict=True)]
-    for at in product(*starts):
-        ends = zip(at, volume.patch_kji, shape, strict=True)
-        where = tuple(slice(begin, min(begin + size, whole)) for begin, size, whole in ends)
-        k, j, i = (line[part] for line, part in zip(coverage, where, strict=True))
-        shares = class_shares(volume.logits_ckji[(slice(None), *where)], volume.regions)
-        yield _Patch(
-            where,
-            _filled(volume.image_kji[where], volume.patch_kji)[None, None].to(device),
-            _filled(shares, volume.patch_kji)[None].to(device),
-            _filled(1 / (k[:, None, None] * j[:, None] * i), volume.patch_kji).to(device),
-        )
-
-
-def _starts(whole: int, part: int) -> list[int]:
-    count = max(1, ceil(whole / part))
-    return [round((whole - part) / (count - 1) * n) if count > 1 else 0 for n in range(count)]
-
-
-def _coverage(starts: Sequence[int], part: int, whole: int) -> Tensor:
-    """How many patches hold each place of an axis."""
-    count = torch.zeros(whole)
-    for start in starts:
-        count[start : start + part] += 1
-    return count
-
-
-def _filled(values: Tensor, patch: Sequence[int]) -> Tensor:
-    """Zeros behind the end of each axis up to the patch."""
-    lack = [size - own for own, size in zip(values.shape[-3:], patch, strict=True)]
-    flat = [number for gap in reversed(lack) for number in (0, gap)]
-    return nn.functional.pad(values, flat)
-
-
-@torch.no_grad()
-def _pooled(net: JointNet, volume: WindowedVolume, device: torch.device) -> list[PooledSums]:
-    """Sums of every pooled level over all patches; no pass where the head reads no features."""
-    if len(net.poolings) == 0:
-        return []
-    total: list[PooledSums] = []
-    for patch in _patches(volume, device):
-        here = net.pool(net.encode_stem(patch.image), patch.shares, patch.weight)
-        total = [a + b for a, b in zip(total, here, strict=True)] if total else here
-    return total
-
-
-def _measured(net: JointNet, volume: WindowedVolume, device: torch.device) -> Tensor:
-    """(1, S + 1, K, J, I); empty where nothing is measured, since many classes are large."""
-    if net.measure is None:
-        return torch.zeros(1, len(net.config.segments) + 1, 0, 0, 0, device=device)
-    return class_shares(volume.logits_ckji, volume.regions)[None].to(device)
 
 
 def _leaf(sums: PooledSums) -> PooledSums:
@@ -246,7 +146,8 @@ def _level_maps(
     """LayerCAM of each chosen level on the grid of the volume, patch by patch."""
     levels = net.config.head.levels if net.config.head else ()
     whole = [torch.zeros(volume.image_kji.shape, device=device) for _ in chosen]
-    for patch in _patches(volume, device):
+    for where in patch_places(volume):
+        patch = cut_patch(volume, where, device)
         with torch.no_grad():
             features = net.diagnosis_features(net.encode_stem(patch.image))
         for out, gradient, number in zip(whole, gradients, chosen, strict=True):

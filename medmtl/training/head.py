@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from medmtl.networks.diagnosis_head import DiagnosisHead
     from medmtl.networks.joint import JointNet
 
-__all__ = ["HeadOptions", "HeadTable", "collect_head_inputs", "fit_head", "standardise_pooled"]
+__all__ = [
+    "HeadOptions",
+    "HeadTable",
+    "collect_head_inputs",
+    "fit_head",
+    "hold_standardised",
+    "standardise_pooled",
+]
 
 _CONSTANT = 1e-4
 """Deviation below which a normalised feature says nothing."""
@@ -134,16 +141,26 @@ def standardise_pooled(net: JointNet, table: HeadTable) -> None:
     z-scores over the training views, by the norm's own scale and shift, which stay as they are
     then; a feature that never changes is left out.
     """
-    project = _head(net).project
-    if project is None:
+    norm = _norm(net)
+    if norm is None:
         return
-    norm = cast("nn.LayerNorm", cast("nn.Sequential", project)[0])
     seen = nn.functional.layer_norm(table.pooled, norm.normalized_shape, eps=norm.eps)
     deviation = seen.std(dim=0, correction=0)
     scale = torch.where(deviation > _CONSTANT, 1 / deviation.clamp_min(_CONSTANT), 0.0)
     norm.weight.copy_(scale)
     norm.bias.copy_(-seen.mean(dim=0) * scale)
-    norm.requires_grad_(requires_grad=False)
+    hold_standardised(net)
+
+
+def hold_standardised(net: JointNet) -> None:
+    """Let no training change the scale and shift of `standardise_pooled`."""
+    if (norm := _norm(net)) is not None:
+        norm.requires_grad_(requires_grad=False)
+
+
+def _norm(net: JointNet) -> nn.LayerNorm | None:
+    project = _head(net).project
+    return None if project is None else cast("nn.LayerNorm", cast("nn.Sequential", project)[0])
 
 
 def _head(net: JointNet) -> DiagnosisHead:

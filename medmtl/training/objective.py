@@ -6,11 +6,12 @@ Tensors: B batch, V volume of the study, C class (background first), S segment, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from medmtl.inference import joint_pass
 from medmtl.losses.diagnosis import known_binary_cross_entropy
 from medmtl.losses.partial import marginal_dice_cross_entropy
 from medmtl.training.step import TaskLosses
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from medmtl.data.samples import Batch
     from medmtl.networks.joint import JointNet, JointOutput
 
-__all__ = ["PRECISIONS", "JointObjective", "freeze_batch_norm"]
+__all__ = ["PRECISIONS", "JointObjective", "StudyObjective", "freeze_batch_norm"]
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -29,6 +30,26 @@ PRECISIONS = {
     "float16": torch.float16,
 }
 """Of the forward pass, by name."""
+
+
+class StudyObjective(Protocol):
+    """Losses of a network, and its answer to whole studies."""
+
+    def __call__(self, model: nn.Module, batch: Batch, /) -> TaskLosses:
+        """Losses of the tasks of which the batch knows anything."""
+        ...
+
+    def forward(self, model: nn.Module, batch: Batch, /) -> JointOutput:
+        """What the network says of whole studies."""
+        ...
+
+    def answer(self, net: JointNet, batch: Batch, /) -> JointOutput:
+        """The same of one study, which may be large."""
+        ...
+
+    def losses(self, output: JointOutput, batch: Batch, /) -> dict[str, Tensor]:
+        """Losses of an answer."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -82,22 +103,42 @@ class JointObjective:
         images = batch.images
         if self.channels_last:
             images = [x.contiguous(memory_format=torch.channels_last_3d) for x in images]
-        covariates = batch.covariates
-        if model.training and self.covariate_dropout:
-            is_kept = torch.rand(batch.findings.shape[0]) >= self.covariate_dropout
-            is_kept = is_kept.to(batch.findings.device)
-            covariates = {
-                name: torch.where(is_kept, values, torch.nan) for name, values in covariates.items()
-            }
-        dtype = PRECISIONS[self.precision]
-        with torch.autocast(images[0].device.type, dtype, enabled=dtype is not torch.float32):
+        with self.autocast(images[0].device):
             output: JointOutput = model(
                 images,
                 spacing_mm=batch.spacing_mm,
-                covariates=covariates,
+                covariates=self.covariates(model, batch),
                 sizes=batch.sizes,
             )
         return output
+
+    def answer(self, net: JointNet, batch: Batch) -> JointOutput:
+        """What the network says of one whole study, tile by tile where a volume is too large."""
+        if max(image.numel() for image in batch.images) <= joint_pass.MAX_WHOLE_VOXELS:
+            return self.forward(net, batch)
+        return joint_pass.large_study_output(
+            net,
+            batch.images,
+            spacing_mm=batch.spacing_mm,
+            covariates=batch.covariates,
+            device=batch.spacing_mm.device,
+        )
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The precision of the run."""
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(device.type, dtype, enabled=dtype is not torch.float32)
+
+    def covariates(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Those of the batch, some of them made unknown while the model learns."""
+        if not (model.training and self.covariate_dropout):
+            return batch.covariates
+        is_kept = torch.rand(batch.findings.shape[0]) >= self.covariate_dropout
+        is_kept = is_kept.to(batch.findings.device)
+        return {
+            name: torch.where(is_kept, values, torch.nan)
+            for name, values in batch.covariates.items()
+        }
 
     def segmentation(self, output: JointOutput, batch: Batch) -> Tensor | None:
         """Mean over the volumes of which anything is known; None where there is none."""

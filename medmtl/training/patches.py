@@ -21,6 +21,7 @@ __all__ = [
     "PatchCut",
     "choose_centre",
     "crop",
+    "on_foreground",
     "patch_shapes",
     "place",
     "without_diagnosis",
@@ -88,12 +89,13 @@ def choose_centre(sample: Sample, config: PatchConfig | None, rng: np.random.Gen
     if rng.random() < config.foreground:
         masks = [labels for labels in sample.labels if labels is not None and labels.any()]
         if masks:
-            return _on_foreground(masks[int(rng.integers(len(masks)))], rng)
+            return on_foreground(masks[int(rng.integers(len(masks)))], rng)
     k, j, i = rng.random(3).tolist()
     return (k, j, i)
 
 
-def _on_foreground(labels_kji: Tensor, rng: np.random.Generator) -> Centre:
+def on_foreground(labels_kji: Tensor, rng: np.random.Generator) -> Centre:
+    """The middle of a random voxel of a segment, each segment that is present equally often."""
     labels = labels_kji.numpy()
     present = np.unique(labels)
     wanted = rng.choice(present[present > 0])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medmtl.data.loader import Augment
     from medmtl.data.samples import Batch, Samples
     from medmtl.networks.joint import JointNet
-    from medmtl.training.objective import JointObjective
+    from medmtl.training.objective import StudyObjective
 
 __all__ = ["fit_standardiser", "refit_head", "volumes_ml"]
 
@@ -56,7 +56,7 @@ def _measured(net: JointNet, batch: Batch) -> Tensor:
 def refit_head(
     net: JointNet,
     samples: Samples,
-    objective: JointObjective,
+    objective: StudyObjective,
     options: HeadOptions,
     *,
     views: int,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from medmtl.networks.joint import JointNet
     from medmtl.tracking.tracker import Tracker
     from medmtl.training.loop import StepReport
-    from medmtl.training.objective import JointObjective
+    from medmtl.training.objective import StudyObjective
     from medmtl.training.state import FitOptions, TrainState
 
 __all__ = ["Batches", "RunOptions", "Trainer", "TrainingStoppedError"]
@@ -123,7 +123,7 @@ class Trainer:
     state: TrainState
     data: Batches
     validation: Dataset[Sample]
-    objective: JointObjective
+    objective: StudyObjective
     options: RunOptions
     folder: Path
     tracker: Tracker

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from medmtl.data.samples import collate
-from medmtl.inference import joint_pass
 from medmtl.metrics.classification import auroc
 from medmtl.metrics.overlap import dice
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from medmtl.data.samples import Sample
     from medmtl.networks.joint import JointNet
     from medmtl.training.distributed import Ranks
-    from medmtl.training.objective import JointObjective
+    from medmtl.training.objective import StudyObjective
 
 __all__ = ["Validation", "task_scores", "validate"]
 
@@ -71,7 +70,7 @@ class _Seen:
 def validate(
     net: JointNet,
     samples: Iterable[Sample],
-    objective: JointObjective,
+    objective: StudyObjective,
     *,
     device: torch.device,
     ranks: Ranks,
@@ -91,18 +90,9 @@ def validate(
     return Validation(_figures(together, net.config.segments, net.config.findings))
 
 
-def _one(net: JointNet, sample: Sample, objective: JointObjective, device: torch.device) -> _Seen:
+def _one(net: JointNet, sample: Sample, objective: StudyObjective, device: torch.device) -> _Seen:
     batch = collate([sample], divisor=net.divisor).to(device)
-    if max(image.numel() for image in batch.images) > joint_pass.MAX_WHOLE_VOXELS:
-        output = joint_pass.large_study_output(
-            net,
-            batch.images,
-            spacing_mm=batch.spacing_mm,
-            covariates=batch.covariates,
-            device=device,
-        )
-    else:
-        output = objective.forward(net, batch)
+    output = objective.answer(net, batch)
     losses = {name: float(loss) for name, loss in objective.losses(output, batch).items()}
     overlaps: dict[str, list[float]] = {}
     for number, logits in enumerate(output.segmentation_logits):

@@ -216,6 +216,17 @@ def test_fine_tuning_measures_what_the_masks_lose(tmp_path: Path, training: str)
     assert is_finest_changed == (training == "full")
 
 
+def test_a_network_of_monai_learns_on_in_its_own_window(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    bundle = of_monai(tmp_path, "SegResNet")
+    encoder = {"training": "full", "max_dice_loss": 1.0}
+    trainer = settings(data, max_steps=1, steps_per_epoch=1)["trainer"]
+    config = configuration(data, bundle, encoder=encoder, trainer=trainer)
+    result = train_run(config, tmp_path / "run", data_root=data)
+    old, new = load_bundle(bundle).net.state_dict(), load_bundle(result.bundle).net.state_dict()
+    assert all(not torch.equal(old[name], new[name]) for name in old if name.endswith("weight"))
+
+
 def test_masks_that_lose_too_much_are_refused(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     bundle = imported(tmp_path)
@@ -243,7 +254,9 @@ def test_without_masks_those_of_the_encoder_are_kept_by_distillation(tmp_path: P
     kept = {}
     for weight in (0.0, 30.0):
         encoder = {"training": "full", "max_dice_loss": 1.0, "distil_weight": weight}
-        config = configuration(data, bundle, encoder=encoder)
+        # In its first steps AdamW moves every weight alike, however small the loss.
+        trainer = settings(data, max_steps=12, steps_per_epoch=12)["trainer"]
+        config = configuration(data, bundle, encoder=encoder, trainer=trainer)
         result = train_run(config, tmp_path / f"run{weight}", data_root=data)
         said = result.metrics["encoder"]
         assert said["dice_before"]["mean"] is None
@@ -283,6 +296,22 @@ def test_what_does_not_fit_is_one_line_and_leaves_no_bundle(tmp_path: Path) -> N
             train_run(config, run, data_root=data)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / f"run{number}" / "bundle").exists()
+
+
+def test_fine_tuning_refuses_what_would_show_the_network_other_images(tmp_path: Path) -> None:
+    """Before anything is computed; a frozen encoder looks at none of it."""
+    data = write_data(tmp_path / "data")
+    bundle = imported(tmp_path)
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("patch is that of the imported network", {"patch": {"size": [4, 4, 4]}}),
+        ("planar_mr cuts patches of its own", {"augmentation": {"name": "planar_mr"}}),
+        ("volume_ct clips to -1..1", {"augmentation": {"name": "volume_ct"}}),
+        ("share no feature map to balance on", {"balancer": {"name": "pcgrad"}}),
+    ]
+    for number, (text, changes) in enumerate(wrong):
+        config = configuration(data, bundle, encoder={"training": "full"}, **changes)
+        with pytest.raises(ConfigError, match=text):
+            train_run(config, tmp_path / f"run{number}", data_root=data)
 
 
 def test_a_manifest_without_findings_is_said(tmp_path: Path) -> None:

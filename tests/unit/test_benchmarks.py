@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from benchmarks import encoder_acdc, encoder_torso
-from benchmarks.encoder_arms import ARMS, JOINT, Split, arm_config
+from benchmarks.encoder_arms import ARMS, JOINT, Split, arm_config, rows_of
 from benchmarks.figures import Bar, bars_of, plot
 from benchmarks.measured import Measured
 from benchmarks.peak import run_and_watch
@@ -23,6 +25,7 @@ from benchmarks.scale_page import need, scale_page
 from benchmarks.torso_ct import squared
 from benchmarks.trained_bundle import train
 from medmtl.inference.bundle import find_bundle, load_bundle
+from medmtl.metrics.scores import CaseScore, FindingScore, SegmentScore
 from medmtl.networks.joint import JointNet
 from medmtl.phantom import generate_torso
 
@@ -95,6 +98,44 @@ def test_arms_on_an_encoder_learn_the_findings_of_the_joint_one(
         assert (config.encoder.training == "full") == (arm == "tuned")
         assert config.calibration == joint.calibration
         assert config.data.manifests == joint.data.manifests
+
+
+def test_differences_are_over_the_patients_of_all_folds_that_have_both_arms(
+    tmp_path: Path,
+) -> None:
+    """Two folds have both arms, the third has one, and the fourth was not begun."""
+    splits = [
+        Split(tmp_path / f"fold-{n}", {}, tmp_path, {}, {}, joint_scores=tmp_path / "not-there")
+        for n in range(4)
+    ]
+    for number, split in enumerate(splits[:3]):
+        write_arm(split, JOINT, number, dice=0.5)
+        if number < 2:
+            write_arm(split, "measured", number, dice=0.7)
+    rows = {row.what: row.measured for row in rows_of(splits)}
+    assert rows["dice: measured 0.700, joint 0.500, 8 patients"].startswith("+0.200 (+0.200")
+    assert "measured: 8 held-out patients, mean Dice before, after" in rows
+    assert rows["joint: Dice of each segment"] == "heart 0.500"
+
+
+def write_arm(split: Split, arm: str, number: int, *, dice: float) -> None:
+    """Four patients of a fold, half of whom have the finding."""
+    folder = split.work / "arms" / arm
+    folder.mkdir(parents=True)
+    shown = (1.0, 1.0, False, 1.0, 1.0)  # the surface and the volumes
+    scores = [
+        CaseScore(
+            case_id=f"{number}-{n}",
+            patient_id=f"{number}-{n}",
+            segments=(SegmentScore("ed", "heart", dice, *shown),),
+            findings=(FindingScore("big", n % 2 == 0, 0.5 + 0.1 * (n % 2), decision=True),),
+        )
+        for n in range(4)
+    ]
+    said = {"dice_before": {"mean": 0.7}, "dice_after": {"mean": 0.7}}
+    run = {"encoder": said | {"loss": 0.0, "equal_voxels": 1.0}, "val_cases": 4}
+    (folder / "scores.json").write_text(json.dumps([asdict(score) for score in scores]))
+    (folder / "run.json").write_text(json.dumps(run | {"steps": 0, "seconds": 1.0}))
 
 
 def test_ten_million_studies_are_multiplied_out() -> None:

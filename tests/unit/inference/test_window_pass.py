@@ -9,7 +9,8 @@ import torch
 
 from medmtl.core.prediction import Covariates
 from medmtl.inference.bundle_settings import CamSettings, RegionSettings
-from medmtl.inference.window_pass import WindowedVolume, class_shares, window_pass
+from medmtl.inference.window_pass import window_pass
+from medmtl.inference.windows import WindowedVolume, class_shares
 from medmtl.networks.diagnosis_head import HeadConfig
 from medmtl.networks.joint import JointNet, NetworkConfig
 from medmtl.networks.nnunet import PlainConvUNetConfig
