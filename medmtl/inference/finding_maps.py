@@ -208,20 +208,32 @@ def _mask_maps(
             if measure and slope.sums and sums and firm is not None and ties is not None:
                 by_mask = measure.slab_slope(part, slope.sums, firm=firm, whole=sums, ties=ties)
             else:
-                by_mask = torch.zeros_like(part[:, 1:])
-            if slope.coarse is not None:
-                cells = slice(where.start // cell, where.stop // cell)
-                _add_blocks(by_mask, slope.coarse[:, 1:, cells])
-            full = by_mask.relu_().mul_(part[:, 1:]).sum(dim=1)  # LayerCAM
-            size = (part.shape[2], *shape[1:])
-            found[where] = nn.functional.adaptive_max_pool3d(full, size)[0]
+                by_mask = (torch.zeros_like(mask) for mask in part[:, 1:].unbind(dim=1))
+            full = torch.zeros_like(part[:, 0])
+            # Segment by segment: what is added up stays in a core's own cache.
+            for number, one in enumerate(by_mask, start=1):
+                if slope.coarse is not None:
+                    cells = slice(where.start // cell, where.stop // cell)
+                    _add_blocks(one, slope.coarse[:, number, cells])
+                full.addcmul_(one.relu_(), part[:, number])  # LayerCAM
+            found[where] = _largest(full[0], shape[1:])
     return maps
 
 
+def _largest(values: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The largest of each block in plane: of (K, J, I) for each cell of (K, J', I')."""
+    (j, rest_j), (i, rest_i) = map(divmod, values.shape[1:], grid)
+    if rest_j or rest_i:
+        return nn.functional.adaptive_max_pool2d(values, grid)
+    blocks = values.view(-1, grid[0], j, values.shape[2])
+    # Over rows first: their voxels lie side by side. The pool takes them one by one.
+    return blocks.amax(dim=2).view(-1, *grid, i).amax(dim=3)
+
+
 def _add_blocks(values: Tensor, means: Tensor) -> None:
-    """Add to (B, S, K, J, I) the gradient by its voxels of what reads means of blocks."""
-    batch, segments, *grid = means.shape
-    k, j, i = (own // n for own, n in zip(values.shape[2:], grid, strict=True))
+    """Add to (B, K, J, I) the gradient by its voxels of what reads means of blocks."""
+    batch, *grid = means.shape
+    k, j, i = (own // n for own, n in zip(values.shape[1:], grid, strict=True))
     rows = (means / (k * j * i)).repeat_interleave(i, dim=-1)
-    blocks = values.view(batch, segments, grid[0], k, grid[1], j, -1)
-    blocks += rows[:, :, :, None, :, None]
+    blocks = values.view(batch, grid[0], k, grid[1], j, -1)
+    blocks += rows[:, :, None, :, None]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = [
     "MEASUREMENTS",
@@ -278,8 +278,8 @@ class TorsoMeasurements(MeasurementSet):
         firm: Tensor,
         whole: TorsoSums,
         ties: Tensor,
-    ) -> Tensor:
-        """Gradient (B, S, k, J, I) by the segments of a slab, of what reads the sums.
+    ) -> Iterator[Tensor]:
+        """Gradient (B, k, J, I) by each segment of a slab in turn, of what reads the sums.
 
         Args:
             probabilities: (B, S + 1, k, J, I) of the slab.
@@ -288,14 +288,14 @@ class TorsoMeasurements(MeasurementSet):
             whole: The sums of the whole volume.
             ties: Of the whole volume; voxels that share the largest value share its gradient.
         """
-        found = firm * slope.firm_voxels[:, :, None, None, None]
-        if slope.columns.any():
-            share = slope.columns / ties.clamp_min(1)
-            for n, (classes, is_largest) in enumerate(self._largest(probabilities, whole)):
-                here = is_largest * share[:, n, None, None]
-                for place in classes:
-                    found[:, place - 1] += here
-        return found
+        share = slope.columns / ties.clamp_min(1)
+        largest = self._largest(probabilities, whole) if slope.columns.any() else []
+        for segment in range(firm.shape[1]):
+            found = firm[:, segment] * slope.firm_voxels[:, segment, None, None, None]
+            for n, (classes, is_largest) in enumerate(largest):
+                if segment + 1 in classes:
+                    found += is_largest * share[:, n, None, None]
+            yield found
 
     def finish(self, sums: TorsoSums, spacing_mm: Tensor) -> Tensor:
         """Measurements (B, M) from the sums over the whole first volume."""
