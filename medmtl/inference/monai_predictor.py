@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from monai.data.meta_tensor import MetaTensor
-from monai.inferers.utils import sliding_window_inference
-from monai.transforms.utils import convert_applied_interp_mode
 
 from medmtl.core.errors import BundleError, InputRefusedError
 from medmtl.core.resample import parallel_axes
@@ -40,6 +37,9 @@ class MonaiPredictor(Staged, ImportedModel):
 
     def load(self) -> list[str]:
         """See `ImportedModel`."""
+        from monai.inferers.utils import sliding_window_inference  # loads most of MONAI
+
+        self.in_window = sliding_window_inference
         preprocessing = self.bundle.settings.preprocessing
         if not isinstance(preprocessing, MonaiPreprocessing):
             raise BundleError(f"Bundle {self.bundle.folder.name}: not imported from MONAI.")
@@ -72,7 +72,7 @@ class MonaiPredictor(Staged, ImportedModel):
     def logits(self, image: torch.Tensor) -> torch.Tensor:
         """(C, ...) of an image (1, ...) on the network's grid."""
         backbone = cast("Backbone", self.net)
-        logits: Any = sliding_window_inference(
+        logits: Any = self.in_window(
             image[None].to(self.device),
             roi_size=self.window.roi_size,
             sw_batch_size=1,
@@ -94,6 +94,9 @@ class MonaiPredictor(Staged, ImportedModel):
 
     def label_map(self, logits: torch.Tensor, image: Any) -> NDArray[Any]:
         """The largest class on the source grid, each class taken back by itself."""
+        from monai.data.meta_tensor import MetaTensor
+        from monai.transforms.utils import convert_applied_interp_mode
+
         probabilities = logits.float().softmax(dim=0).cpu()
         values = [0, *(segment.label for segment in self.bundle.settings.segments)]
         done = image.applied_operations

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from monai.data.meta_tensor import MetaTensor
 
 from medmtl.core.geometry import LPS_TO_RAS, Geometry
 from medmtl.core.volume import Volume
@@ -27,6 +26,8 @@ def to_metatensor(volume: Volume, further: Sequence[NDArray[Any]] = ()) -> Any:
         volume: The first channel.
         further: The other channels on its grid.
     """
+    from monai.data.meta_tensor import MetaTensor  # loads MONAI's data and transforms
+
     channels = np.stack([volume.array, *further], dtype=np.float32, casting="unsafe")
     affine = torch.from_numpy(volume.geometry.affine_ras.copy())
     return MetaTensor(torch.from_numpy(channels), affine=affine)

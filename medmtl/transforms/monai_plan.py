@@ -7,47 +7,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from monai.transforms.compose import Compose
-from monai.transforms.croppad.dictionary import CropForegroundd
-from monai.transforms.intensity.dictionary import (
-    NormalizeIntensityd,
-    ScaleIntensityd,
-    ScaleIntensityRanged,
-    ScaleIntensityRangePercentilesd,
-)
-from monai.transforms.spatial.dictionary import Orientationd, Spacingd
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, model_validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from monai.transforms.compose import Compose
 
 __all__ = ["MONAI_STEPS", "MonaiPreprocessing", "MonaiStep", "MonaiWindow"]
 
 IMAGE = "image"
 """Key of the dictionary that the transforms work on."""
 
-MONAI_STEPS: Mapping[str, tuple[Any, frozenset[str]]] = {
-    "Orientation": (Orientationd, frozenset({"axcodes"})),
-    "Spacing": (
-        Spacingd,
-        frozenset({"pixdim", "diagonal", "mode", "padding_mode", "align_corners", "scale_extent"}),
+MONAI_STEPS: Mapping[str, frozenset[str]] = {
+    "Orientation": frozenset({"axcodes"}),
+    "Spacing": frozenset(
+        {"pixdim", "diagonal", "mode", "padding_mode", "align_corners", "scale_extent"}
     ),
-    "ScaleIntensityRange": (
-        ScaleIntensityRanged,
-        frozenset({"a_min", "a_max", "b_min", "b_max", "clip"}),
+    "ScaleIntensityRange": frozenset({"a_min", "a_max", "b_min", "b_max", "clip"}),
+    "ScaleIntensityRangePercentiles": frozenset(
+        {"lower", "upper", "b_min", "b_max", "clip", "relative", "channel_wise"}
     ),
-    "ScaleIntensityRangePercentiles": (
-        ScaleIntensityRangePercentilesd,
-        frozenset({"lower", "upper", "b_min", "b_max", "clip", "relative", "channel_wise"}),
-    ),
-    "ScaleIntensity": (ScaleIntensityd, frozenset({"minv", "maxv", "factor", "channel_wise"})),
-    "NormalizeIntensity": (
-        NormalizeIntensityd,
-        frozenset({"subtrahend", "divisor", "nonzero", "channel_wise"}),
-    ),
-    "CropForeground": (CropForegroundd, frozenset({"margin", "allow_smaller", "k_divisible"})),
+    "ScaleIntensity": frozenset({"minv", "maxv", "factor", "channel_wise"}),
+    "NormalizeIntensity": frozenset({"subtrahend", "divisor", "nonzero", "channel_wise"}),
+    "CropForeground": frozenset({"margin", "allow_smaller", "k_divisible"}),
 }
-"""Class and literal arguments by name."""
+"""Literal arguments by name; the classes are those of `_class_of`."""
 
 _MORE: Mapping[str, Mapping[str, Any]] = {
     "CropForeground": {"source_key": IMAGE},
@@ -72,7 +57,7 @@ class MonaiStep(_Settings):
 
     @model_validator(mode="after")
     def _knows_every_argument(self) -> MonaiStep:
-        known = MONAI_STEPS[self.transform][1]
+        known = MONAI_STEPS[self.transform]
         if unknown := sorted(set(self.arguments) - known):
             raise ValueError(f"{self.transform} has no literal argument {', '.join(unknown)}")
         return self
@@ -80,7 +65,30 @@ class MonaiStep(_Settings):
     def build(self) -> Any:
         """The transform for the image."""
         more = _MORE.get(self.transform, {})
-        return MONAI_STEPS[self.transform][0](keys=IMAGE, **more, **self.arguments)
+        return _class_of(self.transform)(keys=IMAGE, **more, **self.arguments)
+
+
+def _class_of(name: StepName) -> Any:
+    """MONAI's transform of dictionaries; half a second that bundles of medmtl need not wait for."""
+    from monai.transforms.croppad.dictionary import CropForegroundd
+    from monai.transforms.intensity.dictionary import (
+        NormalizeIntensityd,
+        ScaleIntensityd,
+        ScaleIntensityRanged,
+        ScaleIntensityRangePercentilesd,
+    )
+    from monai.transforms.spatial.dictionary import Orientationd, Spacingd
+
+    classes: Mapping[StepName, Any] = {
+        "Orientation": Orientationd,
+        "Spacing": Spacingd,
+        "ScaleIntensityRange": ScaleIntensityRanged,
+        "ScaleIntensityRangePercentiles": ScaleIntensityRangePercentilesd,
+        "ScaleIntensity": ScaleIntensityd,
+        "NormalizeIntensity": NormalizeIntensityd,
+        "CropForeground": CropForegroundd,
+    }
+    return classes[name]
 
 
 class MonaiWindow(_Settings):
@@ -107,4 +115,6 @@ class MonaiPreprocessing(_Settings):
 
     def build(self) -> Compose:
         """All transforms; `inverse` undoes the spatial ones."""
+        from monai.transforms.compose import Compose  # see `_class_of`
+
         return Compose([step.build() for step in self.steps])
