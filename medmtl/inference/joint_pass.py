@@ -46,7 +46,8 @@ MAX_WHOLE_VOXELS = 12_000_000
 """A network grid above this is tiled, to bound the memory of its feature maps."""
 MAX_PASS_VALUES = 105_000_000
 """So is one whose finest feature map holds more numbers than this, 400 MiB: several are alive."""
-TILE_VOXELS = 5_300_000
+TILE_VOXELS = 2_400_000
+"""Largest tile: the maps of a pass are the largest part of the memory."""
 CAM_MAX_VOXELS = MAX_WHOLE_VOXELS
 """Above this no activation maps are computed of a network whose masks are measured as a whole:
 gradients need the probabilities of all voxels at once."""
@@ -297,7 +298,8 @@ def _leaves(net: JointNet, seen: _Seen, cam: CamSettings) -> _Leaves:
     wanted = () if cam.method == "attribution" else cam.levels
     levels = [read[level] for level in wanted] if read else []
     return _Leaves(
-        [level.requires_grad_() for level in levels], seen.logits.softmax(dim=1).requires_grad_()
+        [level.requires_grad_() for level in levels],
+        seen.logits.softmax(dim=1, dtype=torch.float).requires_grad_(),
     )
 
 

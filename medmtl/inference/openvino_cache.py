@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 Precision = Literal["f32", "int8"]
 MODEL = "model.xml"
+_FORM = "joined maps convolved apart"
+"""How networks in full precision are written before they are converted."""
 _BINARY, _DIGEST, _PARITY = "model.bin", "sha256.json", "parity.json"
 
 
@@ -55,7 +57,7 @@ class ConvertedCache:
             digest.update(np.ascontiguousarray(value.numpy()).tobytes())
         versions = {name: version(name) for name in ("medmtl", "monai", "openvino", "torch")}
         facts = [net.config.model_dump(mode="json"), levels, versions]
-        facts += [precision] if precision != "f32" else []
+        facts += [precision] if precision != "f32" else [_FORM]
         digest.update(json.dumps(facts, sort_keys=True).encode())
         return self.root / digest.hexdigest()
 

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from medmtl.core.errors import ConfigError
 from medmtl.inference.openvino_cache import MODEL, ConvertedCache, Precision
+from medmtl.inference.openvino_sizes import SizedNetwork
+from medmtl.networks.inference_form import portable_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,24 +123,28 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         self.floats = floats
-        self._compiled = core.compile_model(model, "CPU", settings)
+        self._network = SizedNetwork(core, model, settings)
         self.lends = False
 
     def __call__(self, stem_bckji: Tensor, /) -> tuple[list[Tensor], Tensor]:
         """Feature maps, empty where nobody reads them, and logits."""
         stem = np.ascontiguousarray(stem_bckji.numpy())
-        found = self._compiled([stem], share_inputs=True, share_outputs=self.lends)
+        found = self._network(stem, lends=self.lends)
         outputs = [torch.from_numpy(found[number]) for number in range(len(self._levels) + 1)]
         features = [stem_bckji.new_empty(0)] * self._count
         for level, output in zip(self._levels, outputs, strict=False):
             features[level] = output
         return features, outputs[-1]
 
+    def let_go(self) -> None:
+        """Give the memory of maps back, as large as a tile's pass; what was lent is gone, too."""
+        self._network.let_go()
+
     def _full_precision(self, net: JointNet, kept: ConvertedCache | None) -> Any:
         place = None if kept is None else kept.place(net, self._levels)
         if kept is not None and place is not None and kept.is_intact(place):
             return str(place / MODEL)
-        model = convert(net, self._levels)
+        model = convert(net, self._levels, is_rewritten=True)
         if kept is not None and place is not None:
             kept.keep(model, place, save=openvino_quietly().save_model)
         return model
@@ -148,7 +154,8 @@ class OpenVinoEngine:
 def lent_outputs(engine: object) -> Iterator[None]:
     """Within it, what comes out of OpenVINO is its own memory, which the next call writes over.
 
-    A copy of a tile's logits takes hundreds of megabytes. Other engines are left alone.
+    A copy of a tile's logits takes hundreds of megabytes. At the end all memory of maps is given
+    back, since what follows has maps of its own. Other engines are left alone.
     """
     if not isinstance(engine, OpenVinoEngine):
         yield
@@ -158,6 +165,7 @@ def lent_outputs(engine: object) -> Iterator[None]:
         yield
     finally:
         engine.lends = False
+        engine.let_go()
 
 
 def read_levels(net: JointNet, maps: tuple[int, ...]) -> tuple[int, ...]:
@@ -168,8 +176,13 @@ def read_levels(net: JointNet, maps: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted({count - depth + level % depth for level in maps}))
 
 
-def convert(net: JointNet, levels: tuple[int, ...]) -> Any:
+def convert(net: JointNet, levels: tuple[int, ...], *, is_rewritten: bool = False) -> Any:
     """By the steps of `openvino.convert_model`, which is several times slower around them.
+
+    Args:
+        net: The network.
+        levels: Places in `JointNet.encode` of the feature maps that come out.
+        is_rewritten: Whether its `portable_form` is converted, where there is one.
 
     Raises:
         ConfigError: If OpenVINO cannot convert the network.
@@ -178,12 +191,15 @@ def convert(net: JointNet, levels: tuple[int, ...]) -> Any:
     torch_decoder = import_module("openvino.frontend.pytorch.ts_decoder")
     k, j, i = net.divisor
     stem = net.context(torch.randn(1, net.config.in_channels, 2 * k, 2 * j, 2 * i))
+    root: nn.Module = _Traced(net, levels)
+    if is_rewritten:
+        root = portable_form(root) or root
     try:
         with warnings.catch_warnings(), torch.no_grad():
             # Tracing warns of each size it reads; that all stay free is tested at other sizes.
             warnings.simplefilter("ignore")
             graph: Any = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch's own
-                _Traced(net, levels), stem, check_trace=False
+                root, stem, check_trace=False
             )
             decoder = torch_decoder.TorchScriptPythonDecoder(graph)  # alive until the end
             front = import_module("openvino.frontend").FrontEndManager()

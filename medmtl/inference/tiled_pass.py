@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from medmtl.inference.logit_sums import add_logits, below_largest
 from medmtl.inference.openvino_engine import lent_outputs
 from medmtl.inference.tile_maps import TileMaps, repeat_block
 from medmtl.inference.tiles import plan_tiles
@@ -25,12 +26,10 @@ if TYPE_CHECKING:
     from medmtl.networks.joint import JointNet
     from medmtl.networks.pooling import PooledSums
 
-__all__ = ["content_box", "sum_dtype", "tiled_pass", "tiles_that_fit"]
+__all__ = ["content_box", "tiled_pass", "tiles_that_fit"]
 
 MARGIN_VOXELS = 32
 """Air kept around the body: more than a network sees of its neighbourhood with any weight."""
-FULL_PRECISION_BYTES = 2**31
-"""Larger sums of logits are kept in half precision."""
 MAX_BATCH = 8
 _LEAD = 4.0
 """Background must lead in air by so many times what one block differs from the next."""
@@ -50,6 +49,8 @@ def tiled_pass(
     keep: Collection[int] = (),
 ) -> tuple[Tensor, list[PooledSums], list[Tensor]]:
     """Logits (1, C, K, J, I), pooled sums and feature maps of the whole grid.
+
+    The logits are in half precision, the largest class of each voxel at zero (`logit_sums`).
 
     Args:
         net: In evaluation mode, on `device`.
@@ -78,26 +79,28 @@ def tiled_pass(
     cells = None if air is None else air.cells
     maps = TileMaps(grid, box, keep, air=cells, divisor=net.divisor)
     if air is not None:
-        repeat_block(air.logits, whole)
+        repeat_block(below_largest(air.logits), whole)
         sums = air.outside(math.prod(grid) - _volume(box))
     inside = whole[_at(box)]
     if air is not None:
         inside.zero_()
     step = _tiles_at_once(net, tiles[0], device)
     coverage, weight = coverage.to(device), tiles[0].weight.to(device)  # all tiles have one size
-    for group in (tiles[start : start + step] for start in range(0, len(tiles), step)):
-        stems = [stem[_at(box)][tile.where] for tile in group]
-        with lent_outputs(net.engine):  # added up before the next group
+    count = 0
+    with lent_outputs(net.engine):  # a group is added up before the next one
+        for group in (tiles[start : start + step] for start in range(0, len(tiles), step)):
+            stems = [stem[_at(box)][tile.where] for tile in group]
             answers = _answers(net, stems, device)
-        for tile, (levels, logits) in zip(group, answers, strict=True):
-            share = weight / coverage[tile.where[2:]]
-            masks = read_masks(logits, grid=net.pooled_grid(levels), measure=None).coarse
-            here = net.pool(levels, logits if masks is None else masks, share)
-            sums = [a + b for a, b in zip(sums, here, strict=True)] if sums else here
-            maps.add(tile.where[2:], levels, share)
-            for total, values in zip(inside[tile.where][0], logits[0], strict=True):
-                total.add_((values * share).to(total))  # class by class: the memory of one
-    return whole.to(device), sums, maps.places(len(levels))
+            for tile, (levels, logits) in zip(group, answers, strict=True):
+                share = weight / coverage[tile.where[2:]]
+                masks = read_masks(logits, grid=net.pooled_grid(levels), measure=None).coarse
+                here = net.pool(levels, logits if masks is None else masks, share)
+                sums = [a + b for a, b in zip(sums, here, strict=True)] if sums else here
+                maps.add(tile.where[2:], levels, share)
+                add_logits(inside[tile.where], logits.to(inside.device), share.to(inside.device))
+                count = len(levels)
+            del answers, levels, logits  # before their memory goes
+    return whole.to(device), sums, maps.places(count)
 
 
 def content_box(image: Tensor, divisor: Sequence[int]) -> tuple[slice, ...]:
@@ -118,11 +121,6 @@ def content_box(image: Tensor, divisor: Sequence[int]) -> tuple[slice, ...]:
         stop = min(size, math.ceil((int(found[-1]) + 1 + MARGIN_VOXELS) / step) * step)
         box.append(slice(start, stop))
     return tuple(box)
-
-
-def sum_dtype(shape: Sequence[int]) -> torch.dtype:
-    """Half precision where sums in single precision would be large; decided by the size alone."""
-    return torch.half if 4 * math.prod(shape) > FULL_PRECISION_BYTES else torch.float
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +225,7 @@ def tiles_that_fit(net: JointNet, tile_voxels: int, *, free_bytes: int) -> int:
 
 def _empty_sums(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """On the device, unless they would take half of its free memory."""
-    dtype = sum_dtype(shape)
+    dtype = torch.half
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if dtype.itemsize * math.prod(shape) > free // 2:

@@ -19,8 +19,12 @@ __all__ = ["OVERLAP", "Tile", "plan_tiles"]
 OVERLAP = 0.25
 """Share of a tile that it has in common with its neighbour, where nothing else is asked for. Sides
 and starts are rounded to multiples of the divisor, which leaves at least half of it."""
-SIGMA = 0.25
-"""Width of the Gaussian importance, relative to half the tile."""
+SIGMA = 0.125
+"""Width of the Gaussian importance, relative to the tile: nnU-Net's.
+
+A tile says less of its rim, beyond which it sees nothing. Of a network trained for minutes, whose
+masks lie near ties, 0.0008 of the labels differ from those of one pass over everything, and 0.0016
+with a Gaussian twice as wide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +134,7 @@ def _starts(whole: int, part: int, step: int, *, overlap: float) -> list[int]:
 def _importance(size: list[int]) -> Tensor:
     profiles = []
     for n in size:
-        offset = (torch.arange(n) - (n - 1) / 2) / (n / 2)
-        profiles.append(torch.exp(-0.5 * (offset / (2 * SIGMA)) ** 2).clamp_min(1e-3))
+        offset = (torch.arange(n) - (n - 1) / 2) / n
+        profiles.append(torch.exp(-0.5 * (offset / SIGMA) ** 2).clamp_min(1e-3))
     k, j, i = profiles
     return k[:, None, None] * j[None, :, None] * i[None, None, :]

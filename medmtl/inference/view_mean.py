@@ -71,7 +71,7 @@ def _seen(prepared: NetworkInput, view: View | Mirror) -> np.ndarray:
 def _turned_back(logits_ckji: Tensor, prepared: NetworkInput, view: View | Mirror) -> Tensor:
     if isinstance(view, Mirror):
         return logits_ckji.flip(_AXES[view.axis])
-    return undo_view(logits_ckji, view, spacing_mm=_in_plane(prepared))
+    return undo_view(logits_ckji.float(), view, spacing_mm=_in_plane(prepared))
 
 
 def _in_plane(prepared: NetworkInput) -> tuple[float, float]:

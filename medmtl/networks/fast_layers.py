@@ -70,6 +70,7 @@ class FastConv(nn.Module):
     Attributes:
         activation: What is applied last.
         packs: Whether the next map decides the order of the weights for all that follow.
+        is_portable: Whether torch's public steps are taken, which other programs can read.
     """
 
     def __init__(self, conv: _ConvNd) -> None:
@@ -82,6 +83,7 @@ class FastConv(nn.Module):
         self.output_padding = list(conv.output_padding)
         self.activation = Activation()
         self.packs = True
+        self.is_portable = False
         self._packed: list[Tensor] = []
 
     @property
@@ -125,6 +127,8 @@ class FastConv(nn.Module):
             added: Of the answer's shape; of a plain convolution only.
             may_overwrite: Whether nobody reads `added` afterwards.
         """
+        if self.is_portable:
+            return self._in_public_steps(x, added)
         if self.packs and not self._packed:
             self._pack(x)
         weight = self._packed[0] if self._packed else self._laid()
@@ -147,6 +151,16 @@ class FastConv(nn.Module):
         else:
             made = _OPS._convolution_pointwise(x, added, *rest)
         return nn.functional.leaky_relu_(made, slope) if slope else made
+
+    def _in_public_steps(self, x: Tensor, added: Tensor | None) -> Tensor:
+        """By torch's one operator of all convolutions."""
+        made = torch.convolution(
+            x, self.weight, self.bias, self.stride, self.padding, self.dilation,
+            self.is_transposed, self.output_padding, self.groups,
+        )  # fmt: skip
+        made = made if added is None else made + added
+        slope = self.activation.slope
+        return made if slope is None else nn.functional.leaky_relu(made, slope)
 
     def _laid(self) -> Tensor:
         return self.weight.contiguous(memory_format=_FORMATS[self.weight.dim()])

@@ -9,12 +9,12 @@ import torch
 
 from medmtl.inference import tiled_pass as module
 from medmtl.inference.bundle import find_bundle, load_bundle
-from medmtl.inference.tiled_pass import content_box, sum_dtype, tiled_pass
+from medmtl.inference.tiled_pass import content_box, tiled_pass
 from medmtl.networks.backbones import DynUNetConfig
 from medmtl.networks.joint import JointNet, NetworkConfig
 from medmtl.phantom import generate_torso
 from medmtl.transforms.preprocessing import Preprocessing, PreprocessingConfig
-from tests.unit.inference.test_joint_pass import CPU, HEAD, network
+from tests.unit.inference.test_joint_pass import CPU, HEAD, ROUNDED, led, network
 
 if TYPE_CHECKING:
     from medmtl.networks.pooling import PooledSums
@@ -81,7 +81,7 @@ def test_a_network_of_single_voxels_answers_as_without_skipping(
     calls.clear()
     expected, expected_sums = answer(net, body())
     assert with_air < sum(calls) / 2
-    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(led(logits[0]), led(expected[0]), atol=1e-4, rtol=ROUNDED)
     for one, other in zip(sums, expected_sums, strict=True):
         torch.testing.assert_close(one.numerator, other.numerator, atol=1e-2, rtol=1e-4)
         torch.testing.assert_close(one.denominator, other.denominator, atol=1e-2, rtol=1e-4)
@@ -135,19 +135,6 @@ def test_several_tiles_at_once_answer_as_one_by_one(monkeypatch: pytest.MonkeyPa
     expected, sums = answer(net, body())
     monkeypatch.setattr(module, "_tiles_at_once", lambda *_: 3)
     found, found_sums = answer(net, body())
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(led(found[0]), led(expected[0]), atol=1e-4, rtol=ROUNDED)
     for one, other in zip(found_sums, sums, strict=True):
         torch.testing.assert_close(one.numerator, other.numerator, atol=1e-2, rtol=1e-4)
-
-
-def test_large_sums_are_kept_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sum_dtype((1, 11, 300, 300, 300)) == torch.float
-    assert sum_dtype((1, 61, 300, 300, 300)) == torch.half
-    net = network(kernels=((3, 3, 3),) * 3)
-    expected, _ = answer(net, body())
-    monkeypatch.setattr(module, "FULL_PRECISION_BYTES", 0)
-    found, _ = answer(net, body())
-    assert found.dtype == torch.half
-    same = found.argmax(dim=1) == expected.argmax(dim=1)
-    margin = expected.topk(2, dim=1).values.diff(dim=1).abs()[:, 0]
-    assert same[margin > 0.01 * expected.abs().max()].all()
