@@ -48,6 +48,8 @@ MAX_PASS_VALUES = 105_000_000
 """So is one whose finest feature map holds more numbers than this, 400 MiB: several are alive."""
 TILE_VOXELS = 2_400_000
 """Largest tile: the maps of a pass are the largest part of the memory."""
+TILE_VALUES = 55_000_000
+"""Largest finest feature map of a tile, in numbers."""
 CAM_MAX_VOXELS = MAX_WHOLE_VOXELS
 """Above this no activation maps are computed of a network whose masks are measured as a whole:
 gradients need the probabilities of all voxels at once."""
@@ -286,7 +288,7 @@ def _one_volume(
     values = image.numel() * channels
     if image.numel() <= MAX_WHOLE_VOXELS and values <= MAX_PASS_VALUES:
         return _Seen(*net.encode_and_decode(net.context(image.to(device))))
-    limit = min(TILE_VOXELS, MAX_PASS_VALUES // channels)
+    limit = min(TILE_VOXELS, TILE_VALUES // channels)
     logits, sums, features = tiled_pass(
         net, image, device, tile_voxels=limit, overlap=overlap, keep=keep
     )
