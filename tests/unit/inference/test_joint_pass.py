@@ -251,6 +251,7 @@ def test_maps_of_tiles_are_those_of_the_whole_where_a_voxel_sees_itself_only(
     cam = CamSettings(levels=(-2, -1))
     expected = run(net, [prepared()], maps=[0, 1], cam=cam)
     monkeypatch.setattr(module, "MAX_PASS_VALUES", 4 * 1500)
+    monkeypatch.setattr(module, "TILE_VALUES", 4 * 1500)
     found = run(net, [prepared()], maps=[0, 1], cam=cam)
     for index in (0, 1):
         torch.testing.assert_close(found.cams[index], expected.cams[index], atol=1e-3, rtol=0)

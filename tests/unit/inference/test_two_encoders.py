@@ -65,9 +65,7 @@ def test_tiles_and_the_whole_agree(sharing: Sharing, monkeypatch: pytest.MonkeyP
     tiled = run(net)
     assert whole.finding_logits is not None
     assert tiled.finding_logits is not None
-    torch.testing.assert_close(
-        led(tiled.logits[0]), led(whole.logits[0]), rtol=ROUNDED, atol=1e-4
-    )
+    torch.testing.assert_close(led(tiled.logits[0]), led(whole.logits[0]), rtol=ROUNDED, atol=1e-4)
     torch.testing.assert_close(tiled.finding_logits, whole.finding_logits, rtol=1e-3, atol=1e-3)
 
 
