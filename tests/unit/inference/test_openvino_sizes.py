@@ -49,7 +49,12 @@ def test_a_network_is_compiled_once_for_small_inputs_and_for_each_new_large_size
     monkeypatch.setattr(module, "LARGE_VOXELS", 1000)
     compiled: list[Any] = []
     inner = network._compile
-    monkeypatch.setattr(network, "_compile", lambda model: compiled.append(model) or inner(model))
+
+    def compile_and_note(model: Any) -> Any:
+        compiled.append(model)
+        return inner(model)
+
+    monkeypatch.setattr(network, "_compile", compile_and_note)
     for _ in range(2):
         answers(network)
     assert len(compiled) == 1 + 4  # small; two large ones, the last of which is kept, twice
