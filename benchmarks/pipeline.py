@@ -116,7 +116,7 @@ def write_studies(folder: Path, setting: Setting, *, is_quick: bool) -> None:
     """As many as the batch has, each in a folder of its own."""
     for number in range(QUICK_STUDIES if is_quick else setting.studies):
         place = folder / f"{number:02d}"
-        if setting.is_large and not is_quick:
+        if setting.is_large:
             _copy_torso(place)
         else:
             write_ct(place, QUICK if is_quick else SMALL, name=f"pipeline {number}")
@@ -140,7 +140,7 @@ def bundle_of(setting: Setting, aside: Path, *, is_quick: bool, until_s: float) 
     """The folder of the model; TimeoutError if it is still to be trained and the time ended."""
     if setting.network == MODEL:
         return find_bundle(MODEL)
-    if setting.is_large and not is_quick:
+    if setting.is_large:
         return make(setting.network, steps=STEPS[setting.network], until_s=until_s) / "bundle"
     spacing = {"spacing_mm": QUICK_SPACING_MM} if is_quick else {}
     write_random(aside / "bundle", setting.network, **spacing)
@@ -192,11 +192,13 @@ def _rows(
 
 
 def main() -> None:
-    """One batch after the other, until the time is over."""
+    """One batch after the other, until the time is over; the large ones are never quick."""
     arguments = options(__doc__ or "")
     end_s = time.monotonic() + arguments.minutes * 60
     rows: list[Row] = []
     for setting in SETTINGS:
+        if setting.is_large and arguments.quick:
+            continue
         until_s = end_s - setting.minutes * 60
         if time.monotonic() > until_s and not arguments.quick:
             print(f"no time for {setting}")
