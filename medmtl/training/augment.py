@@ -1,7 +1,7 @@
 """Augmentation of stacks of slices: one in-plane transform per study, intensities per volume.
 
 Short-axis stacks are far too coarse across slices to be rotated out of plane. Chirality is kept
-(no mirror images): the heart is never seen from its other side.
+unless mirror images are asked for: the heart is never seen from its other side.
 Tensors: K slices, J rows, I columns; P patch size in pixels.
 """
 
@@ -34,6 +34,7 @@ class PlaneAugmentation:
         log_scale: Largest logarithm of the scale.
         log_stretch: Largest logarithm of the stretch of one axis against the other.
         elastic: Share of patches with a smooth deformation.
+        mirrored: Share of patches seen in a mirror.
     """
 
     patch_px: int = 144
@@ -44,6 +45,7 @@ class PlaneAugmentation:
     log_scale: float = 0.22
     log_stretch: float = 0.08
     elastic: float = 0.15
+    mirrored: float = 0.0
 
 
 def plane_grid(
@@ -78,6 +80,8 @@ def plane_grid(
         size = (options.patch_px, options.patch_px)
         field = nn.functional.interpolate(nodes * rng.uniform(0, 4), size=size, mode="bicubic")
         grid = grid + field[0].permute(1, 2, 0)
+    if options.mirrored and rng.random() < options.mirrored:
+        grid = grid.flip(1)
     return grid + torch.tensor([centre_i, centre_j]), (scale / stretch, scale * stretch)
 
 

@@ -2,7 +2,7 @@
 
     python -m pipelines.recipes.cardiac_mr_fold --data-root ../shared/data/acdc -o runs/fold
 
-Trains from nothing on the patients of the other folds, the last round as in `cardiac_mr_longer`,
+Trains from nothing on the patients of the other folds, the later rounds as in `cardiac_mr_longer`,
 and answers those of this one (`--fold`, 0 of three) by the predictor that users run. Nothing is
 chosen on them: rounds, steps and the threshold of the findings stood before. Writes `metrics.json`
 beside the fold. A killed run continues from its last checkpoint.
@@ -25,7 +25,7 @@ from medmtl.training.card import as_json
 from medmtl.training.standardise import fit_standardiser
 
 from .cardiac_folds import cross_validated, out_of_fold_metrics, outside_fold
-from .cardiac_mr_longer import AVERAGED, SLICES, Round, fit_round
+from .cardiac_mr_longer import AVERAGED, MIRRORED, SLICES, Round, fit_round
 from .cardiac_settings import NETWORK, training_ranges
 from .cardiac_stages import fit_diagnosis
 from .cardiac_views import SLICE_AUGMENTATION, load_samples
@@ -37,13 +37,14 @@ if TYPE_CHECKING:
 
 ROUNDS = (
     Round(
+        5,
         SLICE_AUGMENTATION,
         replace(
             SLICES, steps=5000, peak_lr=3e-3, floor_lr=1e-3, weight_decay=1e-3, ema_decay=0.998
         ),
-        joint=None,
     ),
     AVERAGED,
+    MIRRORED,
 )
 
 

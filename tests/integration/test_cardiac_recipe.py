@@ -1,4 +1,4 @@
-"""The longer training of `cardiac-mr` draws the slices that are hard more often."""
+"""The longer training of `cardiac-mr`: which slices it draws, how it averages weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medmtl.data.samples import Sample
-from pipelines.recipes.cardiac_mr_longer import draw_weak_slices
+from pipelines.recipes.cardiac_mr_longer import between, draw_weak_slices
 
 
 def patient() -> Sample:
@@ -43,3 +43,11 @@ def test_slices_where_a_structure_ends_and_end_systole_come_more_often() -> None
         assert often[k] / len(drawn) == pytest.approx(0.7 / 12, abs=0.01)
     for k in ends:
         assert often[k] / len(drawn) == pytest.approx(0.7 / 12 + 0.3 / 6, abs=0.01)
+
+
+def test_two_networks_meet_between_their_weights_with_the_counters_of_the_new_one() -> None:
+    old = {"weight": torch.tensor([0.0, 8.0]), "batches": torch.tensor(3)}
+    new = {"weight": torch.tensor([4.0, 0.0]), "batches": torch.tensor(7)}
+    met = between(old, new, share=0.25)
+    assert met["weight"].tolist() == [1.0, 6.0]
+    assert met["batches"].item() == 7

@@ -44,6 +44,15 @@ def test_no_mirror_images(seed: int) -> None:
     assert (determinant(grid) > 0).all()
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_mirror_images_where_they_are_asked_for(seed: int) -> None:
+    straight, size = plane_grid(disc(), WILD, np.random.default_rng(seed))
+    mirrored, same = plane_grid(disc(), replace(WILD, mirrored=1.0), np.random.default_rng(seed))
+    assert torch.equal(mirrored, straight.flip(1))
+    assert (determinant(mirrored) < 0).all()
+    assert size == same
+
+
 def test_the_smooth_deformation_does_not_fold() -> None:
     options = replace(PlaneAugmentation(), elastic=1.0)
     for seed in range(20):
