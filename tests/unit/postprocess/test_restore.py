@@ -42,7 +42,7 @@ def every_class_everywhere(
         best = interpolator.slab(logits[0, :k, :j, :i].T, planes).astype(dtype)
         for number in range(1, len(logits)):
             candidate = interpolator.slab(logits[number, :k, :j, :i].T, planes).astype(dtype)
-            np.copyto(labels[:, :, planes], number, where=candidate > best)
+            np.copyto(labels[:, :, planes], number, where=np.greater(candidate, best))
             np.maximum(best, candidate, out=best)
     return labels
 
