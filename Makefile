@@ -74,11 +74,11 @@ validators:
 	fi
 
 # OpenVINO's tests in a process of their own: after the other tests it once ended with a segmentation fault.
-BACKEND_TESTS := tests/unit/inference/test_backend.py
+BACKEND_TESTS := $(addprefix tests/unit/inference/,test_backend.py test_openvino_sizes.py)
 pytest: $(DEV_STAMP)
 	@if test -z "$(filter-out --durations=%,$(PYTEST_ARGS))"; then \
 	  set -x; $(BIN)/python -m pytest $(BACKEND_TESTS) \
-	  && $(BIN)/python -m pytest --ignore $(BACKEND_TESTS) $(PYTEST_ARGS); \
+	  && $(BIN)/python -m pytest $(addprefix --ignore=,$(BACKEND_TESTS)) $(PYTEST_ARGS); \
 	else set -x; $(BIN)/python -m pytest $(PYTEST_ARGS); fi
 
 test: lint types imports validators pytest
