@@ -2,8 +2,8 @@
 
 Ranges of the activations come from calibration cases. The first and last convolutions, where an
 error reaches the answer undamped, are left out: as few as keep the answers, found by trying. What
-is not in int8 runs in bfloat16 where the processor has it, in the proof as in use. The network is
-kept with its parity report, which is what lets it be used.
+is not in int8 runs in bfloat16 where the processor has it and that holds, else in single precision,
+in the proof as in use. The network is kept with its parity report, which is what lets it be used.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from medmtl.core.errors import ConfigError, OutputError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from medmtl.data.cases import Case
     from medmtl.inference.evaluate import Evaluation
     from medmtl.inference.imported import ImportedModel
+    from medmtl.inference.parity import Floats
     from medmtl.inference.predictor import Predictor
     from medmtl.metrics.scores import CaseScore
     from medmtl.networks.joint import Engine
@@ -90,10 +92,10 @@ def quantise(
     full_s, engine = watched.seconds, watched.inner
     net.engine = None
     model = convert(net, levels)
-    kept, floats = ConvertedCache(cache), own_floats()
+    kept = ConvertedCache(cache)
     place = kept.place(net, levels, precision="int8")
     try:
-        for first, last, kinds in _TRIALS:
+        for floats, (first, last, kinds) in trials(own_floats()):
             names = _sensitive(model, first, last)
             small = nncf.quantize(
                 model,
@@ -132,6 +134,12 @@ def quantise(
             raise OutputError(f"The quantised network cannot be written to {cache}.")
     finally:
         net.engine = engine
+
+
+def trials(own: Floats) -> list[tuple[Floats, tuple[int, int, tuple[str, ...]]]]:
+    """All of `_TRIALS` in what the processor prefers, then, if that is bfloat16, in float32."""
+    orders: tuple[Floats, ...] = (own,) if own == "f32" else (own, "f32")
+    return list(product(orders, _TRIALS))
 
 
 class _Watched:
