@@ -28,7 +28,7 @@ from benchmarks.memory import write_ct
 from benchmarks.random_bundle import BACKBONES, MODEL, QUICK_SPACING_MM, write_random
 from benchmarks.record import WORK, Row, finish, options
 from benchmarks.torso_ct import write_torso_ct
-from benchmarks.trained_bundle import STEPS, make
+from benchmarks.trained_bundle import make
 from medmtl.data.intake import open_input
 from medmtl.inference.batch import BatchOptions, run_batch
 from medmtl.inference.bundle import find_bundle
@@ -141,7 +141,7 @@ def bundle_of(setting: Setting, aside: Path, *, is_quick: bool, until_s: float) 
     if setting.network == MODEL:
         return find_bundle(MODEL)
     if setting.is_large:
-        return make(setting.network, steps=STEPS[setting.network], until_s=until_s) / "bundle"
+        return make(setting.network, until_s=until_s) / "bundle"
     spacing = {"spacing_mm": QUICK_SPACING_MM} if is_quick else {}
     write_random(aside / "bundle", setting.network, **spacing)
     return aside / "bundle"

@@ -8,6 +8,7 @@ in the proof as in use. The network is kept with its parity report, which is wha
 
 from __future__ import annotations
 
+import functools
 import time
 from importlib import import_module
 from importlib.util import find_spec
@@ -94,19 +95,22 @@ def quantise(
     model = convert(net, levels)
     kept = ConvertedCache(cache)
     place = kept.place(net, levels, precision="int8")
+
+    @functools.cache  # in other floats it is the same network
+    def small_without(names: tuple[str, ...], kinds: tuple[str, ...]) -> Any:
+        return nncf.quantize(
+            model,
+            nncf.Dataset(inputs),
+            subset_size=len(inputs),
+            preset=nncf.QuantizationPreset.MIXED,
+            target_device=nncf.TargetDevice.CPU,
+            ignored_scope=nncf.IgnoredScope(names=list(names), types=list(kinds), validate=False),
+        )
+
     try:
         for floats, (first, last, kinds) in trials(own_floats()):
             names = _sensitive(model, first, last)
-            small = nncf.quantize(
-                model,
-                nncf.Dataset(inputs),
-                subset_size=len(inputs),
-                preset=nncf.QuantizationPreset.MIXED,
-                target_device=nncf.TargetDevice.CPU,
-                ignored_scope=nncf.IgnoredScope(
-                    names=list(names), types=list(kinds), validate=False
-                ),
-            )
+            small = small_without(names, kinds)
             net.engine = None
             watched = _Watched(
                 OpenVinoEngine(

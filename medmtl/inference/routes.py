@@ -173,16 +173,18 @@ class ImportedRoute(ABC):
             self.bundle.settings.regions,
         )
 
-    def _prepared(self, net: JointNet, prepared: GridInput) -> WindowedVolume:
-        return self.windowed(
-            net,
-            torch.from_numpy(np.ascontiguousarray(prepared.array_kji)),
-            prepared.geometry.spacing_mm[::-1],
-        )
+    @abstractmethod
+    def prepare(self, volume: Volume) -> GridInput:
+        """A volume on the network's grid."""
 
     @abstractmethod
+    def label_map(self, volume: Volume, prepared: GridInput, logits: torch.Tensor) -> NDArray[Any]:
+        """Labels on the grid of the volume."""
+
     def phase_labels(self, net: JointNet, volume: Volume) -> NDArray[Any]:
-        """Labels of one phase on its own grid."""
+        """Labels of one phase on its own grid, of one view."""
+        prepared = self.prepare(volume)
+        return self.label_map(volume, prepared, self.logits(net, _image(prepared), mirrors=False))
 
     def run(
         self,
@@ -195,7 +197,7 @@ class ImportedRoute(ABC):
         """See `window_pass`."""
         return window_pass(
             net,
-            [self._prepared(net, prepared) for prepared in inputs],
+            [self.windowed(net, _image(one), one.geometry.spacing_mm[::-1]) for one in inputs],
             covariates=covariates,
             cam_findings=cam_findings,
             cam=self.bundle.settings.cam,
@@ -270,12 +272,6 @@ class PlansRoute(ImportedRoute):
         settings = self.bundle.settings
         return plans.whole_labels(grid_labels(logits_cabc.numpy(), plans, settings))
 
-    def phase_labels(self, net: JointNet, volume: Volume) -> NDArray[Any]:
-        """In one view, without mirroring."""
-        prepared = self.prepare(volume)
-        image = torch.from_numpy(np.ascontiguousarray(prepared.array_kji))
-        return self.label_map(volume, prepared, self.logits(net, image, mirrors=False))
-
     def facts(
         self, study: Study, volume: Volume, labels: NDArray[Any]
     ) -> tuple[list[Flag], list[Measurement]]:
@@ -322,18 +318,16 @@ class MonaiRoute(ImportedRoute):
         del volume
         return self.masks.label_map(logits.permute(0, 3, 2, 1).contiguous(), prepared.source)
 
-    def phase_labels(self, net: JointNet, volume: Volume) -> NDArray[Any]:
-        """As the masks of any volume."""
-        prepared = self.prepare(volume)
-        image = torch.from_numpy(np.ascontiguousarray(prepared.array_kji))
-        return self.label_map(volume, prepared, self.logits(net, image, mirrors=False))
-
     def facts(
         self, study: Study, volume: Volume, labels: NDArray[Any]
     ) -> tuple[list[Flag], list[Measurement]]:
         """Nothing more."""
         del study, volume, labels
         return [], []
+
+
+def _image(prepared: GridInput) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(prepared.array_kji))
 
 
 def route_of(bundle: Bundle, *, device: torch.device, point: OperatingPoint) -> Route:

@@ -68,10 +68,8 @@ class WindowObjective:
             decoded = [net.decode_deep(net.encode(image)) for image in cut.images]
         logits = None
         if bool((~batch.findings.isnan()).any()):
-            volumes = [
-                self._windowed(net, batch, n, mirrors=False) for n in range(len(batch.images[0]))
-            ]
-            logits = self._diagnose(net, batch, volumes, learns=True)[0]
+            studies = self._windowed(net, batch, mirrors=False)
+            logits = self._diagnose(net, batch, studies, learns=True)[0]
         output = JointOutput(
             [one for one, _ in decoded],
             logits,
@@ -89,16 +87,14 @@ class WindowObjective:
         """Whole studies, to the number as the bundle will answer."""
         net = cast("JointNet", model)
         with torch.no_grad():
-            volumes = [
-                self._windowed(net, batch, n, mirrors=True) for n in range(len(batch.images[0]))
-            ]
-            findings = self._diagnose(net, batch, volumes, learns=False)
+            studies = self._windowed(net, batch, mirrors=True)
+            findings = self._diagnose(net, batch, studies, learns=False)
         logits = []
         for number, image in enumerate(batch.images):
             whole = image.new_zeros(
-                len(image), len(volumes[0][number].logits_ckji), *image.shape[2:]
+                len(image), len(studies[0][number].logits_ckji), *image.shape[2:]
             )
-            for out, study in zip(whole, volumes, strict=True):
+            for out, study in zip(whole, studies, strict=True):
                 k, j, i = (slice(n) for n in study[number].image_kji.shape)
                 out[:, k, j, i] = study[number].logits_ckji
             logits.append(whole)
@@ -109,15 +105,17 @@ class WindowObjective:
         return self.forward(net, batch)
 
     def _windowed(
-        self, net: JointNet, batch: Batch, study: int, *, mirrors: bool
-    ) -> list[WindowedVolume]:
-        """The volumes of a study with their masks of now; one view is enough to learn from."""
-        found = []
+        self, net: JointNet, batch: Batch, *, mirrors: bool
+    ) -> list[list[WindowedVolume]]:
+        """The volumes of every study with their masks of now; one view is enough to learn from."""
+        studies: list[list[WindowedVolume]] = [[] for _ in batch.images[0]]
         for number, images in enumerate(batch.images):
-            k, j, i = (slice(size) for size in batch.sizes[number][study])
-            mm = batch.spacing_mm[study, number].tolist()
-            found.append(self.route.windowed(net, images[study, 0, k, j, i], mm, mirrors=mirrors))
-        return found
+            for study, found in enumerate(studies):
+                k, j, i = (slice(size) for size in batch.sizes[number][study])
+                mm = batch.spacing_mm[study, number].tolist()
+                image = images[study, 0, k, j, i]
+                found.append(self.route.windowed(net, image, mm, mirrors=mirrors))
+        return studies
 
     def _diagnose(
         self,

@@ -343,42 +343,49 @@ def test_bfloat16_is_tried_first_where_the_processor_has_it_and_single_precision
     assert both == [*(("bf16", trial) for _, trial in alone), *alone]
 
 
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home without converted networks."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    return folder
+
+
+def kept_report(home: Path) -> tuple[Path, ParityReport]:
+    """The only one."""
+    (written,) = (home / ".cache" / "medmtl" / "converted").glob("*/parity.json")
+    return written, ParityReport.model_validate_json(written.read_bytes())
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("nncf") is None, reason="needs nncf")
 def test_a_shipped_network_is_quantised_and_what_is_kept_is_what_was_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, home: Path
 ) -> None:
     """On a few phantoms: the sides of the ranges and of the proof are different cases."""
-    (tmp_path / "home").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     data = tmp_path / "data"
     write_torsos(data, cases=10, seed=70, spacing_mm=6.0)
     result = CliRunner().invoke(
         app, ["models", "quantise", "torso-ct-phantom", "--manifest", str(data)]
     )
     assert result.exit_code in (0, 1), result.output
-    cache = tmp_path / "home" / ".cache" / "medmtl" / "converted"
-    (written,) = cache.glob("*/parity.json")
-    parity = ParityReport.model_validate_json(written.read_bytes())
+    written, parity = kept_report(home)
     assert parity.measured.n_cases == 2
     assert parity.n_calibration == 8
     assert parity.kept_layers
     assert parity.floats in (own_floats(), "f32")
     assert (result.exit_code == 0) == (not parity.problems())
     assert "FakeQuantize" in (written.parent / "model.xml").read_text(encoding="utf-8")
-    assert not (tmp_path / "home" / "intel").exists()
+    assert not (home / "intel").exists()
     verified = CliRunner().invoke(app, ["models", "verify", "torso-ct-phantom"])
     assert (verified.exit_code == 0) == (not parity.problems())
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("nncf") is None, reason="needs nncf")
-def test_an_imported_network_is_quantised_like_any_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_imported_network_is_quantised_like_any_other(tmp_path: Path, home: Path) -> None:
     """Random weights: whether parity holds is not the point, but that it is measured and said."""
-    (tmp_path / "home").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     data, folder = tmp_path / "data", tmp_path / "bundle"
     write_torsos(data, cases=10, seed=70, spacing_mm=16.0)
     labels = {"background": 0, "liver": 1, "spleen": 2}
@@ -391,8 +398,7 @@ def test_an_imported_network_is_quantised_like_any_other(
     asked = ["models", "quantise", str(folder), "--manifest", str(data)]
     result = CliRunner().invoke(app, asked)
     assert result.exit_code in (0, 1), result.output
-    (written,) = (tmp_path / "home" / ".cache" / "medmtl" / "converted").glob("*/parity.json")
-    parity = ParityReport.model_validate_json(written.read_bytes())
+    _, parity = kept_report(home)
     assert set(parity.measured.dice) <= {"liver", "spleen"}
     assert (result.exit_code == 0) == (not parity.problems())
 
