@@ -13,7 +13,8 @@ from benchmarks.record import RESULTS, ROOT, write_page
 NAMES = (
     "reading", "preprocessing", "scan", "resume", "joint_pass", "dicom_objects", "data_loading",
     "worklist", "sliding_window", "gpu", "pipeline", "study_cost", "viewer", "memory", "restore",
-    "imported_speed", "operating_points", "end_to_end", "demo_time", "balancers", "parity_nnunet",
+    "imported_speed", "operating_points", "end_to_end", "imported_end_to_end", "demo_time",
+    "balancers", "parity_nnunet",
 )  # fmt: skip
 """The cheap ones first."""
 ON_REQUEST = ("encoder_acdc", "encoder_torso")

@@ -7,11 +7,11 @@ that were trained on such torsos (`benchmarks.trained_bundle`), with the same we
 - torch, equal tiles: medmtl with nnU-Net's own interpolation, tiles and weights; masks only.
 - openvino, int8: medmtl's own steps, from the DICOM series to masks, diagnoses, activation maps and
   previews.
-- imported: the network as an imported nnU-Net, at the points that its user may choose; masks only.
 
 int8 only where its parity report holds.
 
-Whole processes are timed, imports included; converted networks are kept before, as for any user.
+Whole processes are timed, imports included; converted networks are kept before, as for any user,
+and medmtl is compiled to byte code, as pip does with whatever it installs, nnU-Net too.
 Rivals take turns, for as many rounds as the time allows. Each run is kept when it ends
 (`~/.cache/medmtl-benchmarks`): a start that was stopped goes on where it was; `--fresh` measures
 all of them anew, `--minutes` ends in time.
@@ -25,6 +25,8 @@ import subprocess
 import sys
 import time
 import warnings
+from compileall import compile_dir
+from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, cast
 
@@ -48,37 +50,43 @@ from pipelines.model_source import converted_cache
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from medmtl.inference.bundle import Bundle
     from medmtl.networks.joint import JointNet
     from medmtl.transforms.settings import PreprocessingConfig, WindowHU
 
-EXACT = "torch, equal tiles"
+FULL = {"SegResNet of 16 filters": 6.0, "five-level nnU-Net network": 3.5}
+INT8 = {"SegResNet of 16 filters": 10.0, "five-level nnU-Net network": 6.0}
+EXACT = {"SegResNet of 16 filters": 2.5, "five-level nnU-Net network": 1.8}
+"""Times as fast as nnU-Net at least, in full precision, in int8, and on torch at equal tiles."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to the masks.
+
+    Attributes:
+        bundle: Of a trained network: "bundle", or "as-nnunet", which gives masks only.
+        options: Of `medmtl predict`.
+        least: How many times as fast as nnU-Net it is to be, by network.
+        is_nnunets: Whether it takes the steps of nnU-Net, so that labels are to be equal.
+    """
+
+    bundle: str
+    options: tuple[str, ...]
+    least: Mapping[str, float]
+    is_nnunets: bool = False
+
+
 OURS = {
-    EXACT: ("as-nnunet", ["--speed", "balanced", "--backend", "torch"]),
-    "openvino": ("bundle", ["--backend", "openvino"]),
-    "int8": ("bundle", ["--backend", "int8"]),
-    "imported, balanced": ("as-nnunet", ["--speed", "balanced", "--backend", "openvino"]),
-    "imported, fast": ("as-nnunet", ["--speed", "fast", "--backend", "openvino"]),
-    "imported, fast, int8": ("as-nnunet", ["--speed", "fast", "--backend", "int8"]),
+    "torch, equal tiles": Way(
+        "as-nnunet", ("--speed", "balanced", "--backend", "torch"), EXACT, is_nnunets=True
+    ),
+    "openvino": Way("bundle", ("--backend", "openvino"), FULL),
+    "int8": Way("bundle", ("--backend", "int8"), INT8),
 }
-"""The bundle and the options of each way."""
-NNUNETS_STEPS = (EXACT, "imported, balanced")
-_TORCH, _FULL, _INT8 = (
-    {"SegResNet of 16 filters": one, "five-level nnU-Net network": other}
-    for one, other in ((2.5, 1.8), (6.0, 3.5), (10.0, 6.0))
-)
-TIMES_AS_FAST = {
-    EXACT: _TORCH,
-    "openvino": _FULL,
-    "int8": _INT8,
-    "imported, balanced": _TORCH,
-    "imported, fast": _FULL,
-    "imported, fast, int8": _INT8,
-}
-"""At least, by way and network: imported networks at nnU-Net's own tiles as torch at equal ones."""
 SHARE_OF_MEMORY = 1 / 3
 EQUAL_LABELS = 0.9999
 ROUNDS = 3
@@ -96,12 +104,16 @@ class Masks(nn.Module):
         return self.net.encode_and_decode(image)[1]
 
 
-def prepare(work: Path, *, is_quick: bool, until_s: float) -> dict[str, Path]:
-    """The image, and the folder of each network; once.
+def prepare(
+    work: Path, bundles: Collection[str], *, is_quick: bool, until_s: float
+) -> dict[str, Path]:
+    """The image, and the folder of each network, of which these bundles are quantised; once.
 
     Raises:
         TimeoutError: If the time ended while a network was trained.
     """
+    for package in ("medmtl", "pipelines"):
+        compile_dir(ROOT / package, quiet=1)
     if not (work / "image.nii.gz").exists():
         shutil.rmtree(work / "ct", ignore_errors=True)
         write_torso_ct(work / "ct", is_quick=is_quick)
@@ -113,7 +125,7 @@ def prepare(work: Path, *, is_quick: bool, until_s: float) -> dict[str, Path]:
             folder = make(network, root=work / "trained", steps=QUICK_STEPS, seeds=SEEDS[:1])
         else:
             folder = make(network, until_s=until_s)
-            quantise(folder)
+            quantise(folder, bundles)
         write_case(work / folder.name, load_bundle(folder / "bundle"))
         trained[network] = folder
     return trained
@@ -142,19 +154,19 @@ def write_case(folder: Path, bundle: Bundle) -> None:
     (folder / "case.json").write_text(json.dumps(case), encoding="utf-8")
 
 
-def command(work: Path, rival: str, trained: Path) -> list[str]:
-    """What is run and timed."""
+def command(work: Path, rival: str, way: Way | None, trained: Path) -> list[str]:
+    """What is run and timed; nnU-Net is no way of ours."""
     folder = work / trained.name
-    if rival == "nnU-Net":
+    if way is None:
         python = PEERS / "nnunet" / "bin" / "python"
         script = ROOT / "benchmarks" / "peers" / "nnunet_predict.py"
         places = (folder / "network.pt", work / "image.nii.gz", folder / "case.json",
                   folder / "nnunet.nii.gz")  # fmt: skip
         return [str(python), str(script), *map(str, places)]
-    bundle, said = OURS[rival]
     return [
         sys.executable, "-m", "medmtl", "predict", str(work / "ct"), "-o", str(folder / rival),
-        "--model", str(trained / bundle), "--device", "cpu", "--quiet", "--restart", *said,
+        "--model", str(trained / way.bundle), "--device", "cpu", "--quiet", "--restart",
+        *way.options,
     ]  # fmt: skip
 
 
@@ -198,71 +210,72 @@ def text(runs: list[Run]) -> str:
     return f"{seconds:.1f} s{spread}, {peak_bytes / 2**30:.2f} GiB"
 
 
-def rows_of(work: Path, measured: Measured, trained: Mapping[str, Path]) -> list[Row]:
+def rows_of(
+    work: Path, measured: Measured, trained: Mapping[str, Path], ways: Mapping[str, Way]
+) -> list[Row]:
     """Rows for what is known so far."""
     rows = []
     for network, made in trained.items():
         theirs = runs_of(measured, made.name, "nnU-Net")
         if theirs:
             rows.append(Row(f"{network}, nnU-Net: NIfTI to masks", text(theirs)))
-        for rival, (bundle, _) in OURS.items():
+        for rival, way in ways.items():
             ours, folder = runs_of(measured, made.name, rival), work / made.name
             if not ours:
                 continue
-            given = "masks" if bundle == "as-nnunet" else "masks, diagnoses, maps, previews"
+            is_plain = way.bundle == "as-nnunet"
+            given = "masks" if is_plain else "masks, diagnoses, maps, previews"
             rows.append(Row(f"{network}, medmtl, {rival}: DICOM to {given}", text(ours)))
             rows.append(Row(f"{network}, {rival}: of that", stages(folder, rival)))
             if theirs:
-                rows += _compared(network, rival, folder, theirs=theirs, ours=ours)
+                rows += _compared(network, rival, way, folder, theirs=theirs, ours=ours)
     return rows
 
 
 def _compared(
-    network: str, rival: str, folder: Path, *, theirs: list[Run], ours: list[Run]
+    network: str, rival: str, way: Way, folder: Path, *, theirs: list[Run], ours: list[Run]
 ) -> list[Row]:
     (their_s, their_bytes), (our_s, our_bytes) = middle(theirs), middle(ours)
     ratio, share = their_s / our_s, our_bytes / their_bytes
-    least = TIMES_AS_FAST[rival][network]
+    least = way.least[network]
     equal = equal_share(folder, rival)
-    is_judged = rival in NNUNETS_STEPS
-    wanted, why = (f">= {EQUAL_LABELS}", "") if is_judged else ("", " (other steps)")
+    wanted, why = (f">= {EQUAL_LABELS}", "") if way.is_nnunets else ("", " (other steps)")
     return [
         Row(f"{network}: times as fast, {rival}", f"{ratio:.1f}", f">= {least:g}", ratio >= least),
         Row(f"{network}: share of the memory, {rival}", f"{share:.2f}", "<= 1/3",
             share <= SHARE_OF_MEMORY),
         Row(f"{network}: voxels equal, {rival}{why}", f"{equal:.6f}", wanted,
-            equal >= EQUAL_LABELS if is_judged else None),
+            equal >= EQUAL_LABELS if way.is_nnunets else None),
     ]  # fmt: skip
 
 
-def measure(work: Path, arguments: argparse.Namespace) -> list[Row]:
+def measure(work: Path, ways: Mapping[str, Way], arguments: argparse.Namespace) -> list[Row]:
     """Run what is not known yet until the time is over."""
     until_s = time.monotonic() + 60 * arguments.minutes
-    trained = prepare(work, is_quick=arguments.quick, until_s=until_s)
+    bundles = {way.bundle for way in ways.values() if "int8" in way.options}
+    trained = prepare(work, bundles, is_quick=arguments.quick, until_s=until_s)
     measured = Measured.at(work / "measured.json")
-    rivals = {network: _rivals(folder) for network, folder in trained.items()}
     for number in range(1, (1 if arguments.quick else ROUNDS) + 1):
-        for network, folder in trained.items():
-            for rival in rivals[network]:
+        for folder in trained.values():
+            for rival, way in [*_proven(folder, ways).items(), ("nnU-Net", None)]:
                 name = f"{folder.name}, {rival}, round {number}"
-                run = command(work, rival, folder)
+                run = command(work, rival, way, folder)
                 if not measured.run(name, run, limit_s=until_s - time.monotonic()):
                     print(f"out of time before {name}; start again to go on")
-                    return rows_of(work, measured, trained)
-    return rows_of(work, measured, trained)
+                    return rows_of(work, measured, trained, ways)
+    return rows_of(work, measured, trained, ways)
 
 
-def _rivals(trained: Path) -> list[str]:
+def _proven(trained: Path, ways: Mapping[str, Way]) -> dict[str, Way]:
     """Without int8 where there is no proof that its answers are the same."""
-    found = []
-    for rival, (bundle, said) in reversed(OURS.items()):
-        if "int8" in said:
-            problem = _unproven(trained / bundle)
-            if problem:
-                print(f"{trained.name}: no {rival}, {problem}")
-                continue
-        found.append(rival)
-    return [*found, "nnU-Net"]
+    found = {}
+    for rival, way in reversed(list(ways.items())):
+        problem = _unproven(trained / way.bundle) if "int8" in way.options else ""
+        if problem:
+            print(f"{trained.name}: no {rival}, {problem}")
+        else:
+            found[rival] = way
+    return found
 
 
 def _unproven(bundle: Path) -> str:
@@ -273,21 +286,26 @@ def _unproven(bundle: Path) -> str:
     return "" if report else "not quantised"
 
 
-def main() -> None:
-    """Small inputs are measured aside, and nothing of them is kept."""
-    arguments = options(__doc__ or "")
+def run(name: str, description: str, ways: Mapping[str, Way]) -> None:
+    """Measure and write; small inputs are measured aside, and nothing of them is kept.
+
+    Raises:
+        SystemExit: If a command failed, a target was missed or the time ended within a training.
+    """
+    arguments = options(description)
     if not (PEERS / "nnunet").exists():
         raise SystemExit("no nnU-Net: python -m benchmarks.peers")
     work = WORK / ("end_to_end_quick" if arguments.quick else "end_to_end_torso")
     if arguments.fresh or arguments.quick:
         (work / "measured.json").unlink(missing_ok=True)
-    finish("end_to_end", measure(work, arguments), arguments)
-
-
-if __name__ == "__main__":
     try:
-        main()
+        rows = measure(work, ways, arguments)
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"exit status {error.returncode} of {error.cmd[:4]}") from error
     except TimeoutError as error:
         raise SystemExit(str(error)) from error
+    finish(name, rows, arguments)
+
+
+if __name__ == "__main__":
+    run("end_to_end", __doc__ or "", OURS)

@@ -23,17 +23,17 @@ from medmtl.inference.torch_engine import TorchEngine
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from medmtl.inference.torch_engine import Precision
+    from medmtl.inference.torch_engine import Compiler, Precision
     from medmtl.networks.joint import JointNet
 
 SHAPE, QUICK_SHAPE = (256, 272, 272), (32, 32, 32)
 ROUNDS, QUICK_ROUNDS = 5, 1
 SHARE_EQUAL = 0.9999
 PLAIN = "full precision"
-ENGINES: dict[str, tuple[Precision, str | None]] = {
-    "full precision, channels last": ("float32", None),
-    "float16, channels last": ("float16", None),
-    "bfloat16, channels last": ("bfloat16", None),
+ENGINES: dict[str, tuple[Precision, Compiler]] = {
+    "full precision, channels last": ("float32", "none"),
+    "float16, channels last": ("float16", "none"),
+    "bfloat16, channels last": ("bfloat16", "none"),
     "float16, channels last, compiled": ("float16", "inductor"),
     "float16, channels last, CUDA graphs": ("float16", "cudagraphs"),
 }
@@ -44,10 +44,10 @@ def network(device: torch.device) -> JointNet:
     return load_bundle(find_bundle("torso-ct-phantom")).net.requires_grad_(False).to(device)
 
 
-def engined(device: torch.device, precision: Precision, compiler: str | None) -> JointNet:
+def engined(device: torch.device, precision: Precision, compiler: Compiler) -> JointNet:
     """The same with an engine; where there are no CUDA graphs, the compiler only reads the code."""
     net = network(device)
-    if compiler is not None and device.type != "cuda":
+    if compiler != "none" and device.type != "cuda":
         compiler = "eager"
     net.engine = TorchEngine(net, precision=precision, compiler=compiler)
     return net

@@ -7,8 +7,9 @@
 `cases` (name to image and label map), `minutes`. Planner, preprocessing, sampling, augmentation
 and losses are nnU-Net's own. Not its own are: a smaller network, patch and batch than it plans;
 AdamW in place of SGD with momentum 0.99, which gets nowhere in so few steps; bfloat16 steps; as
-many iterations as fit into the minutes. A run that was cut off goes on from its last checkpoint.
-`encoder_arms.py` runs it with the environment variables that nnU-Net needs.
+many iterations as fit into the minutes, of processor time, so that a load on the machine changes
+nothing. A run that was cut off goes on from its last checkpoint. `encoder_arms.py` runs it with the
+environment variables that nnU-Net needs.
 """
 
 from __future__ import annotations
@@ -92,11 +93,11 @@ def _train(work: Path, path: Path, *, minutes: float) -> None:
     trainer.on_train_start()
     checkpoint = work / "checkpoint.pth"
     before = _resume(trainer, checkpoint)
-    began = saved = time.monotonic()
+    began, saved = time.process_time(), time.monotonic()
     while True:
         run_epoch(trainer)
         trainer.current_epoch += 1
-        epoch, spent = trainer.current_epoch, before + time.monotonic() - began
+        epoch, spent = trainer.current_epoch, before + time.process_time() - began
         fitting = max(epoch, int(minutes * 60 / (spent / epoch)))
         trainer.num_epochs = trainer.lr_scheduler.max_steps = fitting
         print(f"epoch {epoch} of {fitting}, {spent:.0f} s", flush=True)

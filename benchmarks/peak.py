@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 import psutil
 
-_PERIOD_S = 0.02
+_PERIOD_S = 0.1
+"""A look takes a millisecond or two of a core that the command could have."""
 
 
 def _resident_bytes(process: psutil.Process) -> int:
@@ -57,7 +59,8 @@ def run_and_watch(
                 for member in [*process.children(recursive=True), process]:
                     member.kill()
                 raise TimeoutError(f"more than {limit_s:.0f} s")
-            time.sleep(_PERIOD_S)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_PERIOD_S)
         code = child.wait()
     if code:
         raise subprocess.CalledProcessError(code, command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import sys
@@ -117,6 +118,10 @@ def main() -> None:
                 "medmtl: stopped. What is finished is kept; start the same command again to go "
                 "on.\n"
             )
+            sys.stdout.flush()
+            sys.stderr.flush()
+            atexit._run_exitfuncs()  # temporary folders go
+            os._exit(INTERRUPTED)  # threads that are still at work are not waited for
         raise
     except OSError as error:
         sys.stderr.write(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .light_imports import import_monai_lightly
+from .light_imports import import_lightly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from medmtl.core.study import Listing
-    from medmtl.inference.batch import CaseOutcome
+    from medmtl.inference.batch import BatchOptions, CaseOutcome
 
 EngineOption = Annotated[
     str, typer.Option(help="local, or ray: the machines of a Ray cluster share the studies.")
@@ -75,16 +75,19 @@ def engine_of(
         BundleError: If the bundle is missing or altered.
         ConfigError: If an option does not fit.
     """
-    import_monai_lightly()
+    import_lightly()
     if engine == "ray":
         return _on_ray(address or "auto", model, device=device, **options)
     from medmtl.inference.batch import run_batch
-    from medmtl.inference.predictor import arranged, load_predictor
+    from medmtl.inference.cores import networks_at_once
+    from medmtl.inference.predictor import arranged, choose_device, load_predictor
 
     analyser = load_predictor(model, device=device, **options)
+    networks = networks_at_once(choose_device(device))
 
-    def start(listing: Listing, **how: Any) -> Iterator[CaseOutcome]:
-        return run_batch(listing, analyser, **how)
+    def start(listing: Listing, *, options: BatchOptions, **how: Any) -> Iterator[CaseOutcome]:
+        chosen = replace(options, networks=networks)
+        return run_batch(listing, analyser, options=chosen, **how)
 
     return Engine(lambda listing: arranged(listing, analyser), start)
 

@@ -66,11 +66,12 @@ def local_model(model: str, *, tracking_uri: str | None = None) -> str | Path:
     from medmtl.tracking.model_uri import is_model_uri, parse_model_uri
 
     if not is_model_uri(model):
-        if (Path(model) / "plans.json").is_file():
+        folder = Path(model)
+        if folder.is_dir() and not (folder / "bundle.toml").exists():
             from medmtl.imports.cached import cached_import, is_nnunet_folder
 
-            if is_nnunet_folder(Path(model)):
-                return cached_import(Path(model), cache=bundle_cache())
+            if is_nnunet_folder(folder):
+                return cached_import(folder, cache=bundle_cache())
         return model
     uri = parse_model_uri(model)
     from medmtl.inference.bundle import verify_bundle
@@ -79,6 +80,6 @@ def local_model(model: str, *, tracking_uri: str | None = None) -> str | Path:
     from medmtl.tracking.registry import find_version
 
     connection = connect(tracking_uri, store=LOCAL_STORE, may_create=False)
-    folder = fetch(connection, find_version(connection, uri), cache=bundle_cache()).folder
-    verify_bundle(folder)
-    return folder
+    fetched = fetch(connection, find_version(connection, uri), cache=bundle_cache()).folder
+    verify_bundle(fetched)
+    return fetched

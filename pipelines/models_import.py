@@ -145,7 +145,11 @@ def _say(settings: BundleSettings, out: Path) -> None:
         code = f"  {segment.code.scheme} {segment.code.value}" if segment.code else ""
         typer.echo(f"  {segment.label:>4}  {segment.name}{code}")
     for number, part in enumerate(settings.parts, start=1):
-        names = len(part.network.segments)
-        typer.echo(f"part {number}: {names} segments, networks averaged: {len(part.weights)}")
+        averaged = _averaged(len(part.weights), part.source)
+        typer.echo(f"part {number}: {len(part.network.segments)} segments, {averaged}")
     if not settings.parts:
-        typer.echo(f"networks averaged: {1 + len(settings.folds or ())}")
+        typer.echo(_averaged(1 + len(settings.folds or ()), settings.source))
+
+
+def _averaged(count: int, source: str | None) -> str:
+    return f"networks averaged: {count}" + (f" ({source})" if source else "")

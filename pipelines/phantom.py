@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from enum import StrEnum
 from pathlib import Path
@@ -40,6 +41,7 @@ def phantom(
 ) -> None:
     """Generate DICOM studies (OUT/studies) whose masks and findings are known (OUT/truth).
 
+    OUT/truth/diagnoses.csv is their table for `medmtl manifest table`.
     They are schematic: for demonstration and tests. The same seed gives the same files.
     """
     set_up_logging(quiet=quiet, json_logs=json_logs)
@@ -53,6 +55,7 @@ def phantom(
     try:
         for number in track(numbers, description="Generating", console=console):
             make(out, number)
+        _write_table(out)
     except OSError as error:
         raise OutputError(
             f"Could not write to the output folder: {system_reason(error)}. Nothing already whole "
@@ -109,3 +112,18 @@ def _write_truth(
     }
     text = json.dumps(content, indent=2) + "\n"
     (folder / "truth.json").write_text(text, encoding="utf-8")
+
+
+def _write_table(out: Path) -> None:
+    """The findings of all studies that are there, as a spreadsheet has them."""
+    files = sorted((out / "truth").glob("*/truth.json"))
+    truths = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    names = dict.fromkeys(name for truth in truths for name in truth["findings"])
+    said = {True: "yes", False: "no", None: ""}
+    with (out / "truth" / "diagnoses.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["patient", "study_uid", *names])
+        for truth in truths:  # a patient of its own each
+            found, patient = truth["findings"], Path(truth["study"]).name
+            findings = (said[found.get(name)] for name in names)
+            table.writerow([patient, truth["study_uid"], *findings])

@@ -14,7 +14,7 @@ from medmtl.pacs.address import PacsAddress
 
 from .console import OK, SOME_FAILED, JsonLogsOption, OutOption, QuietOption, set_up_logging
 from .deidentify import DeidentifyOption, outside_of, pseudonyms_of
-from .light_imports import import_monai_lightly
+from .light_imports import import_lightly
 from .model_source import (
     ChannelOption,
     DeviceOption,
@@ -119,8 +119,10 @@ def watch(
         if push_credentials is not None:
             theirs = credentials_of(ctx, push_credentials)
         target = open_target(push, credentials=theirs, tls=tls)
-    import_monai_lightly()
-    from medmtl.inference.predictor import load_predictor
+    import_lightly()
+    from medmtl.inference.batch import BatchOptions
+    from medmtl.inference.cores import networks_at_once
+    from medmtl.inference.predictor import choose_device, load_predictor
 
     chosen_model = None if model is None else local_model(model, tracking_uri=tracking_uri)
     analyser = load_predictor(
@@ -131,7 +133,11 @@ def watch(
         channels=channel or (),
     )
     with Watcher.open(
-        out, analyser=analyser, formats=chosen, target=target, pseudonyms=pseudonyms
+        out,
+        analyser=analyser,
+        options=BatchOptions(formats=chosen, networks=networks_at_once(choose_device(device))),
+        target=target,
+        pseudonyms=pseudonyms,
     ) as watcher:
         if isinstance(place, PacsAddress):
             archive = open_archive(place.url, credentials=mine, tls=tls)

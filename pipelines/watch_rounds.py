@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from medmtl.core.pseudonym import Pseudonyms
     from medmtl.core.study import Listing
-    from medmtl.inference.batch import Analyser
+    from medmtl.inference.batch import Analyser, BatchOptions
     from medmtl.pacs.address import PacsQuery
     from medmtl.pacs.archive import Archive
     from medmtl.pacs.arrivals import Arrival
@@ -39,7 +39,7 @@ class Watcher:
     Attributes:
         out: Result folder.
         analyser: The loaded model.
-        formats: Written for every case.
+        options: How every batch is run.
         target: Where results go, or None.
         pseudonyms: Where results are to tell nobody who they are of.
         journal: `study:`, `folder:` and `received:` keys say what was looked at, `push:` keys what
@@ -48,7 +48,7 @@ class Watcher:
 
     out: Path
     analyser: Analyser
-    formats: tuple[str, ...]
+    options: BatchOptions
     target: Target | None
     journal: Journal
     pseudonyms: Pseudonyms | None = None
@@ -60,7 +60,7 @@ class Watcher:
         out: Path,
         *,
         analyser: Analyser,
-        formats: tuple[str, ...],
+        options: BatchOptions,
         target: Target | None,
         pseudonyms: Pseudonyms | None = None,
     ) -> Iterator[Watcher]:
@@ -83,24 +83,20 @@ class Watcher:
             raise ConfigError("another medmtl watch writes to this output folder.")
         try:
             journal = Journal.open(state / "watch.jsonl")
-            yield cls(out, analyser, formats, target, journal, pseudonyms)
+            yield cls(out, analyser, options, target, journal, pseudonyms)
         finally:
             lock.release()
 
     def analyse(self, listing: Listing, input_path: Path) -> int:
         """Analyse a listing, note what is to be sent, and return how many failed."""
-        from medmtl.inference.batch import BatchOptions, run_batch
+        from medmtl.inference.batch import run_batch
         from medmtl.inference.predictor import arranged
 
         listing = as_wanted(arranged(listing, self.analyser), self.pseudonyms)
         for refusal in listing.refusals:
             logger.warning("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)
         outcomes = run_batch(
-            listing,
-            self.analyser,
-            out=self.out,
-            input_path=input_path,
-            options=BatchOptions(formats=self.formats),
+            listing, self.analyser, out=self.out, input_path=input_path, options=self.options
         )
         failed = len(listing.refusals) + follow(outcomes, total=len(listing.studies))
         for study in listing.studies:

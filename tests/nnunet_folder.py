@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from medmtl.imports.nnunet_plans import network_of
+from medmtl.imports.nnunet_network import network_of
+from medmtl.imports.nnunet_plans import plans_configuration
 
 __all__ = ["dataset", "plans", "write_folder"]
 
@@ -89,11 +90,12 @@ def write_folder(
     background: float = 0.0,
     **content: Any,
 ) -> Path:
-    """A model folder with random weights, another seed for each fold.
+    """A model folder of the first configuration with random weights, another seed for each fold.
 
     `background` is added to the logit of the first output.
     """
-    name, configuration = next(iter(plans["configurations"].items()))
+    name = next(iter(plans["configurations"]))
+    configuration = plans_configuration(plans, name)
     folder.mkdir(parents=True)
     (folder / "plans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(dataset))

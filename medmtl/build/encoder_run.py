@@ -293,14 +293,19 @@ class _Run:
 
 
 def masks_text(facts: dict[str, Any]) -> str:
-    """What became of the masks, in one sentence."""
+    """What became of the masks, as a whole and by segment."""
     before, after = facts["dice_before"]["mean"], facts["dice_after"]["mean"]
     if not facts["n_cases"]:
         return "Masks before and after were not compared: there were no validation cases."
     said = f"Masks on {facts['n_cases']} validation cases: "
     if before is not None:
         said += f"mean Dice {before:.4f} before, {after:.4f} after; "
-    return said + (
+    said += (
         f"{facts['equal_voxels']:.6f} of the voxels are the same, the worst segment lost "
         f"{facts['loss']:.4f} Dice (allowed: {facts['max_dice_loss']:g})."
     )
+    first, then = (facts[when]["per_segment"] for when in ("dice_before", "dice_after"))
+    if first:
+        each = (f"{name} {first[name]:.4f}, {then.get(name, 0.0):.4f}" for name in first)
+        said += f"\n\nDice to the truth before, after, by segment: {'; '.join(each)}."
+    return said

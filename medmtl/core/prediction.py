@@ -207,15 +207,17 @@ class VolumePrediction:
     Attributes:
         volume: The source volume that was analysed (image and grid).
         label_map: Shape of the source volume, uint8 or uint16, 0 is background.
+        known_runs: Of the label map, where they were found before.
     """
 
     volume: Volume
     label_map: NDArray[Any]
+    known_runs: Runs | None = None
 
     @cached_property
     def runs(self) -> Runs:
         """Of the label map, found once for all that measures it."""
-        return Runs.of_volume(self.label_map)
+        return self.known_runs or Runs.of_volume(self.label_map)
 
 
 @dataclass(frozen=True, eq=False)

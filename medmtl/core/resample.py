@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -116,30 +116,53 @@ def sample_axes(geometry: Geometry, target: Geometry) -> tuple[SampledAxis, ...]
     )
 
 
-class SlabInterpolator:
-    """Takes arrays on one grid to slabs of a parallel grid; prepared once, used for many arrays.
+@dataclass(frozen=True, eq=False)
+class _Flat:
+    """One plane of the array on the rows and columns of the target.
 
-    Args:
-        geometry: Grid of the arrays to come.
-        target: Grid wanted; its third axis is cut into slabs.
-        outside: Value where the target reaches beyond the extent of `geometry`.
-
-    Raises:
-        ValueError: If the grids are oblique to each other.
+    Attributes:
+        values_ji: (J, I) of the target.
+        rows, columns: The part that was interpolated; the rest is `outside`.
     """
 
-    def __init__(self, geometry: Geometry, target: Geometry, *, outside: float = 0.0) -> None:
-        self.geometry = geometry
+    values_ji: NDArray[np.float32]
+    rows: slice
+    columns: slice
+
+
+class SlabInterpolator:
+    """Takes an array to slabs of a parallel grid, from the first plane to the last.
+
+    Each plane of the array is interpolated in plane once, and kept while target planes need it.
+
+    Args:
+        array: Values (i, j, k) on `geometry`.
+        geometry: Grid of the array.
+        target: Grid wanted; its third axis is cut into slabs.
+        outside: Value where the target reaches beyond the extent of `geometry`.
+        finish: Changes in place what was interpolated; what is `outside` stays.
+
+    Raises:
+        ValueError: If the array is not on its grid or the grids are oblique to each other.
+    """
+
+    def __init__(
+        self,
+        array: NDArray[Any],
+        geometry: Geometry,
+        target: Geometry,
+        *,
+        outside: float = 0.0,
+        finish: Callable[[NDArray[np.float32]], None] = lambda _: None,
+    ) -> None:
+        if tuple(array.shape) != geometry.shape:
+            raise ValueError(f"Array {array.shape} is not on the grid {geometry.shape}.")
         self.target = target
         self.outside = outside
-        self._order = parallel_axes(geometry, target)
+        self.finish = finish
+        self._array_kji = array.transpose(parallel_axes(geometry, target)).T
         self._axes = sample_axes(geometry, target)
-
-    @property
-    def inside(self) -> tuple[slice, slice, slice]:
-        """The box of target voxels within the extent of `geometry`; the rest is `outside`."""
-        i, j, k = (slice(axis.start, axis.stop) for axis in self._axes)
-        return i, j, k
+        self._kept: dict[int, _Flat] = {}
 
     def planes(self, *, max_voxels: int = _SLAB_VOXELS) -> Iterator[slice]:
         """Slices along the target's third axis that hold about `max_voxels` voxels each."""
@@ -148,50 +171,71 @@ class SlabInterpolator:
         for start in range(0, k, step):
             yield slice(start, min(start + step, k))
 
-    def slab(self, array: NDArray[Any], planes: slice) -> NDArray[np.float32]:
-        """Values of `array` (i, j, k) on the target planes, shape (i, j, planes), i fastest."""
-        if tuple(array.shape) != self.geometry.shape:
-            raise ValueError(f"Array {array.shape} is not on the grid {self.geometry.shape}.")
-        i, j, _ = self.target.shape
-        on_i, on_j = self._axes[0], self._axes[1]
+    def slab(self, planes: slice) -> NDArray[np.float32]:
+        """Values on the target planes, shape (i, j, planes), i fastest."""
+        out_kji = self._empty(planes.stop - planes.start)
         on_k = self._axes[2].part(planes.start, planes.stop)
-        out_kji = np.full((planes.stop - planes.start, j, i), self.outside, dtype=np.float32)
-        if min(on_i.lower.size, on_j.lower.size, on_k.lower.size) == 0:
-            return out_kji.T
-        values = self._near(array.transpose(self._order).T, on_k)
-        on_i, on_j = self._reading(values)
-        if min(on_i.lower.size, on_j.lower.size) == 0:
-            return out_kji.T
-        values = on_j.interpolate(on_i.interpolate(values, 2), 1)
-        first = int(min(on_k.lower.min(), on_k.upper.min()))
-        local = SampledAxis(0, 0, on_k.lower - first, on_k.upper - first, on_k.weight)
-        out_kji[
-            on_k.start - planes.start : on_k.stop - planes.start,
-            on_j.start : on_j.stop,
-            on_i.start : on_i.stop,
-        ] = local.interpolate(values, 0)
+        for plane, low, high, weight in zip(
+            out_kji[on_k.start - planes.start :], on_k.lower, on_k.upper, on_k.weight, strict=False
+        ):
+            self._fill(plane, self._flat(low), self._flat(high), weight)
+            self._kept = {k: self._kept[k] for k in (low, high)}
         return out_kji.T
 
-    def _reading(self, values_kji: NDArray[Any]) -> tuple[SampledAxis, SampledAxis]:
-        """Where in a plane to interpolate: between values `outside`, the answer is that very value.
+    def _empty(self, planes: int) -> NDArray[np.float32]:
+        i, j, _ = self.target.shape
+        return np.full((planes, j, i), self.outside, dtype=np.float32)
 
-        An activation map is zero in most of its volume.
-        """
-        in_plane = (values_kji != self.outside).any(axis=0)
-        spans = np.flatnonzero(in_plane.any(axis=0)), np.flatnonzero(in_plane.any(axis=1))
+    def _fill(
+        self, out_ji: NDArray[np.float32], low: _Flat, high: _Flat, weight: np.float32
+    ) -> None:
+        """Between values `outside` the answer is that very value, so only the rest is filled."""
+        box = _around(low.rows, high.rows), _around(low.columns, high.columns)
+        part, low_part = out_ji[box], low.values_ji[box]
+        if weight:
+            np.subtract(high.values_ji[box], low_part, out=part)
+            part *= weight
+            part += low_part
+        else:
+            part[:] = low_part
+        self.finish(part)
+
+    def _flat(self, k: int) -> _Flat:
+        if k not in self._kept:
+            plane = self._array_kji[k]
+            on_i, on_j = self._reading(plane)
+            (values_ji,) = self._empty(1)
+            rows, columns = slice(on_j.start, on_j.stop), slice(on_i.start, on_i.stop)
+            if min(on_i.lower.size, on_j.lower.size) > 0:
+                values_ji[rows, columns] = on_j.interpolate(on_i.interpolate(plane, 1), 0)
+            self._kept[k] = _Flat(values_ji, rows, columns)
+        return self._kept[k]
+
+    def _reading(self, plane_ji: NDArray[Any]) -> tuple[SampledAxis, SampledAxis]:
+        """What of the target's i and j reads any other value: a map is zero in most places."""
+        is_inside = plane_ji != self.outside
+        spans = np.flatnonzero(is_inside.any(axis=0)), np.flatnonzero(is_inside.any(axis=1))
         on_i, on_j = (
             axis.reading(int(span[0]), int(span[-1])) if span.size else axis.part(0, 0)
             for axis, span in zip(self._axes[:2], spans, strict=True)
         )
         return on_i, on_j
 
-    @staticmethod
-    def _near(values_kji: NDArray[Any], on_k: SampledAxis) -> NDArray[Any]:
-        return values_kji[on_k.lower.min() : on_k.upper.max() + 1]
+
+def _around(one: slice, other: slice) -> slice:
+    """Both, and what lies between."""
+    if one.start >= one.stop or other.start >= other.stop:
+        return one if one.start < one.stop else other
+    return slice(min(one.start, other.start), max(one.stop, other.stop))
 
 
 def interpolate_slabs(
-    array: NDArray[Any], geometry: Geometry, target: Geometry, *, outside: float = 0.0
+    array: NDArray[Any],
+    geometry: Geometry,
+    target: Geometry,
+    *,
+    outside: float = 0.0,
+    finish: Callable[[NDArray[np.float32]], None] = lambda _: None,
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Yield `array` (i, j, k) linearly interpolated onto `target`, slab by slab along its k axis.
 
@@ -200,16 +244,17 @@ def interpolate_slabs(
         geometry: Grid of `array`.
         target: A grid whose axes are parallel to those of `geometry` (permuted, mirrored, scaled).
         outside: Value where `target` reaches beyond the extent of `geometry`.
+        finish: Changes in place what was interpolated; what is `outside` stays.
 
     Yields:
         The planes as a slice of the target's k axis, and their values, shape (i, j, planes).
 
     Raises:
-        ValueError: If the grids are oblique to each other.
+        ValueError: If the array is not on its grid or the grids are oblique to each other.
     """
-    interpolator = SlabInterpolator(geometry, target, outside=outside)
+    interpolator = SlabInterpolator(array, geometry, target, outside=outside, finish=finish)
     for planes in interpolator.planes():
-        yield planes, interpolator.slab(array, planes)
+        yield planes, interpolator.slab(planes)
 
 
 def nearest(array: NDArray[Any], geometry: Geometry, target: Geometry) -> NDArray[Any]:

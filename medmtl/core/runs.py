@@ -91,6 +91,10 @@ class Runs:
             boxes[label] = (i, j, k)
         return boxes
 
+    def only(self, chosen: NDArray[np.bool_]) -> Runs:
+        """The chosen runs, of a map in which the others are background."""
+        return Runs(self.shape, self.start[chosen], self.stop[chosen], self.label[chosen])
+
     def clear(self, label_map: NDArray[Any], chosen: NDArray[np.bool_]) -> None:
         """Make the voxels of chosen runs background, in the map that they are of."""
         flat = label_map.reshape(-1)

@@ -18,13 +18,15 @@ __all__ = ["cached_import", "is_nnunet_folder"]
 
 logger = logging.getLogger(__name__)
 
-_FORM = b"2"
+_FORM = b"3"
 """Changed whenever an import of the same folder gives another bundle."""
+_SIGNS = ("plans.json", "dataset.json", "plans.pkl", "fold_*")
 
 
 def is_nnunet_folder(path: Path) -> bool:
-    """Whether a path looks like a model folder of nnU-Net v2 and not like a bundle."""
-    return (path / "plans.json").is_file() and not (path / "bundle.toml").exists()
+    """Whether a path looks like a model folder of nnU-Net, whole or not, and not like a bundle."""
+    is_bundle = (path / "bundle.toml").exists()
+    return not is_bundle and any(any(path.glob(sign)) for sign in _SIGNS)
 
 
 def cached_import(folder: Path, *, cache: Path) -> Path:

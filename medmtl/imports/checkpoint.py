@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
+import warnings
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
@@ -31,7 +33,14 @@ ALLOWED = (
 )
 """All that a checkpoint may name beyond tensors and plain containers."""
 
-_NAMED = re.compile(r"GLOBAL ([\w.]+)|[Uu]nsupported (?:operand|class) ([\w.]+)")
+_NAMED = re.compile(r"GLOBAL ([\w.]+)|[Uu]nsupported class ([\w.]+)")
+_NO_PICKLE_OF_TORCH = "Unsupported operand"
+"""What `torch` says of a byte that its own pickles never hold, such as the first one of a page."""
+_DAMAGES = (
+    *(OSError, RuntimeError, EOFError, BadZipFile, ValueError, LookupError),
+    *(TypeError, AttributeError, AssertionError, struct.error, OverflowError),
+)
+"""What reading a file that is no checkpoint ends with, besides an `UnpicklingError`."""
 
 
 class _Inert:
@@ -63,7 +72,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     where = f"{path.parent.name}/{path.name}"
     try:
-        with torch.serialization.safe_globals(_STAND_INS):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_STAND_INS):
+            # A pickle of another protocol is read or refused; torch's advice is to report it.
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, PermissionError) as error:
         raise BundleError(
@@ -71,12 +82,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "checkpoint of torch. Copy it again."
         ) from error
     except pickle.UnpicklingError as error:
-        raise BundleError(_refusal(where, str(error))) from error
-    except (OSError, RuntimeError, EOFError, BadZipFile, ValueError, KeyError, IndexError) as error:
-        raise BundleError(
-            f"Checkpoint {where}: found a damaged or shortened file ({type(error).__name__}), "
-            "expected a checkpoint of torch. Copy it again."
-        ) from error
+        reason = str(error)
+        is_damaged = _NO_PICKLE_OF_TORCH in reason
+        raise _damaged(where, error) if is_damaged else _refused(where, reason) from error
+    except _DAMAGES as error:
+        raise _damaged(where, error) from error
     if not isinstance(content, dict):
         raise BundleError(
             f"Checkpoint {where}: found {type(content).__name__}, expected a dictionary. Give the "
@@ -85,14 +95,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _refusal(where: str, reason: str) -> str:
+def _damaged(where: str, error: Exception) -> BundleError:
+    return BundleError(
+        f"Checkpoint {where}: found a damaged or shortened file, or one that torch did not write "
+        f"({type(error).__name__}), expected a checkpoint of torch. Copy it again."
+    )
+
+
+def _refused(where: str, reason: str) -> BundleError:
     match = _NAMED.search(reason)
     if match is None:
         found = "something that is no tensor, number, text or container"
     else:
         found = f"the name {match[1] or match[2]}"
-    return (
+    return BundleError(
         f"Checkpoint {where}: found {found}, which would be executed on loading; expected only "
         f"tensors, plain values and {', '.join(ALLOWED[:3])}. It is not loaded. If you trust its "
-        "author, save the weights alone with torch.save."
+        "author, load it with the program that wrote it, delete that entry and save it again; of "
+        "nnU-Net's entries keep trainer_name, init_args and network_weights."
     )

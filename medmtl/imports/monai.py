@@ -119,9 +119,10 @@ def _format(metadata: dict[str, Any], side: str, name: str) -> dict[str, Any]:
 def _channels(metadata: dict[str, Any], outputs: int) -> dict[str, int]:
     """Names of the classes by number."""
     stated = _format(metadata, "outputs", "pred").get("channel_def")
-    if not isinstance(stated, dict) or sorted(stated) != sorted(map(str, range(outputs))):
+    found = sorted(stated) if isinstance(stated, dict) else stated
+    if not isinstance(stated, dict) or found != sorted(map(str, range(outputs))):
         raise BundleError(
-            f"metadata.json: found channel_def of {sorted(stated or {})}, expected a name for each "
+            f"metadata.json: found channel_def of {found!r:.80}, expected a name for each "
             f"of the {outputs} outputs of the network, 0 being the background. "
             "Complete it after MONAI's specification."
         )
@@ -144,7 +145,8 @@ def _inputs(
         modality = _modality(metadata, choices.modality)
         return (ChannelSettings(name="image", modality=modality),)
     stated = _format(metadata, "inputs", "image").get("channel_def")
-    names = [str(stated[str(at)]) for at in range(count) if str(at) in stated] if stated else []
+    defined = stated if isinstance(stated, dict) else {}
+    names = [str(defined[str(at)]) for at in range(count) if str(at) in defined]
     return named_channels(
         choices.channels or names,
         count=count,

@@ -15,7 +15,7 @@ from medmtl.core.errors import BundleError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["MonaiConfig", "target_of"]
+__all__ = ["MonaiConfig", "is_of_monai", "target_of"]
 
 _MOST_REFERENCES = 20
 
@@ -97,6 +97,11 @@ class MonaiConfig:
             BundleError: If a part of it would be evaluated or built.
         """
         value = self.followed(value, at)
+        if at.count("#") > _MOST_REFERENCES:
+            raise BundleError(
+                f"Config {self.name}: found {at[:80]} that refers to itself, expected an end. "
+                "Write its value into the config."
+            )
         if isinstance(value, list):
             return [self.literal(part, f"{at}#{n}") for n, part in enumerate(value)]
         if isinstance(value, dict):
@@ -124,7 +129,7 @@ class MonaiConfig:
 
 
 def target_of(value: Any, at: str, config: MonaiConfig) -> str:
-    """The last part of `_target_`, such as "SegResNet".
+    """The last part of a `_target_` of MONAI, such as "SegResNet"; another one as a whole.
 
     Raises:
         BundleError: If the entry builds nothing.
@@ -134,4 +139,10 @@ def target_of(value: Any, at: str, config: MonaiConfig) -> str:
             f"Config {config.name}: found {at} without _target_, expected a network, transform or "
             "inferer. Complete the config."
         )
-    return str(value["_target_"]).rsplit(".", 1)[-1]
+    target: str = value["_target_"]
+    return target.rsplit(".", 1)[-1] if is_of_monai(target) else target
+
+
+def is_of_monai(target: str) -> bool:
+    """Whether a name is MONAI's: bare, or with its path; another one is somebody's own code."""
+    return target.startswith("monai.") or "." not in target

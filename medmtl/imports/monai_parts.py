@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from medmtl.core.errors import BundleError
-from medmtl.imports.monai_config import target_of
+from medmtl.imports.monai_arguments import (
+    OTHER,
+    all_arguments,
+    arguments_of,
+    flag_of,
+    transforms_of,
+)
+from medmtl.imports.monai_config import is_of_monai, target_of
 from medmtl.networks.monai_nets import MONAI_NETWORKS, MonaiNetConfig
 from medmtl.transforms.monai_plan import IMAGE, MONAI_STEPS, MonaiPreprocessing
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from medmtl.imports.monai_config import MonaiConfig
 
 __all__ = ["network_of", "preprocessing_of"]
 
+_PREPROCESSING = ("preprocessing", "validate#preprocessing")
+_OF_KEYS = frozenset({"keys", "source_key", "allow_missing_keys", "labels"})
+"""Arguments of a step that are not those of its transform."""
 _ROOM = frozenset({"spatial_dims", "in_channels", "out_channels"})
 _GONE = frozenset({"img_size"})
 """Arguments that MONAI itself no longer has; they never changed an answer."""
+_NULL = frozenset({"b_min", "b_max", "factor", "subtrahend", "divisor"})
+"""Arguments of transforms that are null by default."""
 _READING = frozenset({"LoadImage", "EnsureChannelFirst", "EnsureType", "ToTensor"})
-_OTHER = "Write what the model does into the config in these terms, or predict with MONAI itself."
-_WINDOW = ("roi_size", "overlap", "mode")
-_LAST = frozenset({"Activations", "Invert", "AsDiscrete", "SaveImage", "EnsureType", "DeleteItems"})
+_WINDOW = ("roi_size", "overlap", "mode", "sigma_scale", "padding_mode", "cval")
+_ANSWERING: Mapping[str, tuple[str, ...]] = {
+    "Activations": ("softmax",),
+    "Invert": ("nearest_interp",),
+    "AsDiscrete": ("argmax",),
+    "EnsureType": (),
+}
+"""What is read of each."""
+_WRITING = frozenset({"SaveImage", "DeleteItems"})
+"""What MONAI does with its answer; medmtl writes its own files."""
+_ALL = {*MONAI_STEPS, *_READING, *_ANSWERING, *_WRITING}
 
 
 def network_of(config: MonaiConfig) -> tuple[MonaiNetConfig, int, int]:
@@ -36,9 +59,9 @@ def network_of(config: MonaiConfig) -> tuple[MonaiNetConfig, int, int]:
     if target not in MONAI_NETWORKS:
         known = ", ".join(MONAI_NETWORKS)
         raise BundleError(
-            f"Config {config.name}: found {at} = {target}, expected one of {known}. {_OTHER}"
+            f"Config {config.name}: found {at} = {target:.80}, expected one of {known}. {OTHER}"
         )
-    arguments = _literals(entry, at, config)
+    arguments = all_arguments(entry, at, config)
     sizes = {name: arguments.pop(name, None) for name in _ROOM}
     inputs, outputs = sizes["in_channels"], sizes["out_channels"]
     if sizes["spatial_dims"] not in (3, None) or not all(
@@ -46,13 +69,15 @@ def network_of(config: MonaiConfig) -> tuple[MonaiNetConfig, int, int]:
     ):
         raise BundleError(
             f"Config {config.name}: found {at} with {sizes}, expected 3 dimensions and numbers of "
-            f"channels. {_OTHER}"
+            f"channels. {OTHER}"
         )
-    kept = {name: value for name, value in arguments.items() if value is not None}
+    defaults = signature(MONAI_NETWORKS[target][0]).parameters
+    null = {name for name, one in defaults.items() if one.default is None}
+    kept = _without_null(
+        {name: value for name, value in arguments.items() if name not in _GONE}, null
+    )
     try:
-        net = MonaiNetConfig.model_validate(
-            {"network": target, "arguments": {k: v for k, v in kept.items() if k not in _GONE}}
-        )
+        net = MonaiNetConfig.model_validate({"network": target, "arguments": kept})
     except ValidationError as error:
         raise _unfit(config, at, error) from error
     return net, int(inputs or 0), int(outputs or 0)
@@ -64,23 +89,25 @@ def preprocessing_of(config: MonaiConfig) -> MonaiPreprocessing:
     Raises:
         BundleError: If a transform or the inferer is not known, or an argument is no literal.
     """
-    steps = [step for at, entry in _transforms(config, "preprocessing", "validate#preprocessing")
+    steps = [step for at, entry in transforms_of(config, *_PREPROCESSING)
              if (step := _step(entry, at, config)) is not None]  # fmt: skip
     at, inferer = config.entry("inferer")
     target = target_of(inferer, at, config)
     if target not in ("SlidingWindowInferer", "SlidingWindowInfererAdapt"):
         raise BundleError(
-            f"Config {config.name}: found {at} = {target}, expected SlidingWindowInferer. {_OTHER}"
+            f"Config {config.name}: found {at} = {target:.80}, expected SlidingWindowInferer. "
+            f"{OTHER}"
         )
-    window = {
-        name: config.literal(inferer[name], f"{at}#{name}") for name in _WINDOW if name in inferer
-    }
+    window = arguments_of(inferer, at, config, read=_WINDOW)
+    inverse = _inverse(config)
     try:
-        return MonaiPreprocessing.model_validate(
-            {"steps": steps, "window": window, "inverse": _inverse(config)}
+        settings = MonaiPreprocessing.model_validate(
+            {"steps": steps, "window": window, "inverse": inverse}
         )
-    except ValidationError as error:
+        settings.build()
+    except (ValueError, TypeError) as error:
         raise _unfit(config, "preprocessing or inferer", error) from error
+    return settings
 
 
 def _inverse(config: MonaiConfig) -> str:
@@ -92,91 +119,105 @@ def _inverse(config: MonaiConfig) -> str:
     inverse = "linear"
     if "postprocessing" not in config.content:
         return inverse
-    for at, entry in _transforms(config, "postprocessing"):
+    is_soft = is_labels = False
+    for at, entry in transforms_of(config, "postprocessing"):
         target = _plain(target_of(entry, at, config))
-        if target not in _LAST:
+        if target in _WRITING:
+            continue
+        if target not in _ANSWERING:
             raise BundleError(
-                f"Config {config.name}: found {at} = {target}, expected one of "
-                f"{', '.join(sorted(_LAST))}. {_OTHER}"
+                f"Config {config.name}: found {at} = {target:.80}, expected one of "
+                f"{', '.join(sorted({*_ANSWERING, *_WRITING}))}. {OTHER}"
             )
-        for name in ("sigmoid", "threshold"):
-            if entry.get(name) not in (None, False):
-                raise BundleError(
-                    f"Config {config.name}: found {at} with {name}: overlapping classes are not "
-                    f"supported; expected softmax and argmax. {_OTHER}"
-                )
         if target == "Invert":
-            is_nearest = config.literal(entry.get("nearest_interp", True), f"{at}#nearest_interp")
+            _check_inverted(entry, at, config)
+        arguments = arguments_of(entry, at, config, read=_ANSWERING[target], objects=("transform",))
+        is_soft |= flag_of(arguments, "softmax", at, config, default=False)
+        is_labels |= flag_of(arguments, "argmax", at, config, default=False)
+        if target == "Invert":
+            is_nearest = flag_of(arguments, "nearest_interp", at, config, default=True)
             inverse = "nearest" if is_nearest else "linear"
+            if not is_nearest and (is_labels or not is_soft):
+                raise BundleError(
+                    f"Config {config.name}: found {at} that interpolates what are no "
+                    f"probabilities, expected softmax before it and argmax after it. {OTHER}"
+                )
     return inverse
 
 
-def _transforms(config: MonaiConfig, *ids: str) -> list[tuple[str, dict[str, Any]]]:
-    at, entry = config.entry(*ids)
-    if target_of(entry, at, config) != "Compose":
+def _check_inverted(entry: dict[str, Any], at: str, config: MonaiConfig) -> None:
+    """Refuse to undo anything but the preprocessing."""
+    undone = config.followed(entry.get("transform"), f"{at}#transform")
+    if undone is not config.entry(*_PREPROCESSING)[1]:
         raise BundleError(
-            f"Config {config.name}: found {at} = {entry['_target_']}, expected Compose. {_OTHER}"
+            f"Config {config.name}: found {at}#transform that is not the preprocessing, expected "
+            f"@preprocessing. {OTHER}"
         )
-    parts = config.followed(entry.get("transforms"), f"{at}#transforms")
-    if not isinstance(parts, list):
-        raise BundleError(
-            f"Config {config.name}: found {at}#transforms that is no list, expected transforms. "
-            f"{_OTHER}"
-        )
-    found = []
-    for number, part in enumerate(parts):
-        where = f"{at}#transforms#{number}"
-        value = config.followed(part, where)
-        target_of(value, where, config)
-        if config.literal(value.get("_disabled_", False), where) is not True:
-            found.append((where, value))
-    return found
 
 
 def _step(entry: dict[str, Any], at: str, config: MonaiConfig) -> dict[str, Any] | None:
     """A step of the image; None for what reads files or works on something else."""
     target = _plain(target_of(entry, at, config))
     keys = config.literal(entry.get("keys", IMAGE), f"{at}#keys")
-    if IMAGE not in (keys if isinstance(keys, list) else [keys]) or target in _READING:
+    keys = keys if isinstance(keys, list) else [keys]
+    if IMAGE not in keys and is_of_monai(target):
+        return None
+    if target in _READING:
+        _check_reader(arguments_of(entry, at, config, read=("reader",)), at, config)
         return None
     if target not in MONAI_STEPS:
         known = ", ".join(MONAI_STEPS)
         raise BundleError(
-            f"Config {config.name}: found {at} = {target}, expected one of {known}. {_OTHER}"
+            f"Config {config.name}: found {at} = {target:.80}, expected one of {known}. {OTHER}"
         )
-    arguments = _literals(entry, at, config)
-    for name in ("keys", "source_key", "allow_missing_keys"):
-        arguments.pop(name, None)
-    kept = {name: _first(value) for name, value in arguments.items() if value is not None}
-    return {"transform": target, "arguments": kept}
-
-
-def _first(value: Any) -> Any:
-    """A list of one mode for one key is that mode."""
-    is_mode = isinstance(value, list) and len(value) > 0 and isinstance(value[0], str)
-    return value[0] if is_mode else value
-
-
-def _literals(entry: dict[str, Any], at: str, config: MonaiConfig) -> dict[str, Any]:
+    arguments = all_arguments(entry, at, config, unread=_OF_KEYS)
     return {
-        name: config.literal(value, f"{at}#{name}")
-        for name, value in entry.items()
-        if not (name.startswith("_") and name.endswith("_"))
+        "transform": target,
+        "arguments": {
+            name: _of_key(value, keys.index(IMAGE))
+            for name, value in _without_null(arguments, _NULL).items()
+        },
     }
+
+
+def _without_null(arguments: dict[str, Any], null: Collection[str]) -> dict[str, Any]:
+    """Without those that are null where that is MONAI's default; a bundle cannot say null."""
+    return {k: value for k, value in arguments.items() if value is not None or k not in null}
+
+
+def _check_reader(arguments: dict[str, Any], at: str, config: MonaiConfig) -> None:
+    """Refuse code that reads files, in whose place medmtl's own would stand."""
+    reader = arguments.get("reader")
+    if reader is not None and not (isinstance(reader, str) and is_of_monai(reader)):
+        raise BundleError(
+            f"Config {config.name}: found {at}#reader = {reader!r:.80}, expected a reader of "
+            f"MONAI. {OTHER}"
+        )
+
+
+def _of_key(value: Any, number: int) -> Any:
+    """Of a list of modes, one for each key, that of the image."""
+    is_modes = isinstance(value, list) and len(value) > 0 and isinstance(value[0], str)
+    return value[min(number, len(value) - 1)] if is_modes else value
 
 
 def _plain(target: str) -> str:
     """MONAI spells a transform of a dictionary in three ways."""
     for suffix in ("Dict", "d", "D"):
         base = target.removesuffix(suffix)
-        if base != target and base in {*MONAI_STEPS, *_READING, *_LAST}:
+        if base != target and base in _ALL:
             return base
     return target
 
 
-def _unfit(config: MonaiConfig, at: str, error: ValidationError) -> BundleError:
-    text = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+def _unfit(config: MonaiConfig, at: str, error: ValueError | TypeError) -> BundleError:
+    text = " ".join(str(error).split())
+    if isinstance(error, ValidationError):
+        text = "; ".join(
+            ": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"])))
+            for e in error.errors()
+        )
     return BundleError(
         f"Config {config.name}: found {at} that does not fit ({text}), expected what this version "
-        f"of MONAI takes. {_OTHER}"
+        f"of MONAI takes. {OTHER}"
     )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from medmtl.imports.nnunet_folder import read_nnunet_folder
 from medmtl.imports.nnunet_labels import channels_of, labels_of
+from medmtl.imports.nnunet_network import network_of
 from medmtl.imports.nnunet_plans import (
-    network_of,
     plans_configuration,
     preprocessing_of,
     window_of,
@@ -45,7 +45,7 @@ class NnunetChoices:
 
     Attributes:
         folds: Names of folds; empty takes all.
-        checkpoint: File name in each fold; None the final one.
+        checkpoint: File name in each fold; None the final one, or the best one if none is final.
         modality: "CT", "MR" or "PT"; None lets the channel's name decide.
         orientation: "source" or "RAS"; None does what the plans' reader does.
         has_mirroring: Whether views are mirrored, where the training allows it.
@@ -134,12 +134,13 @@ def nnunet_settings(source: NnunetFolder, choices: NnunetChoices) -> BundleSetti
         segments=labels.segments,
         regions=labels.regions,
         sliding_window=window_of(configuration, axes),
+        source=source.networks,
     )
 
 
 def _known_orientation(source: NnunetFolder) -> str | None:
     """TotalSegmentator turns images to the closest canonical axes before nnU-Net sees them."""
-    is_total = "totalsegmentator" in str(source.plans.get("dataset_name", "")).casefold()
+    is_total = "totalseg" in str(source.plans.get("dataset_name", "")).casefold()
     return "RAS" if is_total else None
 
 
@@ -151,7 +152,7 @@ def nnunet_card(source: NnunetFolder, settings: BundleSettings) -> str:
             "",
             f"Imported from nnU-Net v2: `{source.name}`, trainer `{source.folds[0].trainer}`, "
             f"configuration `{source.folds[0].configuration}`, "
-            f"folds {_listed(fold.name for fold in source.folds)}.",
+            f"{source.networks}.",
             "",
             f"- Input: {input_text(settings.input)}.",
             f"- Segments: {_listed(segment.name for segment in settings.segments)}.",

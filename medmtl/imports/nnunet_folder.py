@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from torch import Tensor
-
 __all__ = ["Fold", "NnunetFolder", "read_nnunet_folder"]
 
 _FOLD = re.compile(r"fold_(\d+|all)\Z")
@@ -38,17 +36,32 @@ class Fold:
     trainer: str
     configuration: str
     mirror_axes: tuple[int, ...] | None
-    weights: dict[str, Tensor]
+    weights: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class NnunetFolder:
-    """Everything that is read from a model folder."""
+    """Everything that is read from a model folder.
+
+    Attributes:
+        name: Of the folder.
+        plans: `plans.json`.
+        dataset: `dataset.json`.
+        folds: Trained networks, at least one.
+        checkpoint: Name of the file that was read of every fold.
+    """
 
     name: str
     plans: dict[str, Any]
     dataset: dict[str, Any]
     folds: tuple[Fold, ...]
+    checkpoint: str
+
+    @property
+    def networks(self) -> str:
+        """Which checkpoint of which folds."""
+        word = "folds" if len(self.folds) > 1 else "fold"
+        return f"{self.checkpoint} of {word} {', '.join(fold.name for fold in self.folds)}"
 
 
 def read_nnunet_folder(
@@ -58,8 +71,8 @@ def read_nnunet_folder(
 
     Args:
         folder: `<trainer>__<plans>__<configuration>` of `nnUNet_results`.
-        folds: Names of folds; empty takes all that lie there.
-        checkpoint: File name; the final one, else the best one, where None.
+        folds: Names of folds, such as "0" or "fold_0"; empty takes all that lie there.
+        checkpoint: File name; where None the final one, or the best one if no fold has a final.
 
     Raises:
         BundleError: If the folder is of nnU-Net v1, incomplete or damaged, or folds disagree.
@@ -75,8 +88,17 @@ def read_nnunet_folder(
             "A pickle could run code, so it is not read. Train it again with nnU-Net v2."
         )
     plans, dataset = _json(folder, "plans.json"), _json(folder, "dataset.json")
-    present = sorted(match[1] for path in folder.iterdir() if (match := _FOLD.match(path.name)))
-    wanted = list(folds) or [name for name in present if name != "all"] or present
+    present = sorted(
+        (match[1] for path in folder.iterdir() if (match := _FOLD.match(path.name))),
+        key=lambda name: (len(name), name),
+    )
+    wanted = [name.removeprefix("fold_") for name in folds]
+    if twice := sorted({name for name in wanted if wanted.count(name) > 1}):
+        raise BundleError(
+            f"Model folder {folder.name}: found fold {', '.join(twice)} named twice, expected each "
+            "once: its network would count twice. Name it once with --folds."
+        )
+    wanted = wanted or [name for name in present if name != "all"] or present
     absent = [name for name in wanted if name not in present]
     if absent or not wanted:
         raise BundleError(
@@ -90,7 +112,8 @@ def read_nnunet_folder(
             "part of the folds was not copied or not trained. Complete the folder, or name the "
             "folds that are there with --folds."
         )
-    read = tuple(_fold(folder / f"fold_{name}", name, checkpoint) for name in wanted)
+    file = _checkpoint(folder, wanted, checkpoint)
+    read = tuple(_fold(folder / f"fold_{name}" / file, name) for name in wanted)
     for what in ("trainer", "configuration", "mirror_axes"):
         values = {getattr(fold, what) for fold in read}
         if len(values) > 1:
@@ -99,15 +122,15 @@ def read_nnunet_folder(
                 f"({', '.join(sorted(map(str, values)))}), expected one training. Name the folds "
                 "that belong together with --folds."
             )
-    return NnunetFolder(folder.name, plans, dataset, read)
+    return NnunetFolder(folder.name, plans, dataset, read, file)
 
 
 def _gap(names: Sequence[str]) -> str:
-    """Numbers missing between the folds that are there."""
+    """Numbers missing below the last fold; a single fold may be the only one trained."""
     numbers = [int(name) for name in names if name != "all"]
-    if not numbers:
+    if len(numbers) < 2:
         return ""
-    missing = set(range(min(numbers), max(numbers))) - set(numbers)
+    missing = set(range(max(numbers))) - set(numbers)
     return ", ".join(map(str, sorted(missing)))
 
 
@@ -129,15 +152,30 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def _fold(folder: Path, name: str, checkpoint: str | None) -> Fold:
-    names = (checkpoint,) if checkpoint else _CHECKPOINTS
-    path = next((folder / file for file in names if (folder / file).is_file()), None)
-    if path is None:
+def _checkpoint(folder: Path, folds: Sequence[str], named: str | None) -> str:
+    """The one file name that is read of every fold: best and final networks are not mixed."""
+    names = (named,) if named else _CHECKPOINTS
+    having = {
+        name: [fold for fold in folds if (folder / f"fold_{fold}" / name).is_file()]
+        for name in names
+    }
+    file = next((name for name in names if having[name]), None)
+    if file is None:
         raise BundleError(
-            f"Model folder {folder.parent.name}: found {folder.name} without checkpoint, expected "
+            f"Model folder {folder.name}: found fold_{folds[0]} without checkpoint, expected "
             f"{' or '.join(names)}. Let the training finish, or name another file with "
             "--checkpoint."
         )
+    if lacking := [f"fold_{fold}" for fold in folds if fold not in having[file]]:
+        raise BundleError(
+            f"Model folder {folder.name}: found {', '.join(lacking)} without {file}, expected it "
+            f"as in fold_{having[file][0]}. Let the training finish, name a file that all have "
+            "with --checkpoint, or the folds that have it with --folds."
+        )
+    return file
+
+
+def _fold(path: Path, name: str) -> Fold:
     content = read_checkpoint(path)
     try:
         axes = content.get("inference_allowed_mirroring_axes")
@@ -149,13 +187,15 @@ def _fold(folder: Path, name: str, checkpoint: str | None) -> Fold:
             weights=_weights(content["network_weights"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        is_absent = isinstance(error, KeyError)
+        found = f"no {error}" if is_absent else f"an entry of another kind ({error})"
         raise BundleError(
-            f"Checkpoint {folder.name}/{path.name}: found no {error}, expected trainer_name, "
+            f"Checkpoint {path.parent.name}/{path.name}: found {found}, expected trainer_name, "
             "init_args and network_weights as nnU-Net v2 writes them. Give a checkpoint of nnU-Net."
         ) from error
 
 
-def _weights(content: dict[str, Tensor]) -> dict[str, Tensor]:
+def _weights(content: dict[str, Any]) -> dict[str, Any]:
     """Each weight once: nnU-Net names the encoder and every convolution twice."""
     weights = {}
     for name, value in content.items():

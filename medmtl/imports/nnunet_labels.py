@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from medmtl.core.errors import BundleError
 from medmtl.data.builders.totalsegmentator_classes import TOTAL_SEGMENTS
 from medmtl.inference.bundle_settings import (
@@ -29,6 +31,7 @@ _CHANNELS: Mapping[str, str] = {
 _CODES = {segment.name: segment.code for segment in TOTAL_SEGMENTS}
 _NAME = re.compile(r"[^a-z0-9]+")
 _IGNORE, _BACKGROUND = "ignore", "background"
+_NO_NUMBER = (TypeError, ValueError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ def labels_of(dataset: Mapping[str, Any]) -> NnunetLabels:
     if any(isinstance(value, list) and len(value) > 1 for value in values.values()):
         return _regions(values, dataset.get("regions_class_order"))
     try:
-        numbers = {name: int(_single(value)) for name, value in values.items()}
-    except (TypeError, ValueError) as error:
+        numbers = {name: _whole(_single(value)) for name, value in values.items()}
+    except _NO_NUMBER as error:
         raise BundleError(
             "dataset.json: found a label that is no number, expected whole numbers. Correct it."
         ) from error
@@ -86,18 +89,24 @@ def _regions(values: Mapping[str, Any], order: Any) -> NnunetLabels:
     """A region that is painted over by later ones keeps what is left of it as its segment."""
     members = [(name, _members(value)) for name, value in values.items()]
     try:
-        paints = [int(label) for label in order or []]
-    except (TypeError, ValueError):
+        paints = [_whole(label) for label in order or []]
+    except _NO_NUMBER:
         paints = []
     if len(paints) != len(members) or len(set(paints)) != len(paints):
         raise BundleError(
             f"dataset.json: found regions_class_order = {order}, expected one label for each of "
             f"{', '.join(name for name, _ in members)}. Copy the dataset.json of the training."
         )
-    regions = tuple(
-        RegionSettings(name=name, paints=label, labels=labels)
-        for (name, labels), label in zip(members, paints, strict=True)
-    )
+    try:
+        regions = tuple(
+            RegionSettings(name=name, paints=label, labels=labels)
+            for (name, labels), label in zip(members, paints, strict=True)
+        )
+    except ValidationError as error:
+        raise BundleError(
+            "dataset.json: found a region with a label outside 1 to 65535, expected labels of the "
+            "training. Copy the dataset.json of the training."
+        ) from error
     segments = []
     for at, region in enumerate(regions):
         later = {label for other in regions[at + 1 :] for label in other.labels}
@@ -110,11 +119,20 @@ def _regions(values: Mapping[str, Any], order: Any) -> NnunetLabels:
 
 def _members(value: Any) -> tuple[int, ...]:
     try:
-        return tuple(sorted({int(one) for one in (value if isinstance(value, list) else [value])}))
-    except (TypeError, ValueError) as error:
+        stated = value if isinstance(value, list) else [value]
+        return tuple(sorted({_whole(one) for one in stated}))
+    except _NO_NUMBER as error:
         raise BundleError(
             "dataset.json: found a region that is no list, expected whole numbers. Correct it."
         ) from error
+
+
+def _whole(value: Any) -> int:
+    """A label; nnU-Net takes "1" and 1.0 as well, and cuts off what follows the point."""
+    number = int(value)
+    if isinstance(value, bool) or (isinstance(value, float) and number != value):
+        raise ValueError(value)
+    return number
 
 
 def _single(value: Any) -> Any:

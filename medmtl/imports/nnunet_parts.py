@@ -77,6 +77,7 @@ def _part(settings: BundleSettings, files: tuple[str, ...]) -> PartSettings:
             "network": settings.network,
             "intensities": _grid(settings).channels,
             "sliding_window": settings.sliding_window,
+            "source": settings.source,
         }
     )
 

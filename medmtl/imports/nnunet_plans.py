@@ -1,25 +1,26 @@
-"""What plans.json says of network, preprocessing and sliding window, in medmtl's own settings.
-
-Plans before nnU-Net 2.3 state widths and kernels one by one, later ones an `architecture`.
-"""
+"""What plans.json says of preprocessing and sliding window, in medmtl's own settings."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from medmtl.core.errors import BundleError
+from medmtl.imports.nnunet_fields import (
+    check_known,
+    list_of,
+    options_of,
+    problems_of,
+    table_of,
+)
 from medmtl.inference.plans_window import SlidingWindow
-from medmtl.networks.nnunet import PlainConvUNetConfig, ResidualEncoderUNetConfig
 from medmtl.transforms.plans import ChannelIntensity, PlansPreprocessing, Resampling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["NnunetNetwork", "network_of", "plans_configuration", "preprocessing_of", "window_of"]
-
-NnunetNetwork: TypeAlias = PlainConvUNetConfig | ResidualEncoderUNetConfig
+__all__ = ["plans_configuration", "preprocessing_of", "window_of"]
 
 _ORIENTATIONS = {
     "SimpleITKIO": "source",
@@ -33,22 +34,8 @@ _SCHEMES = {
     "RescaleTo01Normalization": "rescale_to_01",
     "NoNormalization": "none",
 }
-_NETWORKS: Mapping[str, type[NnunetNetwork]] = {
-    "PlainConvUNet": PlainConvUNetConfig,
-    "ResidualEncoderUNet": ResidualEncoderUNetConfig,
-}
 _RESAMPLING = "resample_data_or_seg_to_shape"
 _PREPROCESSOR = "DefaultPreprocessor"
-_FIXED = {
-    "dropout_op": (None,),
-    "nonlin": ("torch.nn.LeakyReLU", "torch.nn.modules.activation.LeakyReLU"),
-    "nonlin_first": (None, False),
-    "bottleneck_channels": (None,),
-    "stem_channels": (None,),
-    "block": (None, "dynamic_network_architectures.building_blocks.residual.BasicBlockD"),
-}
-"""Settings of an architecture that are one thing here; another one is refused by name."""
-_OTHER = "It would give another answer here; predict with nnU-Net itself."
 
 
 def plans_configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -64,16 +51,16 @@ def plans_configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
             "again, or plan it with nnU-Net v2."
         )
     chain: list[str] = []
-    at = name
+    at: Any = name
     while at:
-        if at not in configurations or at in chain:
+        if not isinstance(at, str) or at not in configurations or at in chain:
             known = ", ".join(configurations)
             raise BundleError(
                 f"plans.json: found no configuration {at!r}, expected it beside {known or 'none'}. "
                 "Copy plans and checkpoints from the same training."
             )
         chain.append(at)
-        at = configurations[at].get("inherits_from", "")
+        at = table_of(configurations[at], f"configuration {at}").get("inherits_from", "")
     whole: dict[str, Any] = {}
     for part in reversed(chain):
         whole |= configurations[part]
@@ -84,89 +71,6 @@ def plans_configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
             "3d_lowres or 3d_fullres instead."
         )
     return whole
-
-
-def network_of(configuration: Mapping[str, Any]) -> NnunetNetwork:
-    """The network's settings.
-
-    Raises:
-        BundleError: If the architecture, or a setting of it, is not known here.
-    """
-    try:
-        if "architecture" in configuration:
-            stated = configuration["architecture"]
-            return _network(str(stated["network_class_name"]).split(".")[-1], stated["arch_kwargs"])
-        return _network(str(configuration["UNet_class_name"]), _old_arguments(configuration))
-    except (KeyError, TypeError, IndexError) as error:
-        raise BundleError(
-            f"plans.json: found an architecture without {error}, expected plans as nnU-Net 2 "
-            "writes them. Copy plans and checkpoints from the same training."
-        ) from error
-    except ValidationError as error:
-        text = "; ".join(str(one["msg"]) for one in error.errors())
-        raise BundleError(
-            f"plans.json: found an architecture that does not fit together ({text}), expected "
-            "plans as nnU-Net 2 writes them. Copy the folder again."
-        ) from error
-
-
-def _network(kind: str, arguments: Mapping[str, Any]) -> NnunetNetwork:
-    if kind not in _NETWORKS:
-        raise BundleError(
-            f"plans.json: found network {kind}, expected {' or '.join(_NETWORKS)}. {_OTHER}"
-        )
-    for name, known in _FIXED.items():
-        if arguments.get(name) not in known:
-            raise BundleError(
-                f"plans.json: found {name} = {arguments[name]!r}, which is not supported; "
-                f"expected {known[-1]!r}. {_OTHER}"
-            )
-    norm, eps = str(arguments.get("norm_op")), (arguments.get("norm_op_kwargs") or {}).get("eps")
-    if "InstanceNorm" not in norm or eps != 1e-5:
-        message = f"plans.json: found norm_op = {norm} with eps = {eps}, which is not supported"
-        raise BundleError(f"{message}; expected InstanceNorm with eps = 1e-05. {_OTHER}")
-    stages = int(arguments["n_stages"])
-    counts = "convs" if kind == "PlainConvUNet" else "blocks"
-    own = "n_conv_per_stage" if counts == "convs" else "n_blocks_per_stage"
-    dimensions = 2 if str(arguments["conv_op"]).endswith("2d") else 3
-    return _NETWORKS[kind].model_validate(
-        {
-            "filters": _each(arguments["features_per_stage"], stages),
-            "kernels": [_axes(k, dimensions) for k in _each(arguments["kernel_sizes"], stages)],
-            "strides": [_axes(s, dimensions) for s in _each(arguments["strides"], stages)],
-            counts: _each(arguments[own], stages),
-            "decoder_convs": _each(arguments["n_conv_per_stage_decoder"], stages - 1),
-            "has_conv_bias": bool(arguments.get("conv_bias", False)),
-        }
-    )
-
-
-def _old_arguments(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that nnU-Net itself makes of plans before 2.3."""
-    convs = configuration["n_conv_per_stage_encoder"]
-    base, most = configuration["UNet_base_num_features"], configuration["unet_max_num_features"]
-    return {
-        "n_stages": len(convs),
-        "features_per_stage": [min(base * 2**stage, most) for stage in range(len(convs))],
-        "conv_op": f"Conv{len(configuration['patch_size'])}d",
-        "kernel_sizes": configuration["conv_kernel_sizes"],
-        "strides": configuration["pool_op_kernel_sizes"],
-        "n_conv_per_stage": convs,
-        "n_blocks_per_stage": convs,
-        "n_conv_per_stage_decoder": configuration["n_conv_per_stage_decoder"],
-        "conv_bias": True,
-        "norm_op": "InstanceNorm",
-        "norm_op_kwargs": {"eps": 1e-5},
-        "nonlin": "torch.nn.LeakyReLU",
-    }
-
-
-def _each(value: Any, count: int) -> list[Any]:
-    return [value] * count if isinstance(value, int) else list(value)
-
-
-def _axes(value: Any, dimensions: int) -> list[int]:
-    return [value] * dimensions if isinstance(value, int) else list(value)
 
 
 def preprocessing_of(
@@ -187,13 +91,13 @@ def preprocessing_of(
     Raises:
         BundleError: If a step is not known here, or is not stated for every channel.
     """
-    _check_known("preprocessor_name", configuration.get("preprocessor_name"), (_PREPROCESSOR,))
+    check_known("preprocessor_name", configuration.get("preprocessor_name"), (_PREPROCESSOR,))
     for name in ("resampling_fn_data", "resampling_fn_probabilities"):
-        _check_known(name, configuration.get(name, _RESAMPLING), (_RESAMPLING,))
+        check_known(name, configuration.get(name, _RESAMPLING), (_RESAMPLING,))
     reader = str(plans.get("image_reader_writer", "SimpleITKIO"))
     known = [name for name, value in _ORIENTATIONS.items() if value]
-    _check_known("image_reader_writer", reader, known)
-    schemes = configuration.get("normalization_schemes", [])
+    check_known("image_reader_writer", reader, known)
+    schemes = list_of({"normalization_schemes": [], **configuration}, "normalization_schemes")
     if len(schemes) != channels:
         raise BundleError(
             f"plans.json: found normalization_schemes of {len(schemes)} channels, expected "
@@ -210,18 +114,15 @@ def preprocessing_of(
                 "logits": _resampling(configuration, "resampling_fn_probabilities", 1),
             }
         )
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise BundleError(
-            f"plans.json: found no usable {error}, expected plans as nnU-Net 2 writes them. Copy "
+            f"plans.json: found no {error}, expected plans as nnU-Net 2 writes them. Copy "
             "the folder again."
         ) from error
     except ValidationError as error:
-        text = "; ".join(
-            f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()
-        )
         raise BundleError(
-            f"plans.json: found unusable preprocessing ({text}), expected plans as nnU-Net 2 "
-            "writes them. Copy the folder again."
+            f"plans.json: found unusable preprocessing ({problems_of(error)}), expected plans as "
+            "nnU-Net 2 writes them. Copy the folder again."
         ) from error
 
 
@@ -229,8 +130,8 @@ def _channel(
     plans: Mapping[str, Any], configuration: Mapping[str, Any], at: int
 ) -> ChannelIntensity:
     scheme = configuration["normalization_schemes"][at]
-    _check_known("normalization_schemes", scheme, tuple(_SCHEMES))
-    masked = configuration.get("use_mask_for_norm") or []
+    check_known("normalization_schemes", scheme, tuple(_SCHEMES))
+    masked = list_of({"use_mask_for_norm": [], **configuration}, "use_mask_for_norm")
     if _SCHEMES[scheme] != "ct":
         return ChannelIntensity.model_validate(
             {
@@ -238,10 +139,10 @@ def _channel(
                 "is_within_nonzero": bool(masked[at]) if at < len(masked) else False,
             }
         )
-    stated = plans.get("foreground_intensity_properties_per_channel") or plans.get(
-        "foreground_intensity_properties_by_modality"
-    )
-    of_channel = (stated or {})[str(at)]
+    name = "foreground_intensity_properties_per_channel"
+    if name not in plans:
+        name = "foreground_intensity_properties_by_modality"
+    of_channel = table_of(table_of(plans[name], name).get(str(at)), f"{name}.{at}")
     return ChannelIntensity(
         scheme="ct",
         low=of_channel["percentile_00_5"],
@@ -252,7 +153,7 @@ def _channel(
 
 
 def _resampling(configuration: Mapping[str, Any], name: str, order: int) -> Resampling:
-    stated = configuration.get(f"{name}_kwargs") or {}
+    stated = options_of(configuration, f"{name}_kwargs")
     return Resampling(
         order=stated.get("order", order),
         order_z=stated.get("order_z", 0),
@@ -269,24 +170,20 @@ def window_of(
         BundleError: If the patch is missing or has another number of axes than the mirroring.
     """
     try:
-        patch = tuple(int(size) for size in configuration["patch_size"])
-        window = SlidingWindow(patch_size=patch, mirror_axes=mirror_axes or ())
-    except (KeyError, TypeError, ValueError) as error:
+        window = SlidingWindow.model_validate({"patch_size": configuration["patch_size"]})
+    except KeyError as error:
         raise BundleError(
-            f"plans.json: found no usable patch_size ({type(error).__name__}), expected two or "
+            f"plans.json: found no {error}, expected two or three numbers. Copy the folder again."
+        ) from error
+    except ValidationError as error:
+        raise BundleError(
+            f"plans.json: found an unusable patch_size ({problems_of(error)}), expected two or "
             "three numbers. Copy the folder again."
         ) from error
-    if any(axis >= len(patch) for axis in window.mirror_axes):
+    axes = mirror_axes or ()
+    if any(not 0 <= axis < len(window.patch_size) for axis in axes):
         raise BundleError(
-            f"Checkpoint: found mirroring of axes {mirror_axes}, expected axes of a patch of "
-            f"{patch} voxels. Copy plans and checkpoints from the same training."
+            f"Checkpoint: found mirroring of axes {axes}, expected axes of a patch of "
+            f"{window.patch_size} voxels. Copy plans and checkpoints from the same training."
         )
-    return window
-
-
-def _check_known(name: str, found: Any, known: list[str] | tuple[str, ...]) -> None:
-    if found not in known:
-        raise BundleError(
-            f"plans.json: found {name} = {found!r}, which is not supported; expected "
-            f"{' or '.join(known)}. {_OTHER}"
-        )
+    return window.model_copy(update={"mirror_axes": axes})

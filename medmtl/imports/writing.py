@@ -6,7 +6,10 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
 
 from medmtl.core.errors import BundleError, OutputError
 from medmtl.inference.bundle import load_bundle, write_bundle
@@ -16,12 +19,12 @@ from medmtl.networks.joint import JointNet
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch import Tensor
-
     from medmtl.inference.bundle_settings import BundleSettings, ChannelSettings
     from medmtl.networks.joint import NetworkConfig
 
 __all__ = ["check_free", "fitting_weights", "input_settings", "input_text", "write_imported"]
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_free(out: Path) -> None:
@@ -48,18 +51,19 @@ def input_text(settings: InputSettings) -> str:
 
 
 def fitting_weights(
-    weights: Mapping[str, Tensor], network: NetworkConfig, *, prefix: str, where: str
+    weights: Mapping[str, Any], network: NetworkConfig, *, prefix: str, where: str
 ) -> dict[str, Tensor]:
     """Weights under the bundle's names.
 
     Args:
-        weights: By the names of their module.
+        weights: By the names of their module; whatever the file held.
         network: Of the bundle.
         prefix: Where that module is in the bundle's network.
         where: Names the weights in errors.
 
     Raises:
-        BundleError: Naming the first weight that the network does not explain.
+        BundleError: Naming the first weight that the network does not explain, or that is no
+            dense tensor.
     """
     try:
         expected = JointNet(network).state_dict()
@@ -71,10 +75,10 @@ def fitting_weights(
         ) from error
     found = {f"{prefix}{name}": value for name, value in weights.items()}
     for name in sorted(expected.keys() | found.keys()):
-        if _shape(found, name) != _shape(expected, name):
+        if _form(found, name) != _form(expected, name):
             raise BundleError(
-                f"{where}: weight {name.removeprefix(prefix)}: found {_shape(found, name)}, "
-                f"expected {_shape(expected, name)} from what describes the network. Copy all "
+                f"{where}: weight {name.removeprefix(prefix)}: found {_form(found, name)}, "
+                f"expected {_form(expected, name)} from what describes the network. Copy all "
                 "files from the same training."
             )
     if not all(bool(value.isfinite().all()) for value in found.values()):
@@ -84,8 +88,17 @@ def fitting_weights(
     return found
 
 
-def _shape(weights: Mapping[str, Tensor], name: str) -> str:
-    return f"({', '.join(map(str, weights[name].shape))})" if name in weights else "none"
+def _form(weights: Mapping[str, Any], name: str) -> str:
+    """The shape of a dense tensor of floating-point numbers; of anything else also what it is."""
+    if name not in weights:
+        return "none"
+    value = weights[name]
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}, no tensor"
+    shape = f"({', '.join(map(str, value.shape))})"
+    if value.layout is not torch.strided or value.is_meta:
+        return f"{shape}, not dense"
+    return shape if value.dtype in _FLOATS else f"{shape} of {value.dtype}"
 
 
 def write_imported(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from medmtl.inference.bundle_settings import BundleSettings
     from medmtl.inference.openvino_cache import Precision as ConvertedPrecision
     from medmtl.inference.parity import ParityReport
-    from medmtl.inference.torch_engine import Precision
+    from medmtl.inference.torch_engine import Compiler, Precision
     from medmtl.networks.joint import JointNet
 
 __all__ = ["BACKENDS", "check_backend", "give_engine", "map_levels", "verify_quantised"]
@@ -63,6 +63,7 @@ def give_engine(
     device: torch.device,
     cache: Path | None,
     precision: Precision = "float32",
+    compiler: Compiler = "none",
 ) -> str:
     """Give the network the engine of a backend, and return the name of what runs it.
 
@@ -76,6 +77,7 @@ def give_engine(
         device: Where the network is.
         cache: Folder of converted networks.
         precision: Of torch on a GPU. A CPU stays in float32: there OpenVINO is the faster way.
+        compiler: Of torch on a GPU.
 
     Raises:
         ConfigError: If OpenVINO is asked for by name and cannot convert the network, or int8 and
@@ -83,8 +85,8 @@ def give_engine(
     """
     is_auto = backend == "auto"
     if backend == "torch" or (is_auto and not (device.type == "cpu" and is_installed())):
-        if device.type == "cuda" and precision != "float32":
-            net.engine = TorchEngine(net, precision=precision)
+        if device.type == "cuda" and (precision, compiler) != ("float32", "none"):
+            net.engine = TorchEngine(net, precision=precision, compiler=compiler)
         return _torch(net, settings, device)
     converted: ConvertedPrecision = "int8" if backend == "int8" else "f32"
     try:

@@ -6,16 +6,18 @@ The library yields one outcome per case; the program draws the progress.
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from medmtl.core.errors import OutputError
 from medmtl.inference.case_names import unusable_names
 from medmtl.inference.case_store import CaseStore, output_errors
+from medmtl.inference.cores import shared_cores
 from medmtl.inference.failure import attempt
+from medmtl.inference.lanes import in_lanes
 from medmtl.inference.read_ahead import CaseReader, DecidedCase, ReadCase, read_ahead
 from medmtl.inference.resume import model_key
 from medmtl.inference.stages import finish, stages_of
@@ -26,7 +28,7 @@ from medmtl.report.table import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from medmtl.core.prediction import ModelIdentity, Prediction
@@ -39,6 +41,11 @@ __all__ = [
     "FORMATS", "Analyser", "Batch", "BatchOptions", "CaseOutcome", "advanced", "begin_case",
     "decided_outcome", "finish_case", "report_case", "run_batch",
 ]  # fmt: skip
+
+_LANES = 2
+_MANY = 4
+"""Studies from which on two networks at a time gain: the last one of three would have half of the
+processor for itself."""
 
 
 class Analyser(Protocol):
@@ -74,11 +81,14 @@ class BatchOptions:
         formats: Of FORMATS; "json" is always written.
         restart: Compute finished cases anew.
         summary_every_s: The tables are rebuilt this often while the run goes on.
+        networks: Cases that may be in the network at a time, one or two, in a batch of many: two on
+            a CPU, each on its share of the cores, one on a GPU.
     """
 
     formats: tuple[str, ...] = DEFAULT_FORMATS
     restart: bool = False
     summary_every_s: float = 30.0
+    networks: Literal[1, 2] = 1
 
 
 @dataclass(frozen=True)
@@ -126,7 +136,9 @@ def run_batch(
     reader = batch.reader(
         analyser.identity, analyser.settings, lambda study: begin_case(study, analyser)
     )
-    outcomes = _outcomes(reader, batch.store, batch.formats)
+    is_many = len(listing.studies) >= _MANY
+    networks = batch.options.networks if is_many else 1
+    outcomes = _outcomes(reader, batch.store, batch.formats, networks=networks)
     yield from batch.with_tables(outcomes, analyser.identity, analyser.settings)
 
 
@@ -238,38 +250,43 @@ class Batch:
 
 
 def _outcomes(
-    reader: CaseReader[Begun], store: CaseStore, formats: Sequence[str]
+    reader: CaseReader[Begun], store: CaseStore, formats: Sequence[str], *, networks: int
 ) -> Iterator[CaseOutcome]:
-    """Run the network on one case while the next is prepared and the previous one reported.
+    """Two cases at a time, while a third one is prepared.
 
-    At most three cases are in memory.
+    With one network at a time the network works on a case while the one before is reported. With
+    two, each lane has its share of the processor for all that it does: nothing waits for a thread
+    of the other.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="medmtl-write") as pool:
-        behind: Future[CaseOutcome] | None = None
-        for case in read_ahead(reader):
-            before, behind = behind, pool.submit(_finish_of(case, store, formats))
-            del case  # its images are not kept while the next one is awaited
-            if before is not None:
-                yield before.result()
-        if behind is not None:
-            yield behind.result()
+    turn = BoundedSemaphore(networks)
+    with closing(read_ahead(reader)) as cases, shared_cores(networks) as share:
+        yield from in_lanes(
+            cases,
+            partial(_finished, store=store, formats=formats, turn=turn),
+            lanes=_LANES,
+            prepare=share,
+        )
 
 
-def _finish_of(
-    case: ReadCase[Begun] | DecidedCase, store: CaseStore, formats: Sequence[str]
-) -> Callable[[], CaseOutcome]:
-    """Run the network on a case now; what is returned writes it and lets its lock go."""
+def _finished(
+    case: ReadCase[Begun] | DecidedCase,
+    *,
+    store: CaseStore,
+    formats: Sequence[str],
+    turn: AbstractContextManager[object],
+) -> CaseOutcome:
+    """Run the network on a case in its turn, write it and let its lock go."""
     if isinstance(case, DecidedCase):
-        outcome = decided_outcome(case)
-        return lambda: outcome
+        return decided_outcome(case)
     content = case.content
     try:
         if not isinstance(content, Failure):
-            content = advanced(case.study.case_id, content)
+            with turn:
+                content = advanced(case.study.case_id, content)
     except BaseException:
         case.lock.release()
         raise
-    return partial(finish_case, case, store, lambda: _written(case, content, store, formats))
+    return finish_case(case, store, lambda: _written(case, content, store, formats))
 
 
 def decided_outcome(case: DecidedCase) -> CaseOutcome:

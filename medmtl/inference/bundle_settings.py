@@ -155,12 +155,14 @@ class PartSettings(_Strict):
         network: Its network, with its segments in the order of its outputs.
         intensities: How each channel is normalised for it.
         sliding_window: Its patch and mirroring.
+        source: Which file of which folds it was imported from.
     """
 
     weights: Annotated[tuple[MemberFile | Literal["weights.safetensors"], ...], Field(min_length=1)]
     network: NetworkConfig
     intensities: tuple[ChannelIntensity, ...]
     sliding_window: SlidingWindow
+    source: str | None = None
 
 
 class BundleSettings(_Strict):
@@ -171,7 +173,7 @@ class BundleSettings(_Strict):
     it would have been another one. `folds` names further weights of an imported network, whose
     logits are averaged, as its authors do; `sliding_window` and `regions` are of such a network.
     `parts` are several such networks with one grid; `network` and `sliding_window` are then those
-    of the first.
+    of the first. `source` says which file of which folds such a network was imported from.
     `speeds` are the operating points beside "balanced", at which the bundle was calibrated.
     """
 
@@ -201,6 +203,7 @@ class BundleSettings(_Strict):
     sliding_window: SlidingWindow | None = None
     regions: tuple[RegionSettings, ...] = ()
     parts: tuple[PartSettings, ...] = ()
+    source: str | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> BundleSettings:

@@ -8,17 +8,19 @@ Tensors: B batch, C class (background first), F finding, K J I voxel axes of the
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from medmtl.evidence.cam import activation_map, join_levels
-from medmtl.networks.mask_reading import slabs
+from medmtl.inference.cores import on_each_core
+from medmtl.networks.mask_reading import probabilities_of, slab_places
 from medmtl.networks.measurements import TorsoSums, firm_slope
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from medmtl.evidence.cam import CamMethod
     from medmtl.networks.joint import JointNet
@@ -196,17 +198,23 @@ def _mask_maps(
     """LayerCAM of the masks for each finding, largest values on the grid of the maps."""
     sums, coarse = volume.reading.sums, volume.reading.coarse
     cell = 1 if coarse is None else volume.logits.shape[2] // coarse.shape[2]
+    places = slab_places(volume.logits, cell)
     ties = None
     if measure is not None and sums is not None:
-        parts = slabs(volume.logits, cell)
-        ties = torch.stack([measure.ties(part, sums) for _, part in parts]).sum(dim=0)
+        ties = _ties(volume.logits, places, measure, sums)
     shape = map_shape(volume.logits.shape[2:])
     maps = [volume.logits.new_empty(shape, dtype=torch.float) for _ in slopes]
-    for where, part in slabs(volume.logits, cell):
-        firm = None if ties is None else firm_slope(part[:, 1:])
+
+    def fill(where: slice) -> None:
+        part = probabilities_of(volume.logits, where)
+        by_sums = None
+        if measure is not None and sums is not None and ties is not None:
+            firm, largest = firm_slope(part[:, 1:]), measure.largest(part, sums)
+            by_sums = partial(measure.slab_slope, firm=firm, largest=largest, ties=ties)
         for found, slope in zip(maps, slopes, strict=True):
-            if measure and slope.sums and sums and firm is not None and ties is not None:
-                by_mask = measure.slab_slope(part, slope.sums, firm=firm, whole=sums, ties=ties)
+            by_mask: Iterable[Tensor]
+            if by_sums is not None and slope.sums is not None:
+                by_mask = by_sums(slope.sums)
             else:
                 by_mask = (torch.zeros_like(mask) for mask in part[:, 1:].unbind(dim=1))
             full = torch.zeros_like(part[:, 0])
@@ -217,7 +225,23 @@ def _mask_maps(
                     _add_blocks(one, slope.coarse[:, number, cells])
                 full.addcmul_(one.relu_(), part[:, number])  # LayerCAM
             found[where] = _largest(full[0], shape[1:])
+
+    on_each_core(fill, places)
     return maps
+
+
+def _ties(
+    logits: Tensor, places: Sequence[slice], measure: TorsoMeasurements, sums: TorsoSums
+) -> Tensor:
+    """(B, 2, I): how many voxels of the whole volume share the largest value of their column."""
+    counts: list[Tensor] = []
+
+    def count(where: slice) -> None:
+        largest = measure.largest(probabilities_of(logits, where), sums)
+        counts.append(largest.sum(dim=(2, 3)))
+
+    on_each_core(count, places)
+    return torch.stack(counts).sum(dim=0)
 
 
 def _largest(values: Tensor, grid: tuple[int, int]) -> Tensor:

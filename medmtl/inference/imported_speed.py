@@ -3,9 +3,9 @@
 best: the steps of nnU-Net or MONAI themselves, the same labels to the voxel.
 balanced: the network by the chosen backend; labels copied where no class can win, by linear
 interpolation of logits along every axis.
-fast: besides, of nnU-Net no mirrored views, images interpolated linearly instead of by cubic
-splines, and no windows in the air around the body, where the networks call that background; of
-MONAI windows that overlap by a quarter at most.
+fast: besides, windows that overlap by a quarter at most; of nnU-Net no mirrored views, images
+interpolated linearly instead of by cubic splines, no windows in the air around the body, where the
+networks call that background, and wider windows where fewer voxels are computed so.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from medmtl.core.errors import ConfigError
 from medmtl.inference.backend import give_engine
+from medmtl.inference.openvino_engine import OpenVinoEngine
 from medmtl.inference.operating_point import SPEEDS
 from medmtl.postprocess.restore import restore_labels
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from medmtl.core.geometry import Geometry
     from medmtl.inference.bundle_settings import BundleSettings
     from medmtl.inference.plans_window import SlidingWindow
+    from medmtl.networks.backbones import Backbone
     from medmtl.networks.joint import JointNet
 
 __all__ = ["ImportedSpeed", "Speed", "check_speed"]
@@ -76,6 +78,11 @@ class ImportedSpeed:
         """Whether the air around the body is left out."""
         return self.speed == "fast"
 
+    @property
+    def widens_windows(self) -> bool:
+        """Whether windows are as large as makes them few."""
+        return self.speed == "fast"
+
     def module(self, net: JointNet, settings: BundleSettings) -> tuple[nn.Module, str]:
         """What answers for a patch, and the name of what runs it."""
         net.requires_grad_(requires_grad=False).to(self.device)
@@ -87,8 +94,11 @@ class ImportedSpeed:
         return (net.backbone if net.engine is None else _Converted(net)), name
 
     def window(self, window: SlidingWindow) -> SlidingWindow:
-        """Without mirrored views where they are left out."""
-        return window.model_copy(update={"mirror_axes": ()}) if self.speed == "fast" else window
+        """Without mirrored views and with less overlap, where that is left out."""
+        if self.speed != "fast":
+            return window
+        step = max(window.step, 1 - _FAST_OVERLAP)
+        return window.model_copy(update={"mirror_axes": (), "step": step})
 
     def overlap(self, stated: float) -> float:
         """Of the windows of a network of MONAI."""
@@ -106,11 +116,29 @@ class ImportedSpeed:
 
 
 class _Converted(nn.Module):
-    """An engine in the place of a backbone: nothing reads the features."""
+    """An engine in the place of a backbone: nothing reads the features.
+
+    OpenVINO has weights of its own, so torch lets go of the network's.
+    """
 
     def __init__(self, net: JointNet) -> None:
         super().__init__()
-        self.net = net
+        self.net = net.to("meta") if isinstance(net.engine, OpenVinoEngine) else net
+
+    @property
+    def engine(self) -> object:
+        """What lends its outputs, if it can (`lent_outputs`)."""
+        return self.net.engine
+
+    @property
+    def divisor(self) -> tuple[int, int, int]:
+        """Of the backbone."""
+        return cast("Backbone", self.net.backbone).divisor
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the backbone."""
+        return cast("Backbone", self.net.backbone).channels
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """The image itself."""

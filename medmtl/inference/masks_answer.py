@@ -43,7 +43,7 @@ def masks_answer(
         bundle: The model.
         study: What the volume is of.
         together: What the network saw, under its own name for the volume.
-        labels: On the grid of the volume.
+        labels: On the grid of the volume. Given up.
         read: The volumes of the study that were read.
         clock: Stopped after this, as "postprocess".
         flags: What the model itself has to say.
@@ -51,19 +51,19 @@ def masks_answer(
     """
     volume = together.volume
     settings, schema = bundle.settings, bundle.settings.label_schema()
-    labels = clean_components(labels, volume.geometry, schema, rules=settings.components)
-    segments = measure_segments(volume, labels, schema)
+    labels, runs = clean_components(labels, volume.geometry, schema, rules=settings.components)
+    segments = measure_segments(volume, labels, schema, runs=runs)
     said = [
         *volume.flags,
         *together.flags,
         *other_series_flags(study, read),
         *flags,
-        *check_masks(schema, labels, segments=segments, rules=settings.mask_rules),
+        *check_masks(schema, labels, segments=segments, rules=settings.mask_rules, runs=runs),
     ]
     clock.stop("postprocess")
     return Prediction(
         model=bundle.identity,
-        volumes=(VolumePrediction(volume, labels),),
+        volumes=(VolumePrediction(volume, labels, runs),),
         segments=tuple(segments),
         measurements=tuple(measurements),
         findings=(),

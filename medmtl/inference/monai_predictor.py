@@ -74,11 +74,10 @@ class MonaiPredictor(Staged, ImportedModel):
         backbone = cast("Backbone", self.net)
         logits: Any = self.in_window(
             image[None].to(self.device),
-            roi_size=self.window.roi_size,
             sw_batch_size=1,
             predictor=lambda patch: backbone.decode(backbone.encode(patch)),
             overlap=self.speed.overlap(self.window.overlap),
-            mode=self.window.mode,
+            **self.window.arguments,
         )
         return cast("torch.Tensor", logits[0])
 

@@ -10,6 +10,7 @@ features and the masks that come out here.
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
 from contextlib import contextmanager
 from importlib import import_module
@@ -74,8 +75,30 @@ class _Traced(nn.Module):
         return *(features[level] for level in self.levels), logits
 
 
+class _OfThread(threading.local):
+    """What each thread that runs an engine has for itself: maps and outputs lie in its network.
+
+    Args:
+        core: OpenVINO's.
+        model: OpenVINO's, shared.
+        floats: In what layers run that are not in int8.
+    """
+
+    def __init__(self, core: Any, model: Any, floats: Floats) -> None:
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": floats,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "ENABLE_CPU_PINNING": False,  # two networks of one thread would share the first core
+        }
+        self.network = SizedNetwork(core, model, settings)
+        self.lends = False
+
+
 class OpenVinoEngine:
     """Runs a network's encoder and decoder by OpenVINO; made while the network has no engine.
+
+    Several threads may run it at a time, each on the cores that torch has in it.
 
     Args:
         net: In evaluation mode, on the CPU.
@@ -117,28 +140,32 @@ class OpenVinoEngine:
             model, floats = str(place / MODEL), report.floats
         elif model is None:
             model = self._full_precision(net, kept)
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": floats,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        }
         self.floats = floats
-        self._network = SizedNetwork(core, model, settings)
-        self.lends = False
+        self._of_thread = _OfThread(
+            core, core.read_model(model) if isinstance(model, str) else model, floats
+        )
 
     def __call__(self, stem_bckji: Tensor, /) -> tuple[list[Tensor], Tensor]:
         """Feature maps, empty where nobody reads them, and logits."""
         stem = np.ascontiguousarray(stem_bckji.numpy())
-        found = self._network(stem, lends=self.lends)
+        own = self._of_thread
+        found = own.network(stem, lends=own.lends)
         outputs = [torch.from_numpy(found[number]) for number in range(len(self._levels) + 1)]
         features = [stem_bckji.new_empty(0)] * self._count
         for level, output in zip(self._levels, outputs, strict=False):
             features[level] = output
         return features, outputs[-1]
 
-    def let_go(self) -> None:
-        """Give the memory of maps back, as large as a tile's pass; what was lent is gone, too."""
-        self._network.let_go()
+    @contextmanager
+    def lending(self) -> Iterator[None]:
+        """See `lent_outputs`; for the thread that calls it."""
+        own = self._of_thread
+        own.lends = True
+        try:
+            yield
+        finally:
+            own.lends = False
+            own.network.let_go()
 
     def _full_precision(self, net: JointNet, kept: ConvertedCache | None) -> Any:
         place = None if kept is None else kept.place(net, self._levels)
@@ -160,12 +187,8 @@ def lent_outputs(engine: object) -> Iterator[None]:
     if not isinstance(engine, OpenVinoEngine):
         yield
         return
-    engine.lends = True
-    try:
+    with engine.lending():
         yield
-    finally:
-        engine.lends = False
-        engine.let_go()
 
 
 def read_levels(net: JointNet, maps: tuple[int, ...]) -> tuple[int, ...]:

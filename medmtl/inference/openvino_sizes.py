@@ -27,13 +27,13 @@ class SizedNetwork:
 
     Args:
         core: OpenVINO's.
-        model: OpenVINO's, its grid free; it stays as it is. Or the path of such a one.
+        model: OpenVINO's, its grid free; it stays as it is.
         settings: Of the compilation.
     """
 
     def __init__(self, core: Any, model: Any, settings: Mapping[str, object]) -> None:
         self._core, self._settings = core, dict(settings)
-        self._model = core.read_model(model) if isinstance(model, str) else model
+        self._model = model
         self._of_any: Any = None
         self._of_one: tuple[tuple[int, ...], Any] | None = None
 

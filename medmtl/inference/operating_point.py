@@ -37,6 +37,8 @@ class OperatingPoint(BaseModel):
         shifts: Views that are added, moved by whole voxels in the plane: the first of `SHIFTS`.
             Turned views are interpolated twice, which cost `torso-ct-phantom` 0.01 of mean Dice.
         precision: In which a GPU computes; a CPU does it in float32 whatever this says.
+        compiler: Of the network on a GPU: torch's inductor, or CUDA graphs of its own kernels; each
+            size of a tile is compiled at its first use. A CPU compiles nothing.
         backend: Taken where the user leaves the choice; "int8" where the network was quantised.
     """
 
@@ -47,6 +49,7 @@ class OperatingPoint(BaseModel):
     flips: tuple[Literal["i", "j", "k"], ...] = ()
     shifts: Annotated[int, Field(ge=0, le=4)] = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    compiler: Literal["none", "inductor", "cudagraphs"] = "none"
     backend: Literal["auto", "openvino", "int8", "torch"] = "auto"
 
     def preprocessing(self, config: PreprocessingConfig) -> PreprocessingConfig:

@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from medmtl.core.prediction import Prediction
     from medmtl.core.study import Study
     from medmtl.core.volume import Volume
+    from medmtl.transforms.plans import ChannelIntensity, PlansInput
 
 __all__ = ["PartsPredictor"]
 
 
 class PartsPredictor(ImportedModel):
-    """All parts stay loaded; the logits of one are in memory at a time."""
+    """All parts stay loaded; the logits of one are in memory at a time.
+
+    Images are prepared once for all parts that normalise alike, whatever their order.
+    """
 
     def load(self) -> list[str]:
         """See `ImportedModel`."""
@@ -50,21 +54,23 @@ class PartsPredictor(ImportedModel):
         together = self.input.together(study, volumes)
         by_name = {segment.name: segment.label for segment in self.bundle.settings.segments}
         merged = np.zeros(together.volume.array.shape, dtype=label_dtype(max(by_name.values())))
-        prepared = None
+        inputs: dict[tuple[ChannelIntensity, ...], PlansInput] = {}
         for part, nets in self.parts:
             wanted = self.preprocessing.model_copy(update={"channels": part.intensities})
-            if prepared is None or prepared.settings != wanted:
-                prepared = wanted.apply(
+            if part.intensities not in inputs:
+                inputs[part.intensities] = wanted.apply(
                     together.volume, together.further, is_linear=self.speed.speed == "fast"
                 )
                 clock.stop("preprocess")
+            prepared = inputs[part.intensities]
             logits = window_logits(
                 nets,
                 torch.from_numpy(prepared.array_cabc),
                 self.speed.window(part.sliding_window),
                 classes=len(part.network.segments) + 1,
                 device=self.device,
-                skips_air=self.speed.skips_air,
+                air=wanted.air if self.speed.skips_air else None,
+                is_widened=self.speed.widens_windows,
             )
             clock.stop("network")
             values = [by_name[name] for name in part.network.segments]

@@ -66,7 +66,8 @@ class PlansPredictor(Staged, ImportedModel):
             self.window,
             classes=len(settings.segments) + int(settings.network.has_background),
             device=self.device,
-            skips_air=self.speed.skips_air,
+            air=self.preprocessing.air if self.speed.skips_air else None,
+            is_widened=self.speed.widens_windows,
             has_background=settings.network.has_background,
         )
         clock.stop("network")

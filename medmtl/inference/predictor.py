@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from medmtl.core.runs import Runs
     from medmtl.core.study import Listing, Study, VolumeRef
     from medmtl.core.volume import Volume
     from medmtl.inference.bundle import Bundle
@@ -126,6 +129,7 @@ class Predictor(Staged):
             device=device,
             cache=cache,
             precision=self.point.precision,
+            compiler=self.point.compiler,
         )
         chosen = _chosen_backend(backend, self.point.backend, device)
         try:
@@ -256,7 +260,7 @@ class Predictor(Staged):
     ) -> tuple[VolumePrediction, ...]:
         """The label map of each volume, on its own grid."""
         return tuple(
-            VolumePrediction(volume, self._label_map(volume, prepared, logits))
+            VolumePrediction(volume, *self._label_map(volume, prepared, logits))
             for volume, prepared, logits in zip(volumes, inputs, answer.logits, strict=True)
         )
 
@@ -315,7 +319,9 @@ class Predictor(Staged):
             diagnosis_set=None if answered is None else answered.classes,
         )
 
-    def _label_map(self, volume: Volume, prepared: NetworkInput, logits: torch.Tensor) -> Any:
+    def _label_map(
+        self, volume: Volume, prepared: NetworkInput, logits: torch.Tensor
+    ) -> tuple[NDArray[Any], Runs]:
         restored = self.route.label_map(volume, prepared, logits)
         rules = self.bundle.settings.components
         return clean_components(restored, volume.geometry, self.schema, rules=rules)

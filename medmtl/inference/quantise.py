@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from medmtl.core.errors import ConfigError, OutputError
 from medmtl.inference.backend import map_levels
+from medmtl.inference.bundle import load_bundle
 from medmtl.inference.openvino_cache import ConvertedCache
 from medmtl.inference.openvino_engine import (
     OpenVinoEngine,
@@ -85,6 +86,8 @@ def quantise(
     levels = read_levels(net, map_levels(settings))
     if net.engine is None:
         raise ConfigError("Quantisation starts from backend openvino.")
+    weighed = load_bundle(predictor.bundle.folder).net  # an imported one may have let them go
+    weighed.requires_grad_(requires_grad=False)
     watched = _Watched(net.engine)
     net.engine = watched
     inputs = _calibration_inputs(evaluation, calibration, watched)
@@ -92,9 +95,9 @@ def quantise(
     full, answered = _scores(evaluation, validation)
     full_s, engine = watched.seconds, watched.inner
     net.engine = None
-    model = convert(net, levels)
+    model = convert(weighed, levels)
     kept = ConvertedCache(cache)
-    place = kept.place(net, levels, precision="int8")
+    place = kept.place(weighed, levels, precision="int8")
 
     @functools.cache  # in other floats it is the same network
     def small_without(names: tuple[str, ...], kinds: tuple[str, ...]) -> Any:

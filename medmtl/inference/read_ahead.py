@@ -16,7 +16,7 @@ from medmtl.inference.failure import attempt
 from medmtl.inference.resume import source_fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -141,7 +141,9 @@ class CaseReader(Generic[Content]):
         return None if failure is None else DecidedCase(case_id, failure)
 
 
-def read_ahead(reader: CaseReader[Content]) -> Iterator[ReadCase[Content] | DecidedCase]:
+def read_ahead(
+    reader: CaseReader[Content],
+) -> Generator[ReadCase[Content] | DecidedCase]:
     """Yield the reader's cases while the next one is being read; unused claims are let go."""
     with ThreadPoolExecutor(1, thread_name_prefix="medmtl-read") as pool:
         ahead = pool.submit(reader.next_case)

@@ -74,16 +74,14 @@ def tiled_pass(
     size = tuple(part.stop - part.start for part in box)
     tiles, coverage = plan_tiles(size, net.divisor, tile_voxels, overlap=overlap)
     classes = len(net.config.segments) + 1
-    whole = _empty_sums((1, classes, *grid), device)
+    whole = _room_for_sums((1, classes, *grid), device)
     sums: list[PooledSums] = []
     cells = None if air is None else air.cells
     maps = TileMaps(grid, box, keep, air=cells, divisor=net.divisor)
     if air is not None:
         repeat_block(below_largest(air.logits), whole)
         sums = air.outside(math.prod(grid) - _volume(box))
-    inside = whole[_at(box)]
-    if air is not None:
-        inside.zero_()
+    inside = whole[_at(box)].zero_()
     step = _tiles_at_once(net, tiles[0], device)
     coverage, weight = coverage.to(device), tiles[0].weight.to(device)  # all tiles have one size
     count = 0
@@ -223,14 +221,14 @@ def tiles_that_fit(net: JointNet, tile_voxels: int, *, free_bytes: int) -> int:
     return max(1, min(MAX_BATCH, free_bytes // 2 // one))
 
 
-def _empty_sums(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """On the device, unless they would take half of its free memory."""
+def _room_for_sums(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Not filled; on the device, unless they would take half of its free memory."""
     dtype = torch.half
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if dtype.itemsize * math.prod(shape) > free // 2:
             device = torch.device("cpu")
-    return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.empty(shape, dtype=dtype, device=device)
 
 
 def _at(box: Sequence[slice]) -> tuple[slice, ...]:

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from medmtl.networks.joint import JointNet
 
-__all__ = ["Precision", "TorchEngine", "beyond_half"]
+__all__ = ["Compiler", "Precision", "TorchEngine", "beyond_half"]
 
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
+Compiler: TypeAlias = Literal["none", "eager", "inductor", "cudagraphs"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -42,17 +43,16 @@ class TorchEngine:
     Args:
         net: In evaluation mode; its weights stay in single precision and are laid channels last.
         precision: In which convolutions are computed; half precision by autocast.
-        compiler: Of `torch.compile`, such as "inductor" or "cudagraphs"; None compiles nothing.
-            Each shape of a tile is compiled at its first use.
+        compiler: Backend of `torch.compile`. Each shape of a tile is compiled at its first use.
     """
 
     def __init__(
-        self, net: JointNet, *, precision: Precision = "float32", compiler: str | None = None
+        self, net: JointNet, *, precision: Precision = "float32", compiler: Compiler = "none"
     ) -> None:
         lay_channels_last(net)
         self.dtype = _DTYPES[precision]
         self._run = net.torch_pass
-        if compiler is not None:
+        if compiler != "none":
             self._run = torch.compile(net.torch_pass, backend=compiler, dynamic=False)
 
     def __call__(self, stem_bckji: Tensor, /) -> tuple[list[Tensor], Tensor]:

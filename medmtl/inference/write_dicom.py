@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from medmtl.core.flags import Flag
-from medmtl.report.dicom_source import DicomSource, NoDicomSourceError, save_dicom
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from medmtl.core.prediction import Prediction, VolumePrediction
     from medmtl.core.study import Study
     from medmtl.report.dicom_seg import SegType
+    from medmtl.report.dicom_source import DicomSource
 
 __all__ = ["DicomResults", "dicom_results"]
 
@@ -53,6 +53,7 @@ class DicomResults:
         from medmtl.report.dicom_rtstruct import make_rtstruct
         from medmtl.report.dicom_seg import make_seg
         from medmtl.report.dicom_segments import segments_of
+        from medmtl.report.dicom_source import save_dicom
         from medmtl.report.dicom_sr import make_sr
 
         if not self.formats - {"pm"}:
@@ -73,6 +74,7 @@ class DicomResults:
 
 def _write_maps(folder: Path, prediction: Prediction, source: DicomSource) -> None:
     from medmtl.report.dicom_pm import make_pm
+    from medmtl.report.dicom_source import save_dicom
 
     for number, finding in enumerate(prediction.findings, start=1):
         cam = finding.cams.get(source.volume_id)
@@ -100,6 +102,8 @@ def dicom_results(
     wanted = frozenset(formats) & _DICOM
     if not wanted:
         return DicomResults(wanted), prediction
+    from medmtl.report.dicom_source import DicomSource, NoDicomSourceError  # load pydicom
+
     try:
         sources = {
             part.volume.id: DicomSource.of(study, part.volume, prediction.model)

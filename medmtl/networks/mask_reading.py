@@ -14,11 +14,9 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from medmtl.networks.measurements import TorsoMeasurements, TorsoSums
 
-__all__ = ["MaskReading", "read_masks", "slabs"]
+__all__ = ["MaskReading", "probabilities_of", "read_masks", "slab_places"]
 
 _SLAB_VALUES = {"cpu": 2**19}
 """Probabilities of one slab: about what a core's cache holds. Others have no such cache."""
@@ -60,7 +58,8 @@ def read_masks(
     # Filled in place: small pieces kept between large ones would leave holes in memory.
     coarse = None if grid is None else logits.new_empty(*logits.shape[:2], *grid, dtype=torch.float)
     sums: TorsoSums | None = None
-    for where, probabilities in slabs(logits, cell[0]):
+    for where in slab_places(logits, cell[0]):
+        probabilities = probabilities_of(logits, where)
         if coarse is not None:
             cells = slice(where.start // cell[0], where.stop // cell[0])
             coarse[:, :, cells] = nn.functional.avg_pool3d(probabilities, cell)
@@ -70,18 +69,20 @@ def read_masks(
     return MaskReading(coarse, sums)
 
 
-def slabs(logits: Tensor, step: int) -> Iterator[tuple[slice, Tensor]]:
-    """Where each slab of slices lies, and its probabilities (B, C, k, J, I).
+def slab_places(logits: Tensor, step: int) -> list[slice]:
+    """Where each slab of slices lies.
 
     Args:
         logits: (B, C, K, J, I).
         step: A slab holds a multiple of so many slices.
     """
-    thick = _thickness(logits, step)
-    for start in range(0, logits.shape[2], thick):
-        where = slice(start, min(start + thick, logits.shape[2]))
-        # logits may be in half precision
-        yield where, logits[:, :, where].softmax(dim=1, dtype=torch.float)
+    thick, whole = _thickness(logits, step), logits.shape[2]
+    return [slice(start, min(start + thick, whole)) for start in range(0, whole, thick)]
+
+
+def probabilities_of(logits: Tensor, where: slice) -> Tensor:
+    """(B, C, k, J, I) of a slab; logits may be in half precision."""
+    return logits[:, :, where].softmax(dim=1, dtype=torch.float)
 
 
 def _thickness(logits: Tensor, step: int) -> int:

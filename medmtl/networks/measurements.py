@@ -244,57 +244,49 @@ class TorsoMeasurements(MeasurementSet):
 
     def sums(self, probabilities: Tensor) -> TorsoSums:
         """Of a volume (B, S + 1, K, J, I), or of some of its slices."""
-        columns = [mask.amax(dim=(1, 2)) for _, mask in self._thorax(probabilities)]
+        columns = [mask.amax(dim=(1, 2)) for mask in self._thorax(probabilities)]
         # A sum of small probabilities over a whole torso would outweigh a small lesion.
         return TorsoSums(firm_sum(probabilities[:, 1:]), torch.stack(columns, dim=1))
 
-    def _thorax(self, probabilities: Tensor) -> tuple[tuple[list[int], Tensor], ...]:
-        """Heart, and lungs with what lies between them and the wall: classes, (B, K, J, I)."""
-        heart = 1 + self.segments.index("heart")
+    def _thorax_classes(self) -> tuple[list[int], list[int]]:
+        """The heart, and the lungs with what lies between them and the wall."""
         inside = ("lung", "pleural")
         lungs = [1 + n for n, name in enumerate(self.segments) if name.startswith(inside)]
-        lung = probabilities[:, lungs[0]] if lungs else torch.zeros_like(probabilities[:, 0])
-        for other in lungs[1:]:
-            lung = lung + probabilities[:, other]
-        return ([heart], probabilities[:, heart]), (lungs, lung)
+        return [1 + self.segments.index("heart")], lungs
 
-    def ties(self, probabilities: Tensor, whole: TorsoSums) -> Tensor:
-        """(B, 2, I): voxels of a slab that reach the largest value of their column."""
-        return torch.stack(
-            [mask.sum(dim=(1, 2)) for _, mask in self._largest(probabilities, whole)], dim=1
-        )
-
-    def _largest(self, probabilities: Tensor, whole: TorsoSums) -> list[tuple[list[int], Tensor]]:
+    def _thorax(self, probabilities: Tensor) -> list[Tensor]:
+        """(B, K, J, I) of each of those."""
+        none = torch.zeros_like(probabilities[:, 0])
         return [
-            (classes, mask == whole.columns[:, n, None, None])
-            for n, (classes, mask) in enumerate(self._thorax(probabilities))
+            sum((probabilities[:, one] for one in classes[1:]), probabilities[:, classes[0]])
+            if classes
+            else none
+            for classes in self._thorax_classes()
         ]
 
+    def largest(self, probabilities: Tensor, whole: TorsoSums) -> Tensor:
+        """(B, 2, k, J, I): 1 where the voxels of a slab reach the largest value of their column."""
+        masks = torch.stack(self._thorax(probabilities), dim=1)
+        return (masks == whole.columns[:, :, None, None]).to(masks)
+
     def slab_slope(
-        self,
-        probabilities: Tensor,
-        slope: TorsoSums,
-        *,
-        firm: Tensor,
-        whole: TorsoSums,
-        ties: Tensor,
+        self, slope: TorsoSums, *, firm: Tensor, largest: Tensor, ties: Tensor
     ) -> Iterator[Tensor]:
         """Gradient (B, k, J, I) by each segment of a slab in turn, of what reads the sums.
 
         Args:
-            probabilities: (B, S + 1, k, J, I) of the slab.
             slope: Gradient by the sums of the whole volume.
             firm: `firm_slope` of the segments.
-            whole: The sums of the whole volume.
-            ties: Of the whole volume; voxels that share the largest value share its gradient.
+            largest: Of the slab.
+            ties: (B, 2, I), the sum of `largest` over the whole volume; voxels that share the
+                largest value share its gradient.
         """
-        share = slope.columns / ties.clamp_min(1)
-        largest = self._largest(probabilities, whole) if slope.columns.any() else []
+        share = (slope.columns / ties.clamp_min(1))[:, :, None, None]
         for segment in range(firm.shape[1]):
             found = firm[:, segment] * slope.firm_voxels[:, segment, None, None, None]
-            for n, (classes, is_largest) in enumerate(largest):
+            for n, classes in enumerate(self._thorax_classes()):
                 if segment + 1 in classes:
-                    found += is_largest * share[:, n, None, None]
+                    found.addcmul_(largest[:, n], share[:, n])
             yield found
 
     def finish(self, sums: TorsoSums, spacing_mm: Tensor) -> Tensor:

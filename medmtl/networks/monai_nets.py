@@ -63,6 +63,9 @@ class MonaiNetConfig(BaseModel):
         known = MONAI_NETWORKS[self.network][1]
         if unknown := sorted(set(self.arguments) - known):
             raise ValueError(f"{self.network} has no argument {', '.join(unknown)}")
+        if empty := sorted(name for name, value in self.arguments.items() if _holds_null(value)):
+            message = f"{self.network} takes values for {', '.join(empty)}: a bundle has no null"
+            raise ValueError(message)
         return self
 
     def build(self, *, in_channels: int, out_channels: int) -> nn.Module:
@@ -71,6 +74,12 @@ class MonaiNetConfig(BaseModel):
             spatial_dims=3, in_channels=in_channels, out_channels=out_channels, **self.arguments
         )
         return _SegResNet(net) if isinstance(net, SegResNet) else _Whole(net, in_channels)
+
+
+def _holds_null(value: JsonValue) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_null, value.values()))
+    return value is None or (isinstance(value, list) and any(map(_holds_null, value)))
 
 
 class _Whole(nn.Module):

@@ -125,8 +125,11 @@ def write_image(path: Path, volume: Volume) -> None:
 
 def _quantised(cam: Volume, geometry: Geometry) -> Iterator[NDArray[np.float32]]:
     bounded = np.clip(cam.array, 0.0, 1.0)  # and so is every value between
-    for _, slab in interpolate_slabs(bounded, cam.geometry, geometry, outside=0.0):
-        values = np.multiply(slab, CAM_STEPS, out=slab)
-        np.rint(values, out=values)
-        values /= CAM_STEPS
-        yield values.astype("<f4", copy=False)
+    for _, slab in interpolate_slabs(bounded, cam.geometry, geometry, finish=_quantise):
+        yield slab.astype("<f4", copy=False)
+
+
+def _quantise(values: NDArray[np.float32]) -> None:
+    values *= CAM_STEPS
+    np.rint(values, out=values)
+    values /= CAM_STEPS

@@ -5,9 +5,21 @@ The transforms are MONAI's own, built by explicit class; a name outside the tabl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    JsonValue,
+    NonNegativeInt,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,18 +31,71 @@ __all__ = ["MONAI_STEPS", "MonaiPreprocessing", "MonaiStep", "MonaiWindow"]
 IMAGE = "image"
 """Key of the dictionary that the transforms work on."""
 
-MONAI_STEPS: Mapping[str, frozenset[str]] = {
-    "Orientation": frozenset({"axcodes"}),
-    "Spacing": frozenset(
-        {"pixdim", "diagonal", "mode", "padding_mode", "align_corners", "scale_extent"}
-    ),
-    "ScaleIntensityRange": frozenset({"a_min", "a_max", "b_min", "b_max", "clip"}),
-    "ScaleIntensityRangePercentiles": frozenset(
-        {"lower", "upper", "b_min", "b_max", "clip", "relative", "channel_wise"}
-    ),
-    "ScaleIntensity": frozenset({"minv", "maxv", "factor", "channel_wise"}),
-    "NormalizeIntensity": frozenset({"subtrahend", "divisor", "nonzero", "channel_wise"}),
-    "CropForeground": frozenset({"margin", "allow_smaller", "k_divisible"}),
+
+class _Kind(NamedTuple):
+    """What an argument takes, in words and as a type."""
+
+    words: str
+    type: TypeAdapter[Any]
+
+
+def _kind(words: str, type_: Any) -> _Kind:
+    return _Kind(words, TypeAdapter(type_, config=ConfigDict(strict=True)))
+
+
+def _three_axes(codes: str) -> str:
+    if sorted(_AXIS.get(code, "") for code in codes) != ["x", "y", "z"]:
+        raise ValueError
+    return codes
+
+
+_AXIS = {"R": "x", "L": "x", "A": "y", "P": "y", "S": "z", "I": "z"}
+_Size: TypeAlias = Annotated[FiniteFloat, Field(gt=0)]
+_Percentile: TypeAlias = Annotated[FiniteFloat, Field(ge=0, le=100)]
+_Sizes: TypeAlias = Annotated[list[_Size], Field(min_length=1, max_length=3)]
+
+_YES_NO = _kind("true or false", bool)
+_NUMBER = _kind("a number", FiniteFloat)
+_NUMBERS = _kind("numbers", FiniteFloat | list[FiniteFloat])
+_PERCENTILE = _kind("a number from 0 to 100", _Percentile)
+_AXES = _kind(
+    "one of R or L, of A or P, and of S or I",
+    Annotated[str, AfterValidator(_three_axes)],
+)
+_SIZES = _kind("positive numbers", _Size | _Sizes)
+_VOXELS = _kind("numbers of voxels", NonNegativeInt | list[NonNegativeInt])
+_MULTIPLES = _kind("positive whole numbers", PositiveInt | list[PositiveInt])
+_INTERPOLATION = _kind(
+    "bilinear, nearest or the order of a spline", Literal["bilinear", "nearest", 0, 1, 2, 3, 4, 5]
+)
+_BORDER = _kind("border, zeros or reflection", Literal["border", "zeros", "reflection"])
+
+MONAI_STEPS: Mapping[str, Mapping[str, _Kind]] = {
+    "Orientation": {"axcodes": _AXES},
+    "Spacing": {
+        "pixdim": _SIZES,
+        "mode": _INTERPOLATION,
+        "padding_mode": _BORDER,
+        **dict.fromkeys(("diagonal", "align_corners", "scale_extent"), _YES_NO),
+    },
+    "ScaleIntensityRange": {
+        **dict.fromkeys(("a_min", "a_max", "b_min", "b_max"), _NUMBER),
+        "clip": _YES_NO,
+    },
+    "ScaleIntensityRangePercentiles": {
+        **dict.fromkeys(("lower", "upper"), _PERCENTILE),
+        **dict.fromkeys(("b_min", "b_max"), _NUMBER),
+        **dict.fromkeys(("clip", "relative", "channel_wise"), _YES_NO),
+    },
+    "ScaleIntensity": {
+        **dict.fromkeys(("minv", "maxv", "factor"), _NUMBER),
+        "channel_wise": _YES_NO,
+    },
+    "NormalizeIntensity": {
+        **dict.fromkeys(("subtrahend", "divisor"), _NUMBERS),
+        **dict.fromkeys(("nonzero", "channel_wise"), _YES_NO),
+    },
+    "CropForeground": {"margin": _VOXELS, "allow_smaller": _YES_NO, "k_divisible": _MULTIPLES},
 }
 """Literal arguments by name; the classes are those of `_class_of`."""
 
@@ -58,8 +123,15 @@ class MonaiStep(_Settings):
     @model_validator(mode="after")
     def _knows_every_argument(self) -> MonaiStep:
         known = MONAI_STEPS[self.transform]
-        if unknown := sorted(set(self.arguments) - known):
+        if unknown := sorted(set(self.arguments) - set(known)):
             raise ValueError(f"{self.transform} has no literal argument {', '.join(unknown)}")
+        for name, value in self.arguments.items():
+            try:
+                known[name].type.validate_python(value)
+            except ValidationError as error:
+                raise ValueError(
+                    f"{self.transform} takes {known[name].words} for {name}, not {value!r:.60}"
+                ) from error
         return self
 
     def build(self) -> Any:
@@ -92,11 +164,19 @@ def _class_of(name: StepName) -> Any:
 
 
 class MonaiWindow(_Settings):
-    """MONAI's sliding window; without `roi_size` the whole image goes in at once."""
+    """MONAI's sliding window, with what it puts around an image that is smaller."""
 
     roi_size: tuple[PositiveInt, PositiveInt, PositiveInt]
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
     mode: Literal["constant", "gaussian"] = "constant"
+    sigma_scale: _Size = 0.125
+    padding_mode: Literal["constant", "replicate"] = "constant"
+    cval: FiniteFloat = 0.0
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What MONAI's window takes of it, besides the overlap."""
+        return self.model_dump(exclude={"overlap"})
 
 
 class MonaiPreprocessing(_Settings):

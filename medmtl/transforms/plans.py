@@ -7,6 +7,7 @@ Isensee et al., Nature Methods 18, 2021; `nnunetv2/preprocessing` (Apache 2.0) i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +33,8 @@ __all__ = ["ChannelIntensity", "PlansInput", "PlansPreprocessing", "Resampling",
 
 ANISOTROPY = 3.0
 """nnU-Net's `ANISO_THRESHOLD`: above this ratio of spacings the coarse axis is resampled apart."""
+AIR_HU = -500.0
+"""Below this a voxel of a CT holds gas: air, or lung, which lies within the wall of the chest."""
 _EPSILON = 1e-8
 
 
@@ -54,6 +57,14 @@ class ChannelIntensity(_Settings):
     high: float = 0.0
     mean: float = 0.0
     deviation: float = 1.0
+
+    @property
+    def air(self) -> float:
+        """The largest normalised value of a gas, minus infinity where no unit says so."""
+        if self.scheme != "ct":
+            return -math.inf
+        value = min(max(AIR_HU, self.low), self.high)
+        return (value - self.mean) / max(self.deviation, _EPSILON)
 
     def apply(self, image: NDArray[np.float32], inside: NDArray[np.bool_]) -> None:
         """Normalise in place."""
@@ -104,6 +115,11 @@ class PlansPreprocessing(_Settings):
         if sorted(self.transpose) != [0, 1, 2]:
             raise ValueError(f"transpose {self.transpose} must hold 0, 1 and 2")
         return self
+
+    @property
+    def air(self) -> tuple[float, ...]:
+        """The largest normalised value of a gas in each channel."""
+        return tuple(channel.air for channel in self.channels)
 
     def apply(
         self,

@@ -171,6 +171,16 @@ class ViewerPage:
         self.page.wait_for_function(_SETTLED, timeout=timeout_s * 1000, polling=20)
         self.page.evaluate(_PICTURE)
 
+    def frames(self) -> int:
+        """How often it has been drawn."""
+        return int(self.page.evaluate(f"() => {{ {_FIND} return Number(viewer.dataset.frames); }}"))
+
+    def drawn_since(self, frames: int, timeout_s: float = 20) -> None:
+        """Wait until it has been drawn more often than that, and nothing is under way."""
+        drawn = f"(before) => {{ {_FIND} return Number(viewer.dataset.frames) > before; }}"
+        self.page.wait_for_function(drawn, arg=frames, timeout=timeout_s * 1000, polling=20)
+        self.settle()
+
     def picture(self) -> NDArray[np.uint8]:
         """What is drawn, without letters and lines, shape (rows, columns, 3)."""
         self.settle()
@@ -281,6 +291,10 @@ class ViewerPage:
         mouse.move(*self.at(*end))
         mouse.up(button=button)
         self.settle()
+
+    def is_told(self, words: str) -> bool:
+        """Whether Python has told the viewer these words last."""
+        return words in self.page.locator("#told").inner_text()
 
     def told(self, words: str) -> None:
         """Wait until Python has told the viewer what these words of the page say."""

@@ -46,10 +46,15 @@ def middle(mask: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def go_to(viewer: ViewerPage, point: tuple[float, float, float]) -> None:
+    words = " ".join(map(str, point))
+    if viewer.is_told(words):  # the page sends nothing when nothing changes
+        return
+    before = viewer.frames()
     box = viewer.page.get_by_label("Go to", exact=True)
-    box.fill(" ".join(map(str, point)))
+    box.fill(words)
     box.press("Enter")
-    viewer.told(" ".join(map(str, point)))
+    viewer.told(words)
+    viewer.drawn_since(before)
 
 
 def share_of(viewer: ViewerPage, right_mm: float, down_mm: float) -> tuple[float, float]:

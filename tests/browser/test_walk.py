@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
@@ -14,7 +15,7 @@ from tests.browser.driver import CHROMIUM, ViewerPage
 from tests.browser.viewer_command import viewer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -155,8 +156,23 @@ def test_the_index_is_kept_for_the_next_start(
     folder: Path, address: str, chromium: Browser
 ) -> None:
     _opened(chromium, address).locator("[data-testid=stDataFrame]").wait_for()
-    kept = json.loads((folder / "results" / ".medmtl" / "viewer.json").read_bytes())
-    assert set(kept["cases"]) == {"seen", "sent", "painted", "other"}
+    index = folder / "results" / ".medmtl" / "viewer.json"
+    expected = {"seen", "sent", "painted", "other"}
+    assert _within(20, lambda: index.exists() and set(_cases(index)) == expected), _cases(index)
+
+
+def _cases(index: Path) -> list[str]:
+    return list(json.loads(index.read_bytes())["cases"])
+
+
+def _within(seconds: float, is_there: Callable[[], bool]) -> bool:
+    """The page may be shown before the index is written."""
+    end_s = time.monotonic() + seconds
+    while not is_there():
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _masks(folder: Path, case_id: str) -> Path:

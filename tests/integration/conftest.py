@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from tests.orthanc import Orthanc
 from tests.tiny_bundle import torso_settings, write_tiny
@@ -20,6 +21,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "tiny"
     write_tiny(folder, torso_settings())
     return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small networks wait for further threads longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

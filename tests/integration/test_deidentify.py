@@ -21,6 +21,7 @@ from medmtl.core.review import FindingVerdict, Review
 from medmtl.data.deidentify import deidentified
 from medmtl.data.intake import open_input
 from medmtl.dicom.patient import PATIENT_KEYWORDS
+from medmtl.inference.batch import BatchOptions
 from medmtl.inference.predictor import load_predictor
 from medmtl.inference.write_review import write_reviewed_reports
 from medmtl.pacs.push import push_files, result_files
@@ -191,8 +192,10 @@ def test_watch_and_push(tmp_path: Path, bundle: Path) -> None:
     words = {WORD, BIRTH, STUDY_DATE, *uids_of(folder / f"{WORD}-study" / f"{WORD}^Folder")}
     analyser = load_predictor(bundle, device="cpu", cam="all")
     target, names = _Target(), Pseudonyms(SECRET)
-    with Watcher.open(out, analyser=analyser, formats=("json", "seg", "sr", "pm", "rtstruct"),
-                      target=target, pseudonyms=names) as watcher:  # fmt: skip
+    options = BatchOptions(formats=("json", "seg", "sr", "pm", "rtstruct"))
+    with Watcher.open(
+        out, analyser=analyser, options=options, target=target, pseudonyms=names
+    ) as watcher:
         watch_folder(watcher, folder, settle_s=0)()
     assert search(out, words) == []
     assert target.sent
@@ -209,7 +212,9 @@ def test_results_of_another_day_are_deidentified_on_their_way(
     words = {WORD, BIRTH, STUDY_DATE, *uids_of(source / f"{WORD}^Folder")}
     analyser = load_predictor(bundle, device="cpu", cam="all")
     formats = ("json", "seg", "sr", "pm", "rtstruct")
-    with Watcher.open(out, analyser=analyser, formats=formats, target=None) as watcher:
+    with Watcher.open(
+        out, analyser=analyser, options=BatchOptions(formats=formats), target=None
+    ) as watcher:
         watcher.analyse(open_input(source), source)
     assert search(out, words) != []
     (case,) = (path.parent for path in out.glob("*/case.json"))

@@ -24,6 +24,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from medmtl.core.errors import ConfigError
 from medmtl.data.intake import open_input
+from medmtl.inference.batch import BatchOptions
 from medmtl.inference.predictor import load_predictor
 from medmtl.pacs.archive import InstanceRef
 from medmtl.pacs.dimse_address import parse_listener, parse_peer
@@ -353,7 +354,9 @@ def test_results_of_every_kind_go_to_a_plain_receiver(tmp_path: Path, bundle: Pa
         analyser = load_predictor(bundle, device="cpu", cam="all")
         formats = ("json", "seg", "sr", "pm")
         write_study(tmp_path / "in" / "study", "one")
-        with Watcher.open(out, analyser=analyser, formats=formats, target=target) as watcher:
+        with Watcher.open(
+            out, analyser=analyser, options=BatchOptions(formats=formats), target=target
+        ) as watcher:
             assert watch_received(watcher, tmp_path / "in", settle_s=0)() == 0
     sent = [pydicom.dcmread(path) for path in out.rglob("*.dcm")]
     got = {d.SOPInstanceUID: d for d in map(pydicom.dcmread, (tmp_path / "got").iterdir())}
@@ -443,7 +446,7 @@ def test_push_from_the_command_line(orthanc: Orthanc, tmp_path: Path, bundle: Pa
     write_study(tmp_path / "in" / "study", "one")
     analyser = load_predictor(bundle, device="cpu", cam="none")
     with Watcher.open(
-        out, analyser=analyser, formats=("json", "seg", "sr"), target=None
+        out, analyser=analyser, options=BatchOptions(formats=("json", "seg", "sr")), target=None
     ) as watcher:
         watch_received(watcher, tmp_path / "in", settle_s=0)()
     for said in ("2 result(s) sent, 0 there before", "0 result(s) sent, 2 there before"):

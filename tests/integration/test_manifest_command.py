@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from openpyxl import Workbook
 
 from medmtl.data.builders.table import BUILDERS
 from medmtl.data.manifest import read_manifest
@@ -92,14 +93,29 @@ def test_nothing_to_start_with_is_status_two(
     assert not (tmp_path / "m").exists()
 
 
+def write_table(path: Path, rows: list[str]) -> None:
+    """Lines of cells between commas, as the kind of file that the name says."""
+    if path.suffix == ".csv":
+        path.write_text("\n".join(rows))
+        return
+    book = Workbook()
+    for row in rows:
+        book.active.append(row.split(","))
+    book.save(path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
 def test_a_table_of_diagnoses_shows_its_words_and_where_the_data_root_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    suffix: str,
 ) -> None:
-    root, out, table = tmp_path / "images", tmp_path / "manifest", tmp_path / "diagnoses.csv"
+    root, out, table = tmp_path / "images", tmp_path / "manifest", tmp_path / f"diagnoses{suffix}"
     for number in range(6):
         write_image(root / f"case{number}.nii.gz", image_values(number))
     lines = [f"P{number},case{number},{'ja' if number % 2 else 'nein'}" for number in range(6)]
-    table.write_text("\n".join(["patient,file,effusion", *lines]))
+    write_table(table, ["patient,file,effusion", *lines])
     assert run(monkeypatch, "table", table, "--images", root, "-o", out) == 0
     said = " ".join(capfd.readouterr().err.split())
     assert "yes: ja (3)" in said
@@ -109,7 +125,7 @@ def test_a_table_of_diagnoses_shows_its_words_and_where_the_data_root_is(
     assert [case.findings["effusion"] for case in manifest.cases] == [False, True] * 3
     assert run(monkeypatch, "check", out, "--data-root", root) == 0
 
-    table.write_text("\n".join(["patient,file,effusion", *lines, "P9,case9,ja"]))
+    write_table(table, ["patient,file,effusion", *lines, "P9,case9,ja"])
     arguments = ("--column", "finding=effusion", "--word", "ja=no", "-o", out)
     assert run(monkeypatch, "table", table, "--images", root, *arguments) == 1
     assert {case.findings["effusion"] for case in read_manifest(out).cases} == {False}

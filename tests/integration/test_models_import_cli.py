@@ -33,7 +33,7 @@ def test_import_then_predict_or_predict_at_once(
     assert run(monkeypatch, "models", "import", "nnunet", folder, "-o", bundle) == 0
     said = capsys.readouterr().out
     assert "1  liver  SCT 10200004" in said
-    assert "networks averaged: 1" in said
+    assert "networks averaged: 1 (checkpoint_final.pth of fold 0)" in said
     verify_bundle(bundle)
     values = np.random.default_rng(0).normal(0, 100, (12, 11, 9)).astype(np.float32)
     image = write_image(tmp_path / "case.nii.gz", values)
@@ -56,6 +56,28 @@ def test_a_refused_folder_is_status_two_and_one_line(
     assert run(monkeypatch, "models", "import", "nnunet", folder, *arguments) == 2
     assert "found fold 0, expected 3" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("command", ["predict", "import"])
+def test_a_folder_without_plans_is_named_alike_by_both_commands(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder = write_folder(tmp_path / "model", plans=plans(), dataset=dataset())
+    (folder / "plans.json").unlink()
+    image = write_image(tmp_path / "case.nii.gz", np.zeros((8, 8, 8), np.float32))
+    out = tmp_path / "out"
+    arguments: dict[str, tuple[str | Path, ...]] = {
+        "predict": ("predict", image, "--model", folder, "-o", out),
+        "import": ("models", "import", "nnunet", folder, "-o", out),
+    }
+    assert run(monkeypatch, *arguments[command]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "found plans.json that cannot be read (no such file)" in said
+    assert not out.exists()
 
 
 def test_a_monai_bundle_or_its_refusal(
@@ -103,5 +125,5 @@ def test_several_folders_are_one_bundle(
     assert run(monkeypatch, "models", "import", "nnunet", *folders, "-o", bundle) == 0
     said = capsys.readouterr().out
     assert "1  spleen  SCT 78961009" in said
-    assert "part 2: 1 segments, networks averaged: 1" in said
+    assert "part 2: 1 segments, networks averaged: 1 (checkpoint_final.pth of fold 0)" in said
     verify_bundle(bundle)

@@ -15,6 +15,7 @@ import pytest
 from dicomweb_client.web import DICOMwebClient
 
 from medmtl.core.errors import MedmtlError
+from medmtl.inference.batch import BatchOptions
 from medmtl.inference.predictor import load_predictor
 from medmtl.pacs.address import PacsAddress, PacsQuery
 from medmtl.pacs.archive import Archive, InstanceRef
@@ -36,7 +37,9 @@ def _watcher(
     out: Path, bundle: Path, target: Archive | None = None
 ) -> AbstractContextManager[Watcher]:
     analyser = load_predictor(bundle, device="cpu", cam="none")
-    return Watcher.open(out, analyser=analyser, formats=("json", "seg", "sr"), target=target)
+    return Watcher.open(
+        out, analyser=analyser, options=BatchOptions(formats=("json", "seg", "sr")), target=target
+    )
 
 
 def _run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.predict import formats_of
+from tests.interrupted_command import check_interrupted
 from tests.threshold_batch import write_studies
+from tests.tiny_bundle import torso_settings, write_tiny
 
 
 def _predict(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -91,3 +93,19 @@ def test_an_input_that_is_not_there_is_said(tmp_path: Path) -> None:
 )
 def test_structure_sets_are_written_where_they_are_named(text: str, chosen: str) -> None:
     assert formats_of(text, seg_type="binary") == tuple(chosen.split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_ends_a_batch_at_once_and_what_is_finished_is_kept(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    write_studies(source, 60)
+    write_tiny(tmp_path / "tiny", torso_settings())
+    check_interrupted(
+        "predict", source, "-o", out, "--model", tmp_path / "tiny",
+        when=lambda: bool(list(out.glob("*/case.json"))),
+    )  # fmt: skip
+    finished = len(list(out.glob("*/case.json")))
+    assert 1 <= finished < 60
+    again = _predict(source, "-o", out, "--model", tmp_path / "tiny")
+    assert again.returncode == 0
+    assert again.stderr.count("resumed") == finished

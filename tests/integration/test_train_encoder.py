@@ -214,6 +214,33 @@ def test_fine_tuning_measures_what_the_masks_lose(tmp_path: Path, training: str)
     assert any(name.startswith("backbone.encoder.stages.1") for name in changed)
     is_finest_changed = any(name.startswith("backbone.encoder.stages.0") for name in changed)
     assert is_finest_changed == (training == "full")
+    card = (result.bundle / "card.md").read_text()
+    for name, before in said["dice_before"]["per_segment"].items():
+        assert f"{name} {before:.4f}, {said['dice_after']['per_segment'][name]:.4f}" in card
+
+
+def test_finer_levels_learn_more_slowly(tmp_path: Path) -> None:
+    """AdamW's first step is as long as the learning rate: of two levels a tenth, a hundredth."""
+    data = write_data(tmp_path / "data")
+    bundle = imported(tmp_path)
+    trainer = settings(data, max_steps=1, steps_per_epoch=1)["trainer"]
+    old = load_bundle(bundle).net.state_dict()
+    moved: dict[float, dict[int, float]] = {}
+    for decay in (1.0, 0.1):
+        encoder = {"training": "full", "max_dice_loss": 1.0, "layer_decay": decay}
+        config = configuration(data, bundle, encoder=encoder, trainer=trainer)
+        run = train_run(config, tmp_path / str(decay), data_root=data)
+        new = load_bundle(run.bundle).net.state_dict()
+        moved[decay] = {
+            stage: max(
+                float((new[name] - old[name]).abs().max())
+                for name in old
+                if name.startswith(f"backbone.encoder.stages.{stage}.") and name.endswith("weight")
+            )
+            for stage in (0, 1)
+        }
+    assert moved[0.1][1] == pytest.approx(moved[1.0][1] / 10, rel=0.05)
+    assert moved[0.1][0] == pytest.approx(moved[1.0][0] / 100, rel=0.05)
 
 
 def test_a_network_of_monai_learns_on_in_its_own_window(tmp_path: Path) -> None:

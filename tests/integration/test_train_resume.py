@@ -39,12 +39,7 @@ train_run(config, Path(sys.argv[2]), data_root=Path(sys.argv[1]), watch=watch)
 """
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def environment() -> dict[str, str]:

@@ -17,16 +17,15 @@ def said(code: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-LIGHTLY = "import sys; from pipelines.light_imports import *; import_monai_lightly()\n"
+LIGHTLY = "import sys; from pipelines.light_imports import *; import_lightly()\n"
 
 
 def test_the_network_is_imported_without_them_and_they_can_be_imported_later() -> None:
     heavy = [
         *HIDDEN, "highdicom", "monai.apps.datasets", "monai.data", "monai.handlers",
         "monai.inferers", "monai.losses", "monai.metrics", "monai.transforms", "numpy.f2py.f2py2e",
-        "scipy.stats", "sympy", "torch._dynamo",
+        "pydicom", "scipy.stats", "sympy", "torch._dynamo",
     ]  # fmt: skip
-    heavy = [name for name in heavy if name != "requests"]  # pydicom takes it where it is
     lines = said(
         LIGHTLY + "import medmtl.inference.predictor, medmtl.inference.batch, medmtl.data.intake\n"
         f"print(sorted(set({heavy!r}) & set(sys.modules)))\n"
@@ -34,6 +33,26 @@ def test_the_network_is_imported_without_them_and_they_can_be_imported_later() -
         'print(pandas.DataFrame({"a": [1]}).a[0])'
     )
     assert lines == ["[]", "1"]
+
+
+def test_torch_is_whole() -> None:
+    """Networks are traced by it and drawn at random; compilers start from it."""
+    code = (
+        "import torch\n"
+        "torch.Generator().manual_seed(0)\n"
+        "torch.fx.symbolic_trace(torch.nn.ReLU())\n"
+        "print(torch.compile(lambda x: x.relu() + 1, backend='aot_eager')(torch.ones(2)).tolist())"
+    )
+    assert said(LIGHTLY + code) == ["[2.0, 2.0]"]
+
+
+def test_modules_are_out_of_the_search_for_what_could_be_freed_and_the_rest_is_not() -> None:
+    code = "import gc; print(gc.isenabled(), gc.get_freeze_count() > 10**5)"
+    assert said(LIGHTLY + code) == ["True True"]
+
+
+def test_pydicom_can_be_imported_later() -> None:
+    assert said(LIGHTLY + "import pydicom; print(pydicom.Dataset().is_implicit_VR)")
 
 
 @pytest.mark.parametrize(

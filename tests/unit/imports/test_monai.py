@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,13 @@ from medmtl.imports.monai import MonaiChoices, import_monai
 from medmtl.inference.bundle import verify_bundle
 from medmtl.inference.monai_predictor import MonaiPredictor
 from medmtl.inference.predictor import load_predictor
-from tests.monai_folder import NETWORKS, monai_config, write_monai
+from medmtl.networks.monai_nets import MonaiNetConfig
+from medmtl.transforms.monai_plan import MonaiPreprocessing
+from tests.monai_folder import METADATA, NETWORKS, monai_config, write_monai
+
+SCALED = {"_target_": "ScaleIntensityd", "keys": "image"}
+LABELS_FIRST = [monai_config()["postprocessing"]["transforms"][at] for at in (0, 2, 1)]
+"""As the whole-body model of the zoo does: the largest class, then its way back, nearest."""
 
 
 def volume() -> Volume:
@@ -48,11 +55,22 @@ def test_every_network_answers(tmp_path: Path, network: str) -> None:
     assert answer(tmp_path / "bundle").shape == (14, 13, 9)
 
 
-@pytest.mark.parametrize("is_nearest", [True, False])
-def test_the_answer_is_that_of_monai_itself(tmp_path: Path, is_nearest: bool) -> None:
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("postprocessing#transforms#1#nearest_interp", True),
+        ("postprocessing#transforms#1#nearest_interp", False),
+        ("postprocessing#transforms", LABELS_FIRST),
+        ("inferer#sigma_scale", 0.5),
+        ("inferer#padding_mode", "replicate"),
+        ("inferer#cval", 2.0),
+    ],
+)
+def test_the_answer_is_that_of_monai_itself(tmp_path: Path, path: str, value: Any) -> None:
     """MONAI evaluates the same config, code left out; every voxel is the same."""
-    content = monai_config()
-    content["postprocessing"]["transforms"][1]["nearest_interp"] = is_nearest
+    content = _with(path, value)
+    if path.startswith("inferer"):  # longer than the image, which is padded
+        content["inferer"]["roi_size"] = [16, 8, 8]
     folder = write_monai(tmp_path / "monai", content)
     import_monai(folder, tmp_path / "bundle")
     parser = ConfigParser(content | {"device": "cpu"})
@@ -73,10 +91,101 @@ def test_the_answer_is_that_of_monai_itself(tmp_path: Path, is_nearest: bool) ->
 
 
 def test_code_where_nobody_looks_is_left_alone(tmp_path: Path) -> None:
+    """Other entries, imports, devices, portions, and the files that MONAI writes."""
     target = tmp_path / "was-executed"
-    content = monai_config() | {"evil": f"$__import__('pathlib').Path({str(target)!r}).touch()"}
+    evil = f"$__import__('pathlib').Path({str(target)!r}).touch()"
+    content = monai_config() | {"evil": evil, "imports": [evil, "$import scripts"]}
+    content["inferer"] |= {"device": evil, "sw_batch_size": evil}
+    content["preprocessing"]["transforms"][5]["device"] = evil
+    content["postprocessing"]["transforms"] += [
+        {"_target_": "SaveImaged", "keys": "pred", "output_dir": evil},
+    ]
     import_monai(write_monai(tmp_path / "monai", content), tmp_path / "bundle")
     assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("network_def#_target_", "monai.networks.nets.SegResNet"),
+        ("inferer#_target_", "monai.inferers.SlidingWindowInferer"),
+        ("preprocessing#_target_", "monai.transforms.Compose"),
+        ("preprocessing#transforms#3#_target_", "monai.transforms.SpacingDict"),
+        ("preprocessing#transforms#0#reader", "ITKReader"),
+        ("preprocessing#transforms#0#_desc_", "reads the image"),
+        ("network_def#_requires_", []),
+        ("network_def#_mode_", "default"),
+        ("inferer#_disabled_", False),
+        ("postprocessing#transforms#2#threshold", [None]),
+        ("postprocessing#transforms#2#to_onehot", 3),
+    ],
+)
+def test_what_says_the_same_is_read_alike(tmp_path: Path, path: str, value: Any) -> None:
+    plain = import_monai(write_monai(tmp_path / "plain", monai_config()), tmp_path / "one")
+    other = import_monai(write_monai(tmp_path / "other", _with(path, value)), tmp_path / "two")
+    assert (plain.network, plain.preprocessing) == (other.network, other.preprocessing)
+
+
+@pytest.mark.parametrize("is_disabled", [True, " True"])
+def test_a_disabled_transform_is_left_out(tmp_path: Path, is_disabled: Any) -> None:
+    content = _with("preprocessing#transforms#3#_disabled_", is_disabled)
+    settings = import_monai(write_monai(tmp_path / "monai", content), tmp_path / "bundle")
+    assert isinstance(settings.preprocessing, MonaiPreprocessing)
+    names = [step.transform for step in settings.preprocessing.steps]
+    assert names == ["Orientation", "ScaleIntensityRange"]
+
+
+def test_of_a_mode_for_each_key_the_one_of_the_image_is_taken(tmp_path: Path) -> None:
+    content = _with("preprocessing#transforms#3#keys", ["label", "image"])
+    content["preprocessing"]["transforms"][3]["mode"] = ["nearest", "bilinear"]
+    settings = import_monai(write_monai(tmp_path / "monai", content), tmp_path / "bundle")
+    assert isinstance(settings.preprocessing, MonaiPreprocessing)
+    assert settings.preprocessing.steps[1].arguments["mode"] == "bilinear"
+
+
+def test_null_is_left_out_where_it_is_the_default_of_monai(tmp_path: Path) -> None:
+    content = _with("preprocessing#transforms#4#b_min", None)
+    content["network_def"] |= {"dropout_prob": None, "img_size": None}
+    settings = import_monai(write_monai(tmp_path / "monai", content), tmp_path / "bundle")
+    assert isinstance(settings.network.backbone, MonaiNetConfig)
+    assert "dropout_prob" not in settings.network.backbone.arguments
+    assert isinstance(settings.preprocessing, MonaiPreprocessing)
+    assert "b_min" not in settings.preprocessing.steps[2].arguments
+
+
+@pytest.mark.parametrize(
+    "order",
+    [("argmax", "invert", "softmax"), ("invert", "softmax", "argmax"), ("invert", "argmax")],
+)
+def test_interpolation_of_what_is_no_probability_is_refused(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    content = monai_config()
+    named = dict(
+        zip(("softmax", "invert", "argmax"), content["postprocessing"]["transforms"], strict=True)
+    )
+    named["invert"]["nearest_interp"] = False
+    content["postprocessing"]["transforms"] = [named[name] for name in order]
+    folder = write_monai(tmp_path / "monai", content)
+    with pytest.raises(BundleError, match="interpolates what are no probabilities"):
+        import_monai(folder, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("side", ["inputs#image", "outputs#pred"])
+@pytest.mark.parametrize("stated", [5, True, "spleen", ["spleen"], None])
+def test_class_and_channel_names_that_are_no_table_are_refused(
+    tmp_path: Path, side: str, stated: Any
+) -> None:
+    metadata: Any = deepcopy(METADATA)
+    outer, inner = side.split("#")
+    metadata["network_data_format"][outer][inner]["channel_def"] = stated
+    folder = write_monai(
+        tmp_path / "monai", monai_config(in_channels=2), metadata=metadata, inputs=2
+    )
+    with pytest.raises(BundleError, match=r"metadata.json: .*channel_def") as refused:
+        import_monai(folder, tmp_path / "out" / "bundle")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
 
 
 def _with(path: str, value: Any) -> dict[str, Any]:
@@ -95,7 +204,7 @@ def _with(path: str, value: Any) -> dict[str, Any]:
         ("network_def#init_filters", "$4 + 4", r"network_def#init_filters = '\$4 \+ 4'"),
         ("network_def", "$make()", r"network_def = '\$make\(\)', which would be evaluated"),
         ("network_def", "%other.json#net", "network_def = '%other.json#net'"),
-        ("network_def#_target_", "os.system", "network_def = system, expected one of SegResNet"),
+        ("network_def#_target_", "os.system", "network_def = os.system, expected one of SegResNet"),
         ("network_def#act", {"_target_": "builtins.exec"}, "network_def#act = 'builtins.exec'"),
         ("network_def#in_channels", 4, "without names, expected 4 different names"),
         ("network_def#in_channels", "four", "numbers of channels"),
@@ -108,10 +217,76 @@ def _with(path: str, value: Any) -> dict[str, Any]:
         ("preprocessing#transforms#4#dtype", "x", "no literal argument dtype"),
         ("inferer#_target_", "SimpleInferer", "inferer = SimpleInferer"),
         ("inferer#overlap", 1.5, "overlap"),
-        ("postprocessing#transforms#0#sigmoid", True, "overlapping classes"),
+        ("postprocessing#transforms#0#sigmoid", True, "sigmoid = true, which may change the answ"),
         ("postprocessing#transforms#1#_target_", "FillHolesd", "FillHolesd, expected one of"),
         ("network_def#out_channels", 5, "each of the 5 outputs"),
         ("network_def#init_filters", 16, "found .*, expected"),
+        ("network_def#_target_", "scripts.SegResNet", "network_def = scripts.SegResNet, expected"),
+        ("network_def#_target_", "$monai.networks.nets.SegResNet", r"= \$monai.networks"),
+        ("inferer#_target_", "my.SlidingWindowInferer", "inferer = my.SlidingWindowInferer"),
+        ("preprocessing#_target_", "my.Compose", "preprocessing = my.Compose, expected Compose"),
+        ("preprocessing#transforms#0#_target_", "my.LoadImaged", "#0 = my.LoadImaged"),
+        ("preprocessing#transforms#2#_target_", "scripts.my.Orientationd", "= scripts.my.Orient"),
+        ("postprocessing#transforms#0#_target_", "my.Activationsd", "#0 = my.Activationsd"),
+        ("preprocessing#transforms#0", {"_target_": "my.Addd", "keys": "label"}, "#0 = my.Addd"),
+        *(
+            (f"{at}#{name}", value, rf"found {at}#{name}")
+            for at in (
+                "network_def",
+                "inferer",
+                "preprocessing",
+                "preprocessing#transforms#0",
+                "preprocessing#transforms#2",
+                "postprocessing#transforms#2",
+            )
+            for name, value in (
+                ("_requires_", "$x()"),
+                ("_requires_", ["@network_def"]),
+                ("_mode_", "callable"),
+                ("_mode_", "$x"),
+                ("_disabled_", "$x"),
+            )
+        ),
+        ("network_def#_disabled_", True, "network_def#_disabled_ = true"),
+        ("inferer#_disabled_", True, "inferer#_disabled_ = true"),
+        ("postprocessing#_disabled_", "true", '#_disabled_ = "true", which may'),
+        ("inferer#cval", "$x()", r"inferer#cval = '\$x\(\)', which would be evaluated"),
+        ("inferer#cval", float("nan"), "window.cval"),
+        ("inferer#padding_mode", "reflect", "window.padding_mode"),
+        ("inferer#sigma_scale", 0, "window.sigma_scale"),
+        ("inferer#with_coord", True, "inferer#with_coord = true, which may change"),
+        ("inferer#secret", 1, "inferer#secret = 1, which may change .* expected no such argument"),
+        ("postprocessing#transforms#0#softmax", "$x", r"softmax = '\$x'"),
+        ("postprocessing#transforms#0#softmax", "yes", 'softmax = "yes", expected true or false'),
+        ("postprocessing#transforms#0#other", "$torch.sigmoid", r"other = '\$torch.sigmoid'"),
+        ("postprocessing#transforms#0#other", "sigmoid", 'other = "sigmoid", which may change'),
+        ("postprocessing#transforms#1#transform", "$x", r"#transform = '\$x'"),
+        ("postprocessing#transforms#1#transform", "@inferer", "that is not the preprocessing"),
+        ("postprocessing#transforms#1#post_func", "$x", r"#post_func = '\$x'"),
+        ("postprocessing#transforms#2#argmax", "$x", r"argmax = '\$x'"),
+        ("postprocessing#transforms#2#threshold", 0, "threshold = 0, which may change"),
+        ("preprocessing#lazy", True, "preprocessing#lazy = true, which may change"),
+        ("preprocessing#transforms#0#reader", "$x()", r"reader = '\$x\(\)'"),
+        (
+            "preprocessing#transforms#0#reader",
+            "my.Reader",
+            "'my.Reader', expected a reader of MONA",
+        ),
+        ("preprocessing#transforms#0#dtype", "uint8", 'dtype = "uint8", which may change'),
+        ("preprocessing#transforms#2#axcodes", "RLS", "Orientation takes one of R or L, of A or P"),
+        *(
+            ("pixdim", value, "Spacing takes positive numbers for pixdim, not")
+            for value in ("x", [], [1, -1, 0], None, 0, True, float("nan"), [1, 1, "1"], [1] * 4)
+        ),
+        ("preprocessing#transforms#3", {"_target_": "Spacingd", "keys": "image"}, "pixdim"),
+        ("preprocessing#transforms#3#mode", "cubic", "bilinear, nearest or the order of a spline"),
+        ("preprocessing#transforms#4#a_min", "x", "ScaleIntensityRange takes a number for a_min"),
+        ("preprocessing#transforms#4#clip", "True", "takes true or false for clip, not 'True'"),
+        ("preprocessing#transforms#4", SCALED | {"minv": None}, "a number for minv, not None"),
+        ("network_def#act", None, "SegResNet takes values for act: a bundle has no null"),
+        ("network_def#act", ["relu", {"inplace": None}], "values for act: a bundle has no null"),
+        ("network_def#_secret_", 1, "SegResNet has no argument _secret_"),
+        ("pixdim", ["@pixdim"], "refers to itself"),
     ],
 )
 def test_what_is_no_literal_or_unknown_is_refused_by_name(

@@ -15,7 +15,7 @@ from medmtl.core.geometry import Geometry
 from medmtl.core.study import Study
 from medmtl.core.volume import Volume
 from medmtl.data.builders.totalsegmentator_classes import TOTAL_SEGMENTS
-from medmtl.imports.nnunet import import_nnunet
+from medmtl.imports.nnunet import NnunetChoices, import_nnunet
 from medmtl.imports.nnunet_parts import import_nnunet_parts
 from medmtl.inference.bundle import verify_bundle
 from medmtl.inference.predictor import load_predictor
@@ -92,10 +92,67 @@ def test_five_parts_are_one_bundle_with_the_labels_of_the_class_map(tmp_path: Pa
     np.testing.assert_array_equal(labels, expected)
 
 
-def test_the_image_is_prepared_once_for_parts_that_normalise_alike(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("dataset_name", "stated", "expected"),
+    [
+        ("Dataset291_TotalSegmentator_part1_organs_1559subj", None, "RAS"),
+        ("Dataset850_TotalSegMRI_part1_organs_1088subj", None, "RAS"),
+        ("Dataset258_lung_vessels", None, "source"),  # its name does not say whose it is
+        ("Dataset258_lung_vessels", "RAS", "RAS"),
+    ],
+)
+def test_what_is_named_after_totalsegmentator_takes_images_in_ras(
+    tmp_path: Path, dataset_name: str, stated: str | None, expected: str
 ) -> None:
-    import_nnunet_parts(folders(tmp_path / "models"), tmp_path / "bundle")
+    content = plans() | {"dataset_name": dataset_name}
+    folder = write_folder(tmp_path / "model", plans=content, dataset=dataset())
+    chosen = NnunetChoices(orientation=stated)
+    settings = import_nnunet(folder, tmp_path / "bundle", choices=chosen)
+    assert settings.preprocessing.orientation == expected  # type: ignore[union-attr]  # of nnU-Net
+
+
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        "nnUNetTrainer",
+        "nnUNetTrainerNoMirroring",
+        "nnUNetTrainer_4000epochs_NoMirroring",
+        "nnUNetTrainer_2000epochs_NoMirroring",
+        "nnUNetTrainer_DASegOrd0_NoMirroring",
+        "nnUNetTrainer_DASegOrd0",
+    ],
+)
+def test_trainers_of_totalsegmentator(tmp_path: Path, trainer: str) -> None:
+    axes = None if "NoMirroring" in trainer else (0, 1, 2)
+    folder = write_folder(
+        tmp_path / f"{trainer}__nnUNetPlans__3d_fullres",
+        plans=own_plans("part1_organs"),
+        dataset=dataset(),
+        trainer_name=trainer,
+        inference_allowed_mirroring_axes=axes,
+    )
+    settings = import_nnunet(folder, tmp_path / "bundle")
+    assert settings.version == f"{trainer}-3d_fullres"
+    assert settings.sliding_window is not None
+    assert settings.sliding_window.mirror_axes == (axes or ())
+
+
+def test_all_classes_but_one_have_a_code() -> None:
+    without = [segment.name for segment in TOTAL_SEGMENTS if segment.code is None]
+    assert (len(TOTAL_SEGMENTS), without) == (117, ["costal_cartilages"])
+
+
+@pytest.mark.parametrize(("others", "times"), [((), 1), ((1, 3), 2)])
+def test_the_image_is_prepared_once_for_parts_that_normalise_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: tuple[int, ...], times: int
+) -> None:
+    models = folders(tmp_path / "models", normalization_schemes=["CTNormalization"])
+    for number in others:  # between those that are alike
+        path = models[number] / "plans.json"
+        content = json.loads(path.read_text())
+        content["foreground_intensity_properties_per_channel"]["0"]["mean"] += 10
+        path.write_text(json.dumps(content))
+    import_nnunet_parts(models, tmp_path / "bundle")
     made, prepare = [], PlansPreprocessing.apply
 
     def counted(self: PlansPreprocessing, *arguments: Any, **options: Any) -> Any:
@@ -104,7 +161,7 @@ def test_the_image_is_prepared_once_for_parts_that_normalise_alike(
 
     monkeypatch.setattr(PlansPreprocessing, "apply", counted)
     answer(tmp_path / "bundle")
-    assert len(made) == 1
+    assert len(made) == times
 
 
 def test_a_part_that_is_altered_is_noticed(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,14 @@ from medmtl.inference.openvino_engine import (
     OpenVinoEngine,
     convert,
     is_installed,
+    lent_outputs,
     openvino_quietly,
     own_floats,
     read_levels,
 )
 from medmtl.inference.operating_point import OperatingPoint
 from medmtl.inference.parity import Measured, Pair, ParityReport
+from medmtl.inference.plans_predictor import PlansPredictor
 from medmtl.inference.predictor import Predictor, load_predictor
 from medmtl.inference.quantise import trials
 from medmtl.networks.fast_layers import FastConv
@@ -116,6 +120,30 @@ def test_features_are_in_their_places_and_of_any_size(sharing: Sharing) -> None:
         for level in (-2, -1):
             wanted = net.diagnosis_features(expected)[level]
             torch.testing.assert_close(found[level], wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_threads_run_one_engine_side_by_side_each_with_memory_of_its_own() -> None:
+    """What an engine lends in one thread is not written by another, on other inputs."""
+    torch.manual_seed(0)
+    config = NetworkConfig(
+        backbone=PlanarDynUNetConfig(filters=(4, 8, 8)), slice_context=1, segments=("a",)
+    )
+    net = JointNet(config).eval().requires_grad_(False)
+    engine = OpenVinoEngine(net, maps=(-1,), cache=None)
+    stems = [net.context(torch.randn((1, 1, 4, 16, 24))) for _ in range(2)]
+    expected = [net.encode_and_decode(stem)[1] for stem in stems]
+    meeting = threading.Barrier(2, timeout=20)
+
+    def run(number: int) -> None:
+        for _ in range(20):
+            with lent_outputs(engine):
+                logits = engine(stems[number])[1]
+                meeting.wait()  # both are lent now
+                torch.testing.assert_close(logits, expected[number], atol=1e-4, rtol=1e-4)
+                meeting.wait()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, range(2))) == [None, None]
 
 
 def test_a_network_is_converted_once_and_again_where_the_cache_is_damaged(
@@ -305,6 +333,28 @@ def test_a_report_that_does_not_say_it_was_measured_in_single_precision() -> Non
 def test_full_precision_stays_out_of_bfloat16(torso: Path) -> None:
     net = load_bundle(torso).net.eval().requires_grad_(False)
     assert OpenVinoEngine(net, maps=(-1,), cache=None).floats == "f32"
+
+
+def test_an_imported_network_on_openvino_leaves_its_weights_to_it(tmp_path: Path) -> None:
+    """Its engine answers on, and another one takes its place, as where it is quantised."""
+    folder = tmp_path / "bundle"
+    import_nnunet(write_folder(tmp_path / "model", plans=plans(), dataset=dataset()), folder)
+    loaded = {
+        backend: load_predictor(folder, device="cpu", backend=backend, speed="fast", cache=tmp_path)
+        for backend in ("torch", "openvino")
+    }
+    for backend, one in loaded.items():
+        assert isinstance(one, PlansPredictor)
+        net, converted = one.bundle.net, one.nets[0]
+        assert {weight.is_meta for weight in net.parameters()} == {backend == "openvino"}
+    whole = load_bundle(folder).net.eval().requires_grad_(False)
+    patch = torch.randn(1, 1, 8, 8, 8)
+    expected = whole.torch_pass(patch)[1]
+    answer: Any = converted
+    for _ in range(2):
+        found = answer.decode(answer.encode(patch))
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+        net.engine = OpenVinoEngine(net, maps=(), cache=None, model=convert(whole, ()))
 
 
 def test_an_imported_network_in_int8_is_used_where_another_answer_is_allowed(

@@ -257,13 +257,21 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(source: Path, tmp_path: P
 
 
 def test_stopping_early_leaves_no_lock_and_no_part(source: Path, out: Path) -> None:
-    outcomes = run_batch(list_studies(source), ThresholdAnalyser(), out=out, input_path=source)
+    analysed: list[str] = []
+
+    class Noted(ThresholdAnalyser):
+        def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+            analysed.append(study.case_id)
+            return super().analyse(study, volumes)
+
+    outcomes = run_batch(list_studies(source), Noted(), out=out, input_path=source)
     next(iter(outcomes))
     outcomes.close()  # type: ignore[attr-defined]
     assert list((out / ".medmtl" / "locks").iterdir()) == []
     assert list((out / ".medmtl" / "partial").iterdir()) == []
-    # the case that was analysed when the run was left has been written too
-    assert _statuses(_run(source, out)) == ["resumed", "resumed", "done", "done"]
+    # what was analysed when the run was left has been written, too
+    again = _run(source, out)
+    assert {name for name, one in again.items() if one.status == "resumed"} == set(analysed)
 
 
 def test_what_a_dead_run_left_half_done_is_cleared(source: Path, out: Path) -> None:
@@ -316,6 +324,48 @@ def test_the_next_study_is_read_meanwhile_and_no_more_than_three_are_kept(
     assert analyser.most_alive <= 3
     assert len(analyser.alive) == 0
     assert analyser.reads == [f"case{n:02d}" for n in range(10)]
+
+
+class _Meeting(ThresholdAnalyser):
+    """Two cases are in its network at once, or it waits in vain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meeting = threading.Barrier(2, timeout=10)
+
+    def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+        self.meeting.wait()
+        return super().analyse(study, volumes)
+
+
+def test_two_networks_work_side_by_side_where_that_is_asked_for(source: Path, out: Path) -> None:
+    outcomes = _run(source, out, _Meeting(), networks=2)
+    assert list(outcomes.items()) == sorted(outcomes.items())
+    assert _statuses(outcomes) == ["done"] * 4
+
+
+class _Alone(ThresholdAnalyser):
+    """No two cases are in its network at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = threading.Lock()
+
+    def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+        assert self.turn.acquire(blocking=False)
+        try:
+            return super().analyse(study, volumes)
+        finally:
+            self.turn.release()
+
+
+@pytest.mark.parametrize(("studies", "networks"), [(6, 1), (3, 2)])
+def test_a_network_works_alone_on_a_gpu_and_in_a_small_batch(
+    tmp_path: Path, out: Path, studies: int, networks: int
+) -> None:
+    write_studies(tmp_path / "some", studies)
+    outcomes = _run(tmp_path / "some", out, _Alone(), networks=networks)
+    assert _statuses(outcomes) == ["done"] * studies
 
 
 class _SlowDisk(ThresholdAnalyser):

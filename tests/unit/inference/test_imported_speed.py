@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -21,15 +21,20 @@ from medmtl.core.volume import Volume
 from medmtl.data.volume_file import read_volume_file
 from medmtl.imports.monai import import_monai
 from medmtl.imports.nnunet import NnunetChoices, import_nnunet
+from medmtl.inference.operating_point import SPEEDS
 from medmtl.inference.predictor import load_predictor
 from medmtl.transforms.plans import ChannelIntensity, PlansPreprocessing
 from tests.miniatures import write_image
 from tests.monai_folder import monai_config, write_monai
 from tests.nnunet_folder import dataset, plans, write_folder
 
+if TYPE_CHECKING:
+    from medmtl.inference.plans_predictor import PlansPredictor
+
 
 def volume(spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Volume:
-    values = np.random.default_rng(0).normal(40, 60, (13, 12, 9)).astype(np.float32)
+    """As large as one window of 8 or two, whatever they have in common; wider ones cost more."""
+    values = np.random.default_rng(0).normal(40, 60, (12, 12, 8)).astype(np.float32)
     geometry = Geometry.from_parts(
         shape=values.shape, spacing_mm=spacing_mm, origin_lps=(0.0, 0.0, 0.0)
     )
@@ -100,6 +105,19 @@ def test_balanced_changes_little_and_keeps_the_mirrored_views(tmp_path: Path) ->
     assert float((best == balanced).mean()) > 0.99
     fast = labels(path, image, speed="fast")
     assert (fast != balanced).mean() > (best != balanced).mean()
+
+
+def test_fast_has_fewer_windows(tmp_path: Path) -> None:
+    path = bundle(tmp_path)
+    windows = {
+        speed: cast("PlansPredictor", load_predictor(path, device="cpu", speed=speed)).window
+        for speed in SPEEDS
+    }
+    assert windows["best"] == windows["balanced"]
+    assert [(one.step, one.mirror_axes) for one in windows.values()] == [
+        (0.75, ()), (0.5, (0, 1, 2)), (0.5, (0, 1, 2)),
+    ]  # fmt: skip
+    assert len({one.patch_size for one in windows.values()}) == 1
 
 
 def test_regions_have_the_same_choice(tmp_path: Path) -> None:

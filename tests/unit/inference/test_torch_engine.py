@@ -9,14 +9,16 @@ import torch
 
 from medmtl.core.errors import InputRefusedError
 from medmtl.inference import tiled_pass as module
+from medmtl.inference.backend import give_engine
+from medmtl.inference.bundle import find_bundle, load_bundle
 from medmtl.inference.tiled_pass import tiles_that_fit
-from medmtl.inference.torch_engine import Precision, TorchEngine
+from medmtl.inference.torch_engine import Compiler, Precision, TorchEngine
 from tests.unit.inference.test_joint_pass import network
 from tests.unit.inference.test_tiled_pass import answer, body, favour
 
 
-@pytest.mark.parametrize("compiler", [None, "eager"])
-def test_in_single_precision_it_is_the_same_network(compiler: str | None) -> None:
+@pytest.mark.parametrize("compiler", ["none", "eager"])
+def test_in_single_precision_it_is_the_same_network(compiler: Compiler) -> None:
     net = network()
     image = body()
     expected_maps, expected = net.encode_and_decode(image)
@@ -40,6 +42,29 @@ def test_half_precision_is_off_by_its_rounding_and_leaves_in_single(
     spread = expected.amax() - expected.amin()
     assert 0 < (logits - expected).abs().max() < 8 * spread * 2.0**-bits
     assert {x.dtype for x in (*maps, logits, *(s.numerator for s in sums))} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("device", "compiler", "expected"),
+    [("cuda", "cudagraphs", ["cudagraphs"]), ("cuda", "none", []), ("cpu", "inductor", [])],
+)
+def test_a_network_is_compiled_on_a_gpu_alone_and_where_the_operating_point_says_so(
+    device: str, compiler: Compiler, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The choice; no GPU compiles here."""
+    asked: list[str] = []
+
+    def compiled(run: object, *, backend: str, **_: object) -> object:
+        asked.append(backend)
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    bundle = load_bundle(find_bundle("torso-ct-phantom"))
+    give_engine(
+        bundle.net, bundle.settings, backend="torch", device=torch.device(device), cache=None,
+        compiler=compiler,
+    )  # fmt: skip
+    assert asked == expected
 
 
 def test_an_answer_beyond_half_precision_is_refused() -> None:

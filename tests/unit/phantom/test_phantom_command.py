@@ -1,10 +1,8 @@
 from __future__ import annotations
 
+import csv
 import json
-import signal
-import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +11,7 @@ from typer.testing import CliRunner
 
 from medmtl.data.intake import open_input
 from pipelines.__main__ import app
+from tests.interrupted_command import check_interrupted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +36,10 @@ def test_the_command_writes_a_study_that_reads_back_with_its_truth(tmp_path: Pat
     assert mask.shape == volume.array.shape
     lung = np.asanyarray(mask.dataobj) == 1
     assert -950 < np.median(volume.array[lung]) < -700
+    table = (tmp_path / "truth" / "diagnoses.csv").read_text()
+    rows = list(csv.DictReader(table.splitlines()))
+    said = {name: "yes" if found else "no" for name, found in truth["findings"].items()}
+    assert rows == [{"patient": "torso-ct-000009", "study_uid": study.study_uid, **said}]
 
 
 def test_a_kind_that_does_not_exist_is_refused(tmp_path: Path) -> None:
@@ -47,16 +50,5 @@ def test_a_kind_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_ends_with_one_line_that_says_how_to_go_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "medmtl", "phantom", "--studies", "99", "-o", str(tmp_path)]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job
-    try:
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
-            while program.poll() is None and not (tmp_path / "studies").exists():
-                time.sleep(0.05)
-            program.send_signal(signal.SIGINT)
-            _, said = program.communicate(timeout=60)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert program.returncode == 130
-    assert said.splitlines()[-1].startswith("medmtl: stopped. What is finished is kept")
-    assert "Traceback" not in said
+    studies = tmp_path / "studies"
+    check_interrupted("phantom", "--studies", 99, "-o", tmp_path, when=studies.exists)

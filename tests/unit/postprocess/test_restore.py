@@ -35,13 +35,16 @@ def every_class_everywhere(
 ) -> np.ndarray:
     """The former way: all classes on the whole source grid, and a running maximum."""
     dtype = np.float16 if is_rounded else np.float32
-    interpolator = SlabInterpolator(network, source, outside=-np.inf)
     i, j, k = network.shape
+    classes = [
+        SlabInterpolator(values[:k, :j, :i].T, network, source, outside=-np.inf)
+        for values in logits
+    ]
     labels = np.zeros(source.shape, np.uint8)
-    for planes in interpolator.planes(max_voxels=500):
-        best = interpolator.slab(logits[0, :k, :j, :i].T, planes).astype(dtype)
-        for number in range(1, len(logits)):
-            candidate = interpolator.slab(logits[number, :k, :j, :i].T, planes).astype(dtype)
+    for planes in classes[0].planes(max_voxels=500):
+        best = classes[0].slab(planes).astype(dtype)
+        for number, one in enumerate(classes[1:], start=1):
+            candidate = one.slab(planes).astype(dtype)
             np.copyto(labels[:, :, planes], number, where=np.greater(candidate, best))
             np.maximum(best, candidate, out=best)
     return labels

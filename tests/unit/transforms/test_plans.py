@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -87,6 +88,14 @@ def test_intensities(channel: ChannelIntensity, expected: Any) -> None:
     image = np.array([1, 2, 5], dtype=np.float32)
     channel.apply(image, np.ones(3, dtype=bool))
     np.testing.assert_allclose(image, expected, rtol=1e-6)
+
+
+def test_what_is_below_500_hu_is_air_of_a_ct_alone() -> None:
+    wide = ChannelIntensity(scheme="ct", low=-1000, high=600, mean=-100, deviation=400)
+    narrow = wide.model_copy(update={"low": -200.0})
+    other = ChannelIntensity(scheme="z_score")
+    settings = PlansPreprocessing(spacing_mm=(1, 1, 1), channels=(wide, narrow, other))
+    assert settings.air == (-1.0, -0.25, -math.inf)
 
 
 def test_a_line_stays_a_line_inside() -> None:
