@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import os
 import sys
@@ -18,6 +17,7 @@ from .compare import compare
 from .console import COULD_NOT_START
 from .convert import convert
 from .evaluate import evaluate
+from .interrupt import INTERRUPTED, end_after_interrupt, leave_interrupted
 from .manifest import app as manifest
 from .models import app as models
 from .phantom import phantom
@@ -30,8 +30,6 @@ from .watch import watch
 
 _ARENA_MAX = -8
 """M_ARENA_MAX of glibc's malloc.h."""
-INTERRUPTED = 130
-"""128 + SIGINT, with which typer ends at Ctrl-C."""
 
 app = typer.Typer(
     name="medmtl",
@@ -107,6 +105,7 @@ def main() -> None:
     # torch's own switch for pages of 2 MiB: making a map of 64 MiB costs a sixth of the time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     _share_memory_between_threads()
+    end_after_interrupt()
     try:
         app(default_map=_defaults(), obj=_pacs_secrets())
     except MedmtlError as error:
@@ -114,14 +113,7 @@ def main() -> None:
         sys.exit(COULD_NOT_START)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
-            sys.stderr.write(
-                "medmtl: stopped. What is finished is kept; start the same command again to go "
-                "on.\n"
-            )
-            sys.stdout.flush()
-            sys.stderr.flush()
-            atexit._run_exitfuncs()  # temporary folders go
-            os._exit(INTERRUPTED)  # threads that are still at work are not waited for
+            leave_interrupted()
         raise
     except OSError as error:
         sys.stderr.write(

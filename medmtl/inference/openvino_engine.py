@@ -49,10 +49,14 @@ def is_installed() -> bool:
 def openvino_quietly() -> ModuleType:
     """OpenVINO without its telemetry, which would report to a server: nothing here may do so.
 
-    Where the telemetry package cannot be imported, OpenVINO takes an empty stub of its own.
+    Where the telemetry package cannot be imported, OpenVINO takes an empty stub of its own. Its
+    table of numpy's types is made here: two threads that asked for it first, at the same time,
+    waited for each other for ever.
     """
     sys.modules.setdefault("openvino_telemetry", cast("ModuleType", None))
-    return import_module("openvino")
+    openvino = import_module("openvino")
+    openvino.Type.f32.to_dtype()
+    return openvino
 
 
 def own_floats(core: Any = None) -> Floats:

@@ -1,5 +1,7 @@
 """Large inputs get a network of their size: the same answers, and one network at a time."""
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,22 @@ from tests.unit.inference.test_joint_pass import STRIDED, network
 
 pytest.importorskip("openvino")
 SIZES = ((4, 8, 8), (8, 16, 16), (4, 16, 24))
+
+
+_TOGETHER = """
+import sys, threading
+from medmtl.inference.openvino_engine import openvino_quietly
+openvino, begin = openvino_quietly(), threading.Barrier(4)
+sys.setswitchinterval(1e-6)
+def ask():
+    begin.wait()
+    openvino.Type.f32.to_dtype()  # of every input
+threads = [threading.Thread(target=ask) for _ in range(4)]
+for one in threads:
+    one.start()
+for one in threads:
+    one.join()
+"""
 
 
 def sized() -> SizedNetwork:
@@ -59,3 +77,10 @@ def test_a_network_is_compiled_once_for_small_inputs_and_for_each_new_large_size
         answers(network)
     assert len(compiled) == 1 + 4  # small; two large ones, the last of which is kept, twice
     assert network._model.input(0).partial_shape.is_dynamic
+
+
+@pytest.mark.parametrize("_trial", range(2))  # three of four hung
+def test_threads_whose_first_inputs_come_at_the_same_time_do_not_wait_for_each_other(
+    _trial: int,
+) -> None:
+    subprocess.run([sys.executable, "-c", _TOGETHER], timeout=60, check=True)
