@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from medmtl.core.errors import BundleError
-from medmtl.imports.nnunet_fields import (
-    check_known,
-    list_of,
-    options_of,
-    problems_of,
-    table_of,
-)
+from medmtl.imports.nnunet_fields import check_known, list_of, problems_of, table_of
 from medmtl.inference.plans_window import SlidingWindow
-from medmtl.transforms.plans import ChannelIntensity, PlansPreprocessing, Resampling
+from medmtl.transforms.plans import (
+    ANISOTROPY,
+    ChannelIntensity,
+    PlansPreprocessing,
+    Resampling,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +34,9 @@ _SCHEMES = {
     "NoNormalization": "none",
 }
 _RESAMPLING = "resample_data_or_seg_to_shape"
+_RESAMPLING_OPTIONS = (
+    "is_seg", "order", "order_z", "force_separate_z", "separate_z_anisotropy_threshold",
+)  # fmt: skip
 _PREPROCESSOR = "DefaultPreprocessor"
 
 
@@ -153,11 +155,19 @@ def _channel(
 
 
 def _resampling(configuration: Mapping[str, Any], name: str, order: int) -> Resampling:
-    stated = options_of(configuration, f"{name}_kwargs")
+    """What the plans leave out is as nnU-Net's function has it, without a table as its planner."""
+    name = f"{name}_kwargs"
+    if configuration.get(name) is None:
+        return Resampling(order=order)
+    stated = table_of(configuration[name], name)
+    for option in stated:
+        check_known(f"an option of {name}", option, _RESAMPLING_OPTIONS)
+    check_known(f"{name}.is_seg", str(stated.get("is_seg", False)), ("False",))
     return Resampling(
-        order=stated.get("order", order),
+        order=stated.get("order", 3),
         order_z=stated.get("order_z", 0),
-        force_separate_z=stated.get("force_separate_z"),
+        force_separate_z=stated.get("force_separate_z", False),
+        anisotropy=stated.get("separate_z_anisotropy_threshold", ANISOTROPY),
     )
 
 

@@ -29,7 +29,14 @@ if TYPE_CHECKING:
     from medmtl.core.geometry import Geometry
     from medmtl.core.volume import Volume
 
-__all__ = ["ChannelIntensity", "PlansInput", "PlansPreprocessing", "Resampling", "resample"]
+__all__ = [
+    "ANISOTROPY",
+    "ChannelIntensity",
+    "PlansInput",
+    "PlansPreprocessing",
+    "Resampling",
+    "resample",
+]
 
 ANISOTROPY = 3.0
 """nnU-Net's `ANISO_THRESHOLD`: above this ratio of spacings the coarse axis is resampled apart."""
@@ -82,11 +89,19 @@ class ChannelIntensity(_Settings):
 
 
 class Resampling(_Settings):
-    """Spline orders in plane and along a coarse axis; whether that axis is done apart."""
+    """Spline orders in plane and along a coarse axis; whether that axis is done apart.
+
+    Attributes:
+        order: Everywhere else.
+        order_z: Along the coarse axis.
+        force_separate_z: None asks the spacings.
+        anisotropy: Largest ratio of spacings up to which no axis is coarse.
+    """
 
     order: int = Field(ge=0, le=5)
     order_z: int = Field(default=0, ge=0, le=5)
     force_separate_z: bool | None = None
+    anisotropy: PositiveFloat = ANISOTROPY
 
 
 class PlansPreprocessing(_Settings):
@@ -303,7 +318,7 @@ def _separate_axis(
         return None
     chosen = from_mm
     if settings.force_separate_z is None:
-        coarse = [mm for mm in (from_mm, to_mm) if max(mm) / min(mm) > ANISOTROPY]
+        coarse = [mm for mm in (from_mm, to_mm) if max(mm) / min(mm) > settings.anisotropy]
         if not coarse:
             return None
         chosen = coarse[0]

@@ -24,6 +24,7 @@ from medmtl.imports.nnunet_network import network_of
 from medmtl.inference.bundle import load_bundle, load_folds, verify_bundle
 from medmtl.inference.plans_predictor import PlansPredictor
 from medmtl.inference.predictor import load_predictor
+from medmtl.transforms.plans import Resampling
 from tests.nnunet_folder import dataset, plans, write_folder
 
 ARCHITECTURE = plans()["configurations"]["3d_fullres"]["architecture"]
@@ -237,6 +238,26 @@ def test_a_configuration_takes_what_it_does_not_say_from_another(tmp_path: Path)
     assert settings.sliding_window is not None
     assert settings.sliding_window.patch_size == (4, 8, 8)
     assert settings.preprocessing.spacing_mm == (1.5, 1.5, 1.5)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("stated", "found"),
+    [
+        (None, Resampling(order=3)),  # as the planner writes it
+        ({}, Resampling(order=3, force_separate_z=False)),  # as nnU-Net's function has it
+        ({"order": 1}, Resampling(order=1, force_separate_z=False)),
+        ({"order": 1, "force_separate_z": None, "is_seg": False}, Resampling(order=1)),
+        (
+            {"force_separate_z": None, "separate_z_anisotropy_threshold": 5, "order_z": 1},
+            Resampling(order=3, order_z=1, anisotropy=5),
+        ),
+    ],
+)
+def test_options_of_resampling_are_nnunets(tmp_path: Path, stated: Any, found: Resampling) -> None:
+    content = plans(resampling_fn_data_kwargs=stated)
+    folder = write_folder(tmp_path / "model", plans=content, dataset=dataset())
+    settings = import_nnunet(folder, tmp_path / "bundle")
+    assert settings.preprocessing.data == found  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -488,6 +509,15 @@ def _configure(**fields: Any) -> Any:
             _configure(resampling_fn_probabilities_kwargs="x"),
             "resampling_fn_probabilities_kwargs = 'x', expected a table",
         ),
+        (
+            _configure(resampling_fn_data_kwargs={"order": 3, "mode": "wrap"}),
+            "an option of resampling_fn_data_kwargs = 'mode'",
+        ),
+        (
+            _configure(resampling_fn_data_kwargs={"order": 3, "is_seg": True}),
+            "resampling_fn_data_kwargs.is_seg = 'True'",
+        ),
+        (_configure(resampling_fn_data_kwargs={"order": "x"}), "unusable preprocessing"),
         (_configure(patch_size=[8]), "an unusable patch_size"),
         (_configure(patch_size=None), "an unusable patch_size"),
         (_edit("plans.json", image_reader_writer="Tiff3DIO"), "image_reader_writer = 'Tiff3DIO'"),

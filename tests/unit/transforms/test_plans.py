@@ -114,6 +114,9 @@ def test_a_coarse_axis_takes_its_nearest_slice() -> None:
     together = Resampling(order=1, force_separate_z=False)
     mixed = resample(values, (4, 4, 4), together, from_mm=(10, 1, 1), to_mm=(5, 1, 1))
     np.testing.assert_allclose(mixed[:, 0, 0], [0, 0.25, 0.75, 1])
+    tolerant = Resampling(order=1, anisotropy=10)  # a ratio of ten is not above ten
+    same = resample(values, (4, 4, 4), tolerant, from_mm=(10, 1, 1), to_mm=(5, 1, 1))
+    np.testing.assert_array_equal(same, mixed)
 
 
 def test_a_spline_never_leaves_the_range_of_the_image() -> None:
