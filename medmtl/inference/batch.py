@@ -259,7 +259,11 @@ def _outcomes(
     of the other.
     """
     turn = BoundedSemaphore(networks)
-    with closing(read_ahead(reader)) as cases, shared_cores(networks) as share:
+    with (
+        shared_cores(1) as take_all,
+        closing(read_ahead(reader, prepare=take_all)) as cases,
+        shared_cores(networks) as share,
+    ):
         yield from in_lanes(
             cases,
             partial(_finished, store=store, formats=formats, turn=turn),

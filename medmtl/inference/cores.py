@@ -29,7 +29,8 @@ def networks_at_once(device: torch.device) -> Literal[1, 2]:
 def shared_cores(parties: int) -> Iterator[Callable[[], None]]:
     """Within it, what is yielded gives the thread that calls it an equal share, at least one core.
 
-    torch keeps the number of threads for each thread; networks of OpenVINO take it from there.
+    torch keeps the number for each thread, and a thread that was not told takes the one that was
+    set last in any other; networks of OpenVINO take it from there.
     """
     whole = torch.get_num_threads()
 

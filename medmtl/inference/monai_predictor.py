@@ -69,9 +69,9 @@ class MonaiPredictor(Staged, ImportedModel):
         return masks_answer(self.bundle, study, together, labels, read=volumes, clock=clock)
 
     @torch.inference_mode()
-    def logits(self, image: torch.Tensor) -> torch.Tensor:
-        """(C, ...) of an image (1, ...) on the network's grid."""
-        backbone = cast("Backbone", self.net)
+    def logits(self, image: torch.Tensor, net: Backbone | None = None) -> torch.Tensor:
+        """(C, ...) of an image (1, ...) on the network's grid, by its own network or `net`."""
+        backbone = cast("Backbone", self.net) if net is None else net
         logits: Any = self.in_window(
             image[None].to(self.device),
             sw_batch_size=1,

@@ -50,12 +50,13 @@ def openvino_quietly() -> ModuleType:
     """OpenVINO without its telemetry, which would report to a server: nothing here may do so.
 
     Where the telemetry package cannot be imported, OpenVINO takes an empty stub of its own. Its
-    table of numpy's types is made here: two threads that asked for it first, at the same time,
+    tables of numpy's types are made here: two threads that asked for one first, at the same time,
     waited for each other for ever.
     """
     sys.modules.setdefault("openvino_telemetry", cast("ModuleType", None))
     openvino = import_module("openvino")
     openvino.Type.f32.to_dtype()
+    openvino.Tensor(np.zeros(1, dtype=np.float32))
     return openvino
 
 

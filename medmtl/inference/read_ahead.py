@@ -142,10 +142,15 @@ class CaseReader(Generic[Content]):
 
 
 def read_ahead(
-    reader: CaseReader[Content],
+    reader: CaseReader[Content], *, prepare: Callable[[], None] = lambda: None
 ) -> Generator[ReadCase[Content] | DecidedCase]:
-    """Yield the reader's cases while the next one is being read; unused claims are let go."""
-    with ThreadPoolExecutor(1, thread_name_prefix="medmtl-read") as pool:
+    """Yield the reader's cases while the next one is being read; unused claims are let go.
+
+    Args:
+        reader: Asked in a thread of its own.
+        prepare: Called once in that thread before.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="medmtl-read", initializer=prepare) as pool:
         ahead = pool.submit(reader.next_case)
         try:
             while (current := ahead.result()) is not None:

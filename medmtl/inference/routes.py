@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from medmtl.inference.bundle import Bundle
     from medmtl.inference.joint_pass import JointPass
     from medmtl.inference.operating_point import OperatingPoint
+    from medmtl.networks.backbones import Backbone
     from medmtl.networks.joint import JointNet
     from medmtl.transforms.monai_plan import MonaiPreprocessing
     from medmtl.transforms.plans import PlansInput
@@ -309,8 +310,8 @@ class MonaiRoute(ImportedRoute):
     def logits(self, net: JointNet, image_kji: torch.Tensor, *, mirrors: bool) -> torch.Tensor:
         """By MONAI's sliding window, which mirrors nothing."""
         del mirrors
-        self.masks.net = net.backbone
-        logits = self.masks.logits(image_kji.permute(2, 1, 0).contiguous()[None])
+        image = image_kji.permute(2, 1, 0).contiguous()[None]
+        logits = self.masks.logits(image, cast("Backbone", net.backbone))
         return logits.permute(0, 3, 2, 1).clone()
 
     def label_map(self, volume: Volume, prepared: GridInput, logits: torch.Tensor) -> NDArray[Any]:

@@ -51,6 +51,8 @@ class TorchEngine:
     ) -> None:
         lay_channels_last(net)
         self.dtype = _DTYPES[precision]
+        # Outputs of a graph lie in its own memory, which its next run writes.
+        self._is_graph = compiler == "cudagraphs"
         self._run = net.torch_pass
         if compiler != "none":
             self._run = torch.compile(net.torch_pass, backend=compiler, dynamic=False)
@@ -67,4 +69,8 @@ class TorchEngine:
             features, logits = self._run(stem)
         if self.dtype is torch.float16 and not bool(logits.isfinite().all()):
             raise beyond_half("Use another --speed: this one computes in float16.")
-        return [level.float() for level in features], logits.float()
+        copies = self._is_graph
+        return (
+            [level.to(torch.float32, copy=copies) for level in features],
+            logits.to(torch.float32, copy=copies),
+        )

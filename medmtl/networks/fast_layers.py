@@ -11,6 +11,7 @@ Tensors: B batch, C channel, then two or three axes.
 from __future__ import annotations
 
 import copy
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,6 +32,8 @@ CONVS = (nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 _OPS: Any = torch.ops.mkldnn
+_PACKING = threading.Lock()
+"""Two cases of a batch may come to a network for the first time at the same time."""
 
 
 def are_here() -> bool:
@@ -130,7 +133,9 @@ class FastConv(nn.Module):
         if self.is_portable:
             return self._in_public_steps(x, added)
         if self.packs and not self._packed:
-            self._pack(x)
+            with _PACKING:
+                if not self._packed:
+                    self._pack(x)
         weight = self._packed[0] if self._packed else self._laid()
         sizes = (self.stride, self.dilation, self.groups)
         unary = (self.activation.name, self.activation.scalars, "")

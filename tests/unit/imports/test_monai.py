@@ -18,9 +18,10 @@ from medmtl.core.geometry import Geometry
 from medmtl.core.study import Study
 from medmtl.core.volume import Volume
 from medmtl.imports.monai import MonaiChoices, import_monai
-from medmtl.inference.bundle import verify_bundle
+from medmtl.inference.bundle import load_bundle, verify_bundle
 from medmtl.inference.monai_predictor import MonaiPredictor
 from medmtl.inference.predictor import load_predictor
+from medmtl.inference.routes import MonaiRoute
 from medmtl.networks.monai_nets import MonaiNetConfig
 from medmtl.transforms.monai_plan import MonaiPreprocessing
 from tests.monai_folder import METADATA, NETWORKS, monai_config, write_monai
@@ -43,6 +44,26 @@ def answer(bundle: Path) -> Any:
     assert isinstance(analyser, MonaiPredictor)
     case = Study(case_id="case", kind="nifti", study_uid="", volumes=())
     return analyser.analyse(case, [volume()]).volumes[0].label_map
+
+
+def test_a_member_of_an_ensemble_answers_beside_another_case(tmp_path: Path) -> None:
+    """Networks are given along: two cases of a batch go over one route at the same time."""
+    write_monai(tmp_path / "monai", monai_config("SegResNet"), "SegResNet")
+    import_monai(tmp_path / "monai", tmp_path / "bundle")
+    bundle, other = (load_bundle(tmp_path / "bundle") for _ in range(2))
+    device = torch.device("cpu")
+    route = MonaiRoute(bundle, device=device)
+    kept = vars(route.masks).copy()
+    with torch.no_grad():
+        for weight in other.net.parameters():
+            weight.add_(torch.randn_like(weight) / 10)
+    image = torch.randn(8, 16, 16)
+    found = route.logits(other.net, image, mirrors=False)
+    assert torch.equal(
+        found, MonaiRoute(other, device=device).logits(other.net, image, mirrors=False)
+    )
+    assert not torch.equal(found, route.logits(bundle.net, image, mirrors=False))
+    assert vars(route.masks) == kept
 
 
 @pytest.mark.parametrize("network", list(NETWORKS))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from medmtl.core.errors import InputRefusedError, OutputError
 from medmtl.core.study import Listing, Refusal, Study, VolumeRef
@@ -357,6 +358,26 @@ class _Alone(ThresholdAnalyser):
             return super().analyse(study, volumes)
         finally:
             self.turn.release()
+
+
+def test_reading_has_all_cores_whatever_another_thread_took(source: Path, out: Path) -> None:
+    seen: list[int] = []
+
+    class Counting(ThresholdAnalyser):
+        def select(self, study: Study) -> Sequence[VolumeRef]:
+            seen.append(torch.get_num_threads())
+            return super().select(study)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        other = threading.Thread(target=torch.set_num_threads, args=(1,))
+        other.start()
+        other.join()  # from now on a new thread begins with one
+        _run(source, out, Counting(), networks=2)
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {4}
 
 
 @pytest.mark.parametrize(("studies", "networks"), [(6, 1), (3, 2)])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -76,6 +79,32 @@ def check(net: JointNet, image: Tensor, levels: tuple[int, ...]) -> InferenceFor
                     assert own.numel() == 0
         assert torch.equal(stem, kept)
     return form
+
+
+def test_two_threads_may_come_first_at_the_same_time() -> None:
+    """Weights are packed at the first input, by one of them."""
+    backbone, shape = NETWORKS["MONAI DynUNet"]
+    net = build(backbone)
+    stem = net.context(torch.randn(1, 1, *shape)).detach()
+    with torch.no_grad():
+        expected = net.torch_pass(stem)[1]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            form, begin = InferenceForm(net, levels=()), threading.Barrier(4)
+
+            def answer(form: InferenceForm, begin: threading.Barrier) -> Tensor:
+                begin.wait()
+                with torch.no_grad():
+                    return form(stem)[1]
+
+            with ThreadPoolExecutor(4) as pool:
+                asked = [pool.submit(answer, form, begin) for _ in range(4)]
+            for one in asked:
+                torch.testing.assert_close(one.result(), expected, rtol=1e-4, atol=1e-4)
+    finally:
+        sys.setswitchinterval(before)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
