@@ -93,6 +93,7 @@ def _write_truth(
     geometry: Any,
 ) -> None:
     """Masks named `*_seg.nii.gz` are no input to `medmtl predict`, so OUT itself can be given."""
+    from medmtl.core.durable import replace_file
     from medmtl.data.intake import open_input
     from medmtl.report.nifti import write_label_map
 
@@ -111,19 +112,37 @@ def _write_truth(
         **truth,
     }
     text = json.dumps(content, indent=2) + "\n"
-    (folder / "truth.json").write_text(text, encoding="utf-8")
+    replace_file(folder / "truth.json", text.encode())
+
+
+def _truth_of(file: Path) -> dict[str, Any]:
+    """What a study was made with.
+
+    Raises:
+        OutputError: If the file is damaged.
+    """
+    from medmtl import OutputError
+
+    try:
+        truth = json.loads(file.read_text(encoding="utf-8"))
+        study, uid, findings = Path(truth["study"]).name, truth["study_uid"], truth["findings"]
+        return {"patient": study, "study_uid": uid, "findings": dict(findings)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"truth/{file.parent.name}/truth.json: found no whole record of a phantom, expected "
+            "study, study_uid and findings. Remove truth and studies, and run the command again."
+        ) from error
 
 
 def _write_table(out: Path) -> None:
     """The findings of all studies that are there, as a spreadsheet has them."""
     files = sorted((out / "truth").glob("*/truth.json"))
-    truths = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    truths = [_truth_of(file) for file in files]
     names = dict.fromkeys(name for truth in truths for name in truth["findings"])
     said = {True: "yes", False: "no", None: ""}
     with (out / "truth" / "diagnoses.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(["patient", "study_uid", *names])
         for truth in truths:  # a patient of its own each
-            found, patient = truth["findings"], Path(truth["study"]).name
-            findings = (said[found.get(name)] for name in names)
-            table.writerow([patient, truth["study_uid"], *findings])
+            findings = (said[truth["findings"].get(name)] for name in names)
+            table.writerow([truth["patient"], truth["study_uid"], *findings])

@@ -77,7 +77,7 @@ def import_monai(folder: Path, out: Path, *, choices: MonaiChoices | None = None
         limits=_LIMITS,
         notice=_NOTICE,
         input=input_settings(_inputs(metadata, inputs, chosen)),
-        preprocessing=preprocessing_of(config),
+        preprocessing=preprocessing_of(config, channels=inputs),
         network=NetworkConfig(
             backbone=network,
             in_channels=inputs,

@@ -20,7 +20,7 @@ from medmtl.networks.monai_nets import MONAI_NETWORKS, MonaiNetConfig
 from medmtl.transforms.monai_plan import IMAGE, MONAI_STEPS, MonaiPreprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from medmtl.imports.monai_config import MonaiConfig
 
@@ -32,6 +32,10 @@ _OF_KEYS = frozenset({"keys", "source_key", "allow_missing_keys", "labels"})
 _ROOM = frozenset({"spatial_dims", "in_channels", "out_channels"})
 _GONE = frozenset({"img_size"})
 """Arguments that MONAI itself no longer has; they never changed an answer."""
+_BESIDE = frozenset({"label", "pred"})
+"""Entries of the dictionary that are no image."""
+_NAMES = ("name", "names", "output_key", "output_keys")
+"""Arguments of MONAI's transforms that name what they make."""
 _NULL = frozenset({"b_min", "b_max", "factor", "subtrahend", "divisor"})
 """Arguments of transforms that are null by default."""
 _READING = frozenset({"LoadImage", "EnsureChannelFirst", "EnsureType", "ToTensor"})
@@ -83,14 +87,15 @@ def network_of(config: MonaiConfig) -> tuple[MonaiNetConfig, int, int]:
     return net, int(inputs or 0), int(outputs or 0)
 
 
-def preprocessing_of(config: MonaiConfig) -> MonaiPreprocessing:
-    """The transforms of the image and the sliding window.
+def preprocessing_of(config: MonaiConfig, *, channels: int) -> MonaiPreprocessing:
+    """The transforms of the image, of so many channels, and the sliding window.
 
     Raises:
         BundleError: If a transform or the inferer is not known, or an argument is no literal.
     """
     steps = [step for at, entry in transforms_of(config, *_PREPROCESSING)
              if (step := _step(entry, at, config)) is not None]  # fmt: skip
+    _check_channels(config, steps, channels)
     at, inferer = config.entry("inferer")
     target = target_of(inferer, at, config)
     if target not in ("SlidingWindowInferer", "SlidingWindowInfererAdapt"):
@@ -108,6 +113,20 @@ def preprocessing_of(config: MonaiConfig) -> MonaiPreprocessing:
     except (ValueError, TypeError) as error:
         raise _unfit(config, "preprocessing or inferer", error) from error
     return settings
+
+
+def _check_channels(config: MonaiConfig, steps: Sequence[dict[str, Any]], channels: int) -> None:
+    """Refuse numbers for each channel that are more or fewer, or that are not taken so."""
+    for step in steps:
+        arguments = step["arguments"]
+        for name, value in arguments.items():
+            if step["transform"] != "NormalizeIntensity" or not isinstance(value, list):
+                continue
+            if len(value) != channels or arguments.get("channel_wise") is not True:
+                raise BundleError(
+                    f"Config {config.name}: found {name} = {value!r:.80} of NormalizeIntensity, "
+                    f"expected one number, or {channels} with channel_wise true. {OTHER}"
+                )
 
 
 def _inverse(config: MonaiConfig) -> str:
@@ -161,6 +180,7 @@ def _step(entry: dict[str, Any], at: str, config: MonaiConfig) -> dict[str, Any]
     keys = config.literal(entry.get("keys", IMAGE), f"{at}#keys")
     keys = keys if isinstance(keys, list) else [keys]
     if IMAGE not in keys and is_of_monai(target):
+        _check_beside(keys, entry, at, config)
         return None
     if target in _READING:
         _check_reader(arguments_of(entry, at, config, read=("reader",)), at, config)
@@ -178,6 +198,26 @@ def _step(entry: dict[str, Any], at: str, config: MonaiConfig) -> dict[str, Any]
             for name, value in _without_null(arguments, _NULL).items()
         },
     }
+
+
+def _check_beside(
+    keys: Sequence[object], entry: Mapping[str, Any], at: str, config: MonaiConfig
+) -> None:
+    """Refuse what works on an image of another name, or makes the image of it."""
+    named = [config.literal(entry.get(name), f"{at}#{name}") for name in _NAMES]
+    made = {
+        str(name) for value in named for name in (value if isinstance(value, list) else [value])
+    }
+    if other := [key for key in keys if key not in _BESIDE]:
+        raise BundleError(
+            f"Config {config.name}: found {at}#keys = {other!r:.80}, expected {IMAGE}, or "
+            f"{' or '.join(sorted(_BESIDE))}, which is passed over. {OTHER}"
+        )
+    if IMAGE in made:
+        raise BundleError(
+            f"Config {config.name}: found {at} that makes {IMAGE} of {keys!r:.80}, expected steps "
+            f"on {IMAGE} itself. {OTHER}"
+        )
 
 
 def _without_null(arguments: dict[str, Any], null: Collection[str]) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
+from operator import mod
 from typing import TYPE_CHECKING
 
+from medmtl.core.errors import BundleError
 from medmtl.imports.nnunet_folder import read_nnunet_folder
 from medmtl.imports.nnunet_labels import channels_of, labels_of
 from medmtl.imports.nnunet_network import network_of
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medmtl.imports.nnunet_folder import NnunetFolder
+    from medmtl.imports.nnunet_network import NnunetNetwork
+    from medmtl.inference.plans_window import SlidingWindow
 
 __all__ = ["LIMITS", "NOTICE", "NnunetChoices", "import_nnunet", "nnunet_card", "nnunet_settings"]
 
@@ -109,7 +114,9 @@ def nnunet_settings(source: NnunetFolder, choices: NnunetChoices) -> BundleSetti
     configuration = plans_configuration(source.plans, fold.configuration)
     channels = channels_of(source.dataset, modality=choices.modality, names=choices.channels)
     labels = labels_of(source.dataset)
-    axes = fold.mirror_axes if choices.has_mirroring else ()
+    window = window_of(configuration, fold.mirror_axes if choices.has_mirroring else ())
+    backbone = network_of(configuration)
+    _check_patch(window, backbone)
     return BundleSettings(
         name=choices.name or str(source.plans.get("dataset_name", source.name)),
         version=f"{fold.trainer}-{fold.configuration}",
@@ -126,16 +133,27 @@ def nnunet_settings(source: NnunetFolder, choices: NnunetChoices) -> BundleSetti
             orientation=choices.orientation or _known_orientation(source),
         ),
         network=NetworkConfig(
-            backbone=network_of(configuration),
+            backbone=backbone,
             in_channels=len(channels),
             segments=tuple(segment.name for segment in labels.segments),
             has_background=not labels.regions,
         ),
         segments=labels.segments,
         regions=labels.regions,
-        sliding_window=window_of(configuration, axes),
+        sliding_window=window,
         source=source.networks,
     )
+
+
+def _check_patch(window: SlidingWindow, backbone: NnunetNetwork) -> None:
+    """Refuse a patch that the network does not halve without a remainder."""
+    steps = [prod(along) for along in zip(*backbone.strides, strict=True)]
+    patch = window.patch_size
+    if len(patch) != len(steps) or any(map(mod, patch, steps)):
+        raise BundleError(
+            f"plans.json: found a patch_size of {patch}, expected multiples of {tuple(steps)}, as "
+            "the strides of its network ask for. Copy the folder again."
+        )
 
 
 def _known_orientation(source: NnunetFolder) -> str | None:

@@ -56,9 +56,16 @@ _FIXED = {
     "nonlin_first": (None, False),
     "bottleneck_channels": (None,),
     "stem_channels": (None,),
+    "squeeze_excitation": (None, False),
+    "stochastic_depth_p": (None, 0),
     "block": (None, "dynamic_network_architectures.building_blocks.residual.BasicBlockD"),
 }
 """Settings of an architecture that are one thing here; another one is refused by name."""
+_KNOWN = (
+    "n_stages", "features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage",
+    "n_blocks_per_stage", "n_conv_per_stage_decoder", "conv_op", "conv_bias", "norm_op",
+    "norm_op_kwargs", "nonlin_kwargs", "dropout_op_kwargs", "deep_supervision", *_FIXED,
+)  # fmt: skip
 _FIXED_OPTIONS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "norm_op_kwargs": {
         "eps": (None, 1e-5),
@@ -98,6 +105,8 @@ def network_of(configuration: Mapping[str, Any]) -> NnunetNetwork:
 
 
 def _network(kind: type[NnunetNetwork], arguments: Mapping[str, Any]) -> NnunetNetwork:
+    for argument in arguments:
+        check_known("a setting of arch_kwargs", argument, _KNOWN)
     _check_fixed(arguments, _FIXED)
     check_known("conv_op", arguments["conv_op"], tuple(_CONVS))
     dimensions = _CONVS[arguments["conv_op"]]

@@ -191,9 +191,10 @@ def window_of(
             "three numbers. Copy the folder again."
         ) from error
     axes = mirror_axes or ()
-    if any(not 0 <= axis < len(window.patch_size) for axis in axes):
+    fits = all(0 <= axis < len(window.patch_size) for axis in axes)
+    if not fits or len(set(axes)) < len(axes):
         raise BundleError(
-            f"Checkpoint: found mirroring of axes {axes}, expected axes of a patch of "
+            f"Checkpoint: found mirroring of axes {axes}, expected different axes of a patch of "
             f"{window.patch_size} voxels. Copy plans and checkpoints from the same training."
         )
     return window.model_copy(update={"mirror_axes": axes})

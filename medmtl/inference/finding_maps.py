@@ -20,7 +20,7 @@ from medmtl.networks.mask_reading import probabilities_of, slab_places
 from medmtl.networks.measurements import TorsoSums, firm_slope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from medmtl.evidence.cam import CamMethod
     from medmtl.networks.joint import JointNet
@@ -226,8 +226,17 @@ def _mask_maps(
                 full.addcmul_(one.relu_(), part[:, number])  # LayerCAM
             found[where] = _largest(full[0], shape[1:])
 
-    on_each_core(fill, places)
+    _for_each(places, fill, logits=volume.logits)
     return maps
+
+
+def _for_each(places: Sequence[slice], work: Callable[[slice], None], *, logits: Tensor) -> None:
+    """On a GPU one slab after the other: each takes as much memory as the device has to spare."""
+    if logits.device.type == "cpu":
+        on_each_core(work, places)
+        return
+    for where in places:
+        work(where)
 
 
 def _ties(
@@ -240,7 +249,7 @@ def _ties(
         largest = measure.largest(probabilities_of(logits, where), sums)
         counts.append(largest.sum(dim=(2, 3)))
 
-    on_each_core(count, places)
+    _for_each(places, count, logits=logits)
     return torch.stack(counts).sum(dim=0)
 
 

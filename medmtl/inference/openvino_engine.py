@@ -80,8 +80,8 @@ class _Traced(nn.Module):
         return *(features[level] for level in self.levels), logits
 
 
-class _OfThread(threading.local):
-    """What each thread that runs an engine has for itself: maps and outputs lie in its network.
+class _Networks:
+    """Compiled networks, each for one thread at a time: maps and outputs lie in their memory.
 
     Args:
         core: OpenVINO's.
@@ -90,14 +90,39 @@ class _OfThread(threading.local):
     """
 
     def __init__(self, core: Any, model: Any, floats: Floats) -> None:
+        self._core, self._model, self._floats = core, model, floats
+        self._free: dict[int, list[SizedNetwork]] = {}
+
+    @contextmanager
+    def borrowed(self) -> Iterator[SizedNetwork]:
+        """One for the cores that torch has in this thread; those for other numbers go."""
+        cores = torch.get_num_threads()
+        free = self._free.get(cores)
+        if free is None:
+            self._free = {cores: (free := [])}
+        try:
+            network = free.pop()
+        except IndexError:  # all are at work
+            network = self._made(cores)
+        try:
+            yield network
+        finally:
+            free.append(network)
+
+    def _made(self, cores: int) -> SizedNetwork:
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": floats,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": self._floats,
+            "INFERENCE_NUM_THREADS": cores,
             "ENABLE_CPU_PINNING": False,  # two networks of one thread would share the first core
         }
-        self.network = SizedNetwork(core, model, settings)
-        self.lends = False
+        return SizedNetwork(self._core, self._model, settings)
+
+
+class _Lent(threading.local):
+    """What a thread has borrowed for longer than one answer."""
+
+    network: SizedNetwork | None = None
 
 
 class OpenVinoEngine:
@@ -146,15 +171,19 @@ class OpenVinoEngine:
         elif model is None:
             model = self._full_precision(net, kept)
         self.floats = floats
-        self._of_thread = _OfThread(
+        self._networks = _Networks(
             core, core.read_model(model) if isinstance(model, str) else model, floats
         )
+        self._lent = _Lent()
 
     def __call__(self, stem_bckji: Tensor, /) -> tuple[list[Tensor], Tensor]:
         """Feature maps, empty where nobody reads them, and logits."""
         stem = np.ascontiguousarray(stem_bckji.numpy())
-        own = self._of_thread
-        found = own.network(stem, lends=own.lends)
+        if self._lent.network is not None:
+            found = self._lent.network(stem, lends=True)
+        else:
+            with self._networks.borrowed() as network:
+                found = network(stem, lends=False)
         outputs = [torch.from_numpy(found[number]) for number in range(len(self._levels) + 1)]
         features = [stem_bckji.new_empty(0)] * self._count
         for level, output in zip(self._levels, outputs, strict=False):
@@ -164,13 +193,13 @@ class OpenVinoEngine:
     @contextmanager
     def lending(self) -> Iterator[None]:
         """See `lent_outputs`; for the thread that calls it."""
-        own = self._of_thread
-        own.lends = True
-        try:
-            yield
-        finally:
-            own.lends = False
-            own.network.let_go()
+        with self._networks.borrowed() as network:
+            self._lent.network = network
+            try:
+                yield
+            finally:
+                self._lent.network = None
+                network.let_go()
 
     def _full_precision(self, net: JointNet, kept: ConvertedCache | None) -> Any:
         place = None if kept is None else kept.place(net, self._levels)

@@ -55,7 +55,8 @@ class PartsPredictor(ImportedModel):
         by_name = {segment.name: segment.label for segment in self.bundle.settings.segments}
         merged = np.zeros(together.volume.array.shape, dtype=label_dtype(max(by_name.values())))
         inputs: dict[tuple[ChannelIntensity, ...], PlansInput] = {}
-        for part, nets in self.parts:
+        kinds = [part.intensities for part, _ in self.parts]
+        for number, (part, nets) in enumerate(self.parts):
             wanted = self.preprocessing.model_copy(update={"channels": part.intensities})
             if part.intensities not in inputs:
                 inputs[part.intensities] = wanted.apply(
@@ -63,6 +64,8 @@ class PartsPredictor(ImportedModel):
                 )
                 clock.stop("preprocess")
             prepared = inputs[part.intensities]
+            if part.intensities not in kinds[number + 1 :]:
+                del inputs[part.intensities]
             logits = window_logits(
                 nets,
                 torch.from_numpy(prepared.array_cabc),

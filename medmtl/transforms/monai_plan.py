@@ -63,8 +63,14 @@ _AXES = _kind(
     Annotated[str, AfterValidator(_three_axes)],
 )
 _SIZES = _kind("positive numbers", _Size | _Sizes)
-_VOXELS = _kind("numbers of voxels", NonNegativeInt | list[NonNegativeInt])
-_MULTIPLES = _kind("positive whole numbers", PositiveInt | list[PositiveInt])
+_VOXELS = _kind(
+    "one or three numbers of voxels",
+    NonNegativeInt | Annotated[list[NonNegativeInt], Field(min_length=3, max_length=3)],
+)
+_MULTIPLES = _kind(
+    "one or three positive whole numbers",
+    PositiveInt | Annotated[list[PositiveInt], Field(min_length=3, max_length=3)],
+)
 _INTERPOLATION = _kind(
     "bilinear, nearest or the order of a spline", Literal["bilinear", "nearest", 0, 1, 2, 3, 4, 5]
 )

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from scipy.ndimage import binary_fill_holes, map_coordinates, zoom
 
 from medmtl.core.errors import InputRefusedError
@@ -49,6 +49,9 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+_Positive: TypeAlias = Annotated[FiniteFloat, Field(gt=0)]
+
+
 class ChannelIntensity(_Settings):
     """How one channel is normalised, on the voxels of the source.
 
@@ -60,10 +63,16 @@ class ChannelIntensity(_Settings):
 
     scheme: Literal["ct", "z_score", "rescale_to_01", "none"]
     is_within_nonzero: bool = False
-    low: float = 0.0
-    high: float = 0.0
-    mean: float = 0.0
-    deviation: float = 1.0
+    low: FiniteFloat = 0.0
+    high: FiniteFloat = 0.0
+    mean: FiniteFloat = 0.0
+    deviation: Annotated[FiniteFloat, Field(ge=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _has_limits_in_order(self) -> ChannelIntensity:
+        if self.low > self.high:
+            raise ValueError(f"lower limit {self.low:g} lies above the upper one {self.high:g}")
+        return self
 
     @property
     def air(self) -> float:
@@ -101,7 +110,7 @@ class Resampling(_Settings):
     order: int = Field(ge=0, le=5)
     order_z: int = Field(default=0, ge=0, le=5)
     force_separate_z: bool | None = None
-    anisotropy: PositiveFloat = ANISOTROPY
+    anisotropy: _Positive = ANISOTROPY
 
 
 class PlansPreprocessing(_Settings):
@@ -120,7 +129,7 @@ class PlansPreprocessing(_Settings):
     name: Literal["nnunet_plans"] = "nnunet_plans"
     orientation: Literal["source", "RAS"] = "source"
     transpose: tuple[int, int, int] = (0, 1, 2)
-    spacing_mm: tuple[PositiveFloat, ...] = Field(min_length=2, max_length=3)
+    spacing_mm: tuple[_Positive, ...] = Field(min_length=2, max_length=3)
     channels: tuple[ChannelIntensity, ...] = Field(min_length=1, max_length=32)
     data: Resampling = Resampling(order=3)
     logits: Resampling = Resampling(order=1)

@@ -26,6 +26,8 @@ from medmtl.networks.monai_nets import MonaiNetConfig
 from medmtl.transforms.monai_plan import MonaiPreprocessing
 from tests.monai_folder import METADATA, NETWORKS, monai_config, write_monai
 
+CROPPED = {"_target_": "CropForegroundd", "keys": "image", "source_key": "image"}
+NORMALISED = {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True}
 SCALED = {"_target_": "ScaleIntensityd", "keys": "image"}
 LABELS_FIRST = [monai_config()["postprocessing"]["transforms"][at] for at in (0, 2, 1)]
 """As the whole-body model of the zoo does: the largest class, then its way back, nearest."""
@@ -238,6 +240,15 @@ def _with(path: str, value: Any) -> dict[str, Any]:
         ("preprocessing#transforms#4#dtype", "x", "no literal argument dtype"),
         ("inferer#_target_", "SimpleInferer", "inferer = SimpleInferer"),
         ("inferer#overlap", 1.5, "overlap"),
+        *(
+            ("preprocessing#transforms#3", step, message)
+            for step, message in (
+                (CROPPED | {"margin": [1, 2]}, "margin"),
+                (CROPPED | {"k_divisible": [4, 4]}, "k_divisible"),
+                (NORMALISED | {"subtrahend": [1.0, 2.0]}, r"subtrahend = \[1.0, 2.0\]"),
+                (NORMALISED | {"divisor": [1.0], "channel_wise": False}, r"divisor = \[1.0\]"),
+            )
+        ),
         ("postprocessing#transforms#0#sigmoid", True, "sigmoid = true, which may change the answ"),
         ("postprocessing#transforms#1#_target_", "FillHolesd", "FillHolesd, expected one of"),
         ("network_def#out_channels", 5, "each of the 5 outputs"),
@@ -250,6 +261,18 @@ def _with(path: str, value: Any) -> dict[str, Any]:
         ("preprocessing#transforms#2#_target_", "scripts.my.Orientationd", "= scripts.my.Orient"),
         ("postprocessing#transforms#0#_target_", "my.Activationsd", "#0 = my.Activationsd"),
         ("preprocessing#transforms#0", {"_target_": "my.Addd", "keys": "label"}, "#0 = my.Addd"),
+        ("preprocessing#transforms#3#keys", "ct", r"#3#keys = \['ct'\], expected image"),
+        ("preprocessing#transforms#3#keys", ["label", "img"], r"#3#keys = \['img'\]"),
+        (
+            "preprocessing#transforms#0",
+            {"_target_": "ConcatItemsd", "keys": ["label", "pred"], "name": "image"},
+            "#0 that makes image of",
+        ),
+        (
+            "preprocessing#transforms#0",
+            {"_target_": "CopyItemsd", "keys": "label", "names": ["one", "image"]},
+            "#0 that makes image of",
+        ),
         *(
             (f"{at}#{name}", value, rf"found {at}#{name}")
             for at in (

@@ -399,6 +399,13 @@ def _arguments(**fields: Any) -> Any:
     return _architecture(arch_kwargs=ARCHITECTURE["arch_kwargs"] | fields)
 
 
+def _intensities(**fields: float) -> Any:
+    """Of the only channel, a CT, over a whole data set."""
+    content = plans(normalization_schemes=["CTNormalization"])
+    content["foreground_intensity_properties_per_channel"]["0"] |= fields
+    return _edit("plans.json", **content)
+
+
 def _edit(name: str, **fields: Any) -> Any:
     def edit(folder: Path) -> None:
         path = folder / name
@@ -518,6 +525,24 @@ def _configure(**fields: Any) -> Any:
             "resampling_fn_data_kwargs.is_seg = 'True'",
         ),
         (_configure(resampling_fn_data_kwargs={"order": "x"}), "unusable preprocessing"),
+        *(
+            (_intensities(**{name: value}), "unusable preprocessing")
+            for name, value in (
+                ("mean", float("nan")),
+                ("std", float("inf")),
+                ("std", -1.0),
+                ("percentile_00_5", 5000.0),
+                ("percentile_99_5", float("-inf")),
+            )
+        ),
+        (_configure(spacing=[1.0, 1.0, float("inf")]), "unusable preprocessing"),
+        (_configure(patch_size=[8, 8, 7]), r"patch_size of \(8, 8, 7\), expected multiples of"),
+        (_arguments(squeeze_excitation=True), "squeeze_excitation = True"),
+        (_arguments(secret=1), "a setting of arch_kwargs = 'secret'"),
+        (
+            _entries(inference_allowed_mirroring_axes=(0, 0, 1)),
+            r"mirroring of axes \(0, 0, 1\), expected different axes",
+        ),
         (_configure(patch_size=[8]), "an unusable patch_size"),
         (_configure(patch_size=None), "an unusable patch_size"),
         (_edit("plans.json", image_reader_writer="Tiff3DIO"), "image_reader_writer = 'Tiff3DIO'"),

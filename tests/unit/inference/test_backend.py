@@ -33,6 +33,7 @@ from medmtl.inference.openvino_engine import (
     own_floats,
     read_levels,
 )
+from medmtl.inference.openvino_sizes import SizedNetwork
 from medmtl.inference.operating_point import OperatingPoint
 from medmtl.inference.parity import Measured, Pair, ParityReport
 from medmtl.inference.plans_predictor import PlansPredictor
@@ -144,6 +145,40 @@ def test_threads_run_one_engine_side_by_side_each_with_memory_of_its_own() -> No
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(run, range(2))) == [None, None]
+
+
+def test_a_compiled_network_outlives_the_thread_that_ran_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The lanes of a batch come and go: what one leaves the next one takes, on as many cores."""
+    config = NetworkConfig(
+        backbone=PlanarDynUNetConfig(filters=(4, 8, 8)), slice_context=1, segments=("a",)
+    )
+    net = JointNet(config).eval().requires_grad_(False)
+    engine = OpenVinoEngine(net, maps=(-1,), cache=None)
+    stem = net.context(torch.randn((1, 1, 4, 16, 24)))
+    expected = net.encode_and_decode(stem)[1]
+    compiled: list[object] = []
+    inner = SizedNetwork._compile
+
+    def compile_and_note(self: SizedNetwork, model: Any) -> Any:
+        compiled.append(self._settings)
+        return inner(self, model)
+
+    monkeypatch.setattr(SizedNetwork, "_compile", compile_and_note)
+
+    def run(cores: int) -> None:
+        torch.set_num_threads(cores)
+        with lent_outputs(engine):
+            torch.testing.assert_close(engine(stem)[1], expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(engine(stem)[1], expected, atol=1e-4, rtol=1e-4)
+
+    before = torch.get_num_threads()
+    for cores, count in ((1, 1), (1, 1), (2, 2), (2, 2), (1, 3)):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(run, cores).result()
+        assert len(compiled) == count
+    torch.set_num_threads(before)
 
 
 def test_a_network_is_converted_once_and_again_where_the_cache_is_damaged(

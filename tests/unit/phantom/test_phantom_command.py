@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from medmtl.core.errors import OutputError
 from medmtl.data.intake import open_input
 from pipelines.__main__ import app
+from pipelines.phantom import _write_table
 from tests.interrupted_command import check_interrupted
 
 if TYPE_CHECKING:
@@ -46,6 +48,14 @@ def test_a_kind_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["phantom", "--kind", "whale", "-o", str(tmp_path)])
     assert result.exit_code == 2
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"study": "studies/a", "study_uid": "1.2"}'])
+def test_a_damaged_record_of_an_earlier_study_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "truth" / "old").mkdir(parents=True)
+    (tmp_path / "truth" / "old" / "truth.json").write_text(text)
+    with pytest.raises(OutputError, match=r"truth/old/truth.json: found no whole record"):
+        _write_table(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
