@@ -30,6 +30,7 @@ from tests.monai_folder import monai_config, write_monai
 from tests.nnunet_folder import dataset, plans, write_folder
 from tests.tiny_run import settings, write_data
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 LABELS = {"background": 0, "liver": 1, "spleen": 2}
 REGIONS = {"background": 0, "trunk": [1, 2], "spleen": 2}
 HEAD = {"embedding": 4, "hidden": 4, "pooling": ["global", "mask"], "measurements": "volumes"}
