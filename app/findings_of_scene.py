@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.components.scene import ActivationMap, SceneFinding
-from app.services.points import largest_piece
+from app.services.points import label_at, largest_piece
 from app.services.words import sentence
 from app.serving.gateway import gateway
 from app.serving.peak import Place
@@ -13,13 +13,13 @@ from app.serving.sources import NiftiSource
 from medmtl.core.errors import MedmtlError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from app.open_case import OpenCase
-    from app.services.case_view import FindingView
+    from app.services.case_view import FindingView, SegmentView
     from app.services.points import Point
 
-__all__ = ["finding_control", "findings_of_scene"]
+__all__ = ["finding_control", "findings_of_scene", "point_of_finding"]
 
 
 def finding_control(number: int) -> str:
@@ -51,38 +51,65 @@ def _finding(case: OpenCase, finding: FindingView, number: int, session: str) ->
         place_url=gateway().register_place(
             session,
             key=f"{case.key}\0{case.row.model_sha256}\0{finding.name}\0{stamp}",
-            find=_place(case, finding, tuple(sources.values())),
+            find=_place(case, finding, sources),
         ),
         activation=ActivationMap(maps) if maps else None,
     )
 
 
 def _place(
-    case: OpenCase, finding: FindingView, maps: tuple[NiftiSource, ...]
+    case: OpenCase, finding: FindingView, maps: Mapping[str, NiftiSource]
 ) -> Callable[[], Place]:
-    """Looks for the largest lesion, else the peak of the maps; nothing of Streamlit in it."""
+    """Looks where the finding is to be seen; nothing of Streamlit in it."""
 
     def find() -> Place:
-        peaks = [gateway().peak(source) for source in maps]
-        peak = max(peaks, key=lambda one: one.highest, default=Place(None, 0.0))
-        lesion = _largest_lesion(case, finding) if finding.is_present else None
-        return Place(lesion or peak.point_lps, peak.highest)
+        peaks = {volume: gateway().peak(source) for volume, source in maps.items()}
+        volume = max(peaks, key=lambda one: peaks[one].highest, default="")
+        peak = peaks.get(volume, Place(None, 0.0))
+        return Place(point_of_finding(case, finding, volume, peak.point_lps), peak.highest)
 
     return find
 
 
-def _largest_lesion(case: OpenCase, finding: FindingView) -> Point | None:
-    """The middle of the largest piece of the finding's largest lesion."""
+def point_of_finding(
+    case: OpenCase, finding: FindingView, volume: str, peak: Point | None
+) -> Point | None:
+    """The largest lesion of a present finding, else the peak of the map.
+
+    A peak beside all structures that the finding is about tells nothing of it (the evidence says
+    so): then the largest of these structures.
+    """
+    lesions = case.model.lesions if case.model else frozenset()
+    own = _own_segments(case, finding)
+    try:
+        if finding.is_present:
+            lesion = _middle(case, [one for one in own if one.name in lesions])
+            if lesion is not None:
+                return lesion
+        if peak is not None and (not own or _is_inside(case, own, volume, peak)):
+            return peak
+        return _middle(case, own) or peak
+    except MedmtlError:
+        return peak  # without its mask, the map still has a peak
+
+
+def _own_segments(case: OpenCase, finding: FindingView) -> list[SegmentView]:
+    """What the finding is about, where there is any of it."""
     model = case.model
-    if model is None:
-        return None
-    wanted = {finding.name, *model.finding_segments.get(finding.name, ())} & model.lesions
-    found = [one for one in case.answer.segments if one.name in wanted and one.volume_ml > 0]
-    best = max(found, key=lambda one: one.volume_ml, default=None)
+    names = {finding.name, *model.finding_segments.get(finding.name, ())} if model else set()
+    return [one for one in case.answer.segments if one.name in names and one.volume_ml > 0]
+
+
+def _middle(case: OpenCase, segments: list[SegmentView]) -> Point | None:
+    """Of the largest piece of the largest of them."""
+    best = max(segments, key=lambda one: one.volume_ml, default=None)
     if best is None:
         return None
-    try:
-        masks = case.masks(best.volume)
-    except MedmtlError:
-        return None  # without its mask, the map still has a peak
+    masks = case.masks(best.volume)
     return largest_piece(masks.label_map, best.label, masks.geometry)
+
+
+def _is_inside(case: OpenCase, segments: list[SegmentView], volume: str, point: Point) -> bool:
+    masks = case.masks(volume)
+    label = label_at(masks.label_map, point, masks.geometry)
+    return any(one.volume == volume and one.label == label for one in segments)

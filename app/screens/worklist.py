@@ -21,6 +21,8 @@ from app.state import is_blind, keep_order, kept
 from app.tables import clicked_row
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
 
     from app.services.case_index import Snapshot
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["worklist_page"]
 
 _MOST_PX = 690
+_CHARACTER_PX = 7
+_PADDING_PX = 32
 
 
 def worklist_page(view: View) -> None:
@@ -152,7 +156,9 @@ def _columns(shown: pd.DataFrame, wanted: Filters) -> dict[str, Any]:
     columns["review"] = config.TextColumn("Review", width=85)
     if is_blind():
         return columns
-    columns["present"] = config.TextColumn("Called present", width=260 if is_mixed else 190)
+    columns["present"] = config.TextColumn(
+        "Called present", width=_text_px(shown["present"], least=120, most=360)
+    )
     bars = {f"p:{name}": _bar_column(name) for name in _bars(shown, wanted)}
     if is_mixed:
         columns["highest"] = _highest_column()
@@ -165,6 +171,12 @@ def _columns(shown: pd.DataFrame, wanted: Filters) -> dict[str, Any]:
         )  # fmt: skip
     columns["flags"] = config.TextColumn("Quality flags", width=330)
     return columns | bars
+
+
+def _text_px(texts: Iterable[str], *, least: int, most: int) -> int:
+    """Pixels of a column that shows the longest of these texts whole, within limits."""
+    longest = max(map(len, texts), default=0)
+    return min(most, max(least, _CHARACTER_PX * longest + _PADDING_PX))
 
 
 def _bars(shown: pd.DataFrame, wanted: Filters) -> list[str]:
@@ -184,6 +196,7 @@ def _highest_column() -> Any:
 
 def _bar_column(name: str) -> Any:
     return st.column_config.ProgressColumn(
-        sentence(name), min_value=0.0, max_value=1.0, format="%.2f", width=110, color="blue",
+        sentence(name), min_value=0.0, max_value=1.0, format="%.2f", color="blue",
+        width=_text_px([sentence(name)], least=110, most=220),
         help=f"Probability of {plain(name)}; empty where the model does not know it.",
     )  # fmt: skip

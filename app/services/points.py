@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from medmtl.core.geometry import Geometry
 
-__all__ = ["Point", "largest_piece", "structure_centre"]
+__all__ = ["Point", "label_at", "largest_piece", "structure_centre"]
 
 Point: TypeAlias = tuple[float, float, float]
 
@@ -45,6 +45,14 @@ def structure_centre(label_map: NDArray[Any], label: int, geometry: Geometry) ->
         return None
     mask, start = found
     return _to_lps(_middle(mask) + start, geometry)
+
+
+def label_at(label_map: NDArray[Any], point: Point, geometry: Geometry) -> int:
+    """The label of the voxel that holds a point; 0 outside of the grid."""
+    to_index = np.linalg.inv(geometry.affine_lps)
+    index = np.rint(points_to_space(to_index, [point])[0]).astype(int)
+    is_inside = bool(np.all((index >= 0) & (index < label_map.shape)))
+    return int(label_map[tuple(index)]) if is_inside else 0
 
 
 def _boxed(
