@@ -14,7 +14,8 @@ Whole processes are timed, imports included; converted networks are kept before,
 and medmtl is compiled to byte code, as pip does with whatever it installs, nnU-Net too.
 Rivals take turns, for as many rounds as the time allows. Each run is kept when it ends
 (`~/.cache/medmtl-benchmarks`): a start that was stopped goes on where it was; `--fresh` measures
-all of them anew, `--minutes` ends in time.
+all of them anew, `--minutes` ends in time, `--only` measures one network and leaves the other's
+rows as they are.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from torch import Tensor, nn
 from benchmarks.measured import Measured, Run
 from benchmarks.peers.__main__ import PEERS
 from benchmarks.random_bundle import BACKBONES
-from benchmarks.record import ROOT, WORK, Row, finish, options
+from benchmarks.record import ROOT, WORK, Row, finish, former_rows, parser_of
 from benchmarks.torso_ct import write_torso_ct
 from benchmarks.trained_bundle import PATCH_OF_NNUNET, SEEDS, make, quantise
 from medmtl.core.errors import ConfigError
@@ -105,7 +106,12 @@ class Masks(nn.Module):
 
 
 def prepare(
-    work: Path, bundles: Collection[str], *, is_quick: bool, until_s: float
+    work: Path,
+    bundles: Collection[str],
+    *,
+    networks: Collection[str] = tuple(BACKBONES),
+    is_quick: bool,
+    until_s: float,
 ) -> dict[str, Path]:
     """The image, and the folder of each network, of which these bundles are quantised; once.
 
@@ -120,7 +126,7 @@ def prepare(
         (study,) = open_input(work / "ct").studies
         write_image(work / "image.nii.gz", study.volumes[0].read())
     trained = {}
-    for network in BACKBONES:
+    for network in networks:
         if is_quick:
             folder = make(network, root=work / "trained", steps=QUICK_STEPS, seeds=SEEDS[:1])
         else:
@@ -253,7 +259,8 @@ def measure(work: Path, ways: Mapping[str, Way], arguments: argparse.Namespace) 
     """Run what is not known yet until the time is over."""
     until_s = time.monotonic() + 60 * arguments.minutes
     bundles = {way.bundle for way in ways.values() if "int8" in way.options}
-    trained = prepare(work, bundles, is_quick=arguments.quick, until_s=until_s)
+    networks = [arguments.only] if arguments.only else tuple(BACKBONES)
+    trained = prepare(work, bundles, networks=networks, is_quick=arguments.quick, until_s=until_s)
     measured = Measured.at(work / "measured.json")
     for number in range(1, (1 if arguments.quick else ROUNDS) + 1):
         for folder in trained.values():
@@ -292,7 +299,9 @@ def run(name: str, description: str, ways: Mapping[str, Way]) -> None:
     Raises:
         SystemExit: If a command failed, a target was missed or the time ended within a training.
     """
-    arguments = options(description)
+    parser = parser_of(description)
+    parser.add_argument("--only", choices=tuple(BACKBONES), help="One network; the rest is kept.")
+    arguments = parser.parse_args()
     if not (PEERS / "nnunet").exists():
         raise SystemExit("no nnU-Net: python -m benchmarks.peers")
     work = WORK / ("end_to_end_quick" if arguments.quick else "end_to_end_torso")
@@ -304,7 +313,8 @@ def run(name: str, description: str, ways: Mapping[str, Way]) -> None:
         raise SystemExit(f"exit status {error.returncode} of {error.cmd[:4]}") from error
     except TimeoutError as error:
         raise SystemExit(str(error)) from error
-    finish(name, rows, arguments)
+    measured = (f"{arguments.only},", f"{arguments.only}:") if arguments.only else ("",)
+    finish(name, [*former_rows(name, out=arguments.out, without=measured), *rows], arguments)
 
 
 if __name__ == "__main__":

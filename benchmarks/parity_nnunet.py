@@ -11,7 +11,6 @@ cut off goes on where it stopped, and models that do not fit into the minutes ar
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -24,7 +23,7 @@ import numpy as np
 
 from benchmarks.nnunet_peer import MODELS
 from benchmarks.peers.__main__ import PEERS
-from benchmarks.record import Row, finish, parser_of
+from benchmarks.record import Row, finish, former_rows, parser_of
 from medmtl.data.volume_file import read_volume_file
 from medmtl.imports.nnunet import import_nnunet
 
@@ -61,17 +60,9 @@ def main() -> None:
                 rows += _compare(work, name, until)
             except subprocess.TimeoutExpired:
                 rows.append(Row(f"{name}: compared", "no: out of time", "yes", reached=False))
-    kept = [] if not options.only else _former(options.out, without=options.only)
+    measured = (f"{options.only} ", f"{options.only}:") if options.only else ("",)
+    kept = former_rows("parity_nnunet", out=options.out, without=measured)
     finish("parity_nnunet", [*kept, *rows], options)
-
-
-def _former(out: Path, *, without: str) -> list[Row]:
-    """Rows of the last record that are of other models."""
-    path = out / "parity_nnunet.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
-    return [
-        Row(**row) for row in rows if not row["what"].startswith((f"{without} ", f"{without}:"))
-    ]
 
 
 def _peer(python: Path, work: Path, name: str, data: Path, until: float) -> None:

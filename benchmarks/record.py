@@ -101,6 +101,13 @@ def write_result(name: str, rows: list[Row], *, out: Path) -> None:
         print(f"{row.what}: {row.measured}" + (f" (target {row.target})" if row.target else ""))
 
 
+def former_rows(name: str, *, out: Path, without: tuple[str, ...]) -> list[Row]:
+    """Rows of the last record that begin with none of these words; nothing without a record."""
+    path = out / f"{name}.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    return [Row(**row) for row in rows if not row["what"].startswith(without)]
+
+
 def finish(name: str, rows: list[Row], arguments: argparse.Namespace) -> None:
     """Write the rows, and exit with 1 if one missed its target (small inputs are not judged).
 
