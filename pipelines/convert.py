@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,10 @@ from .deidentify import DeidentifyOption, as_wanted, pseudonyms_of
 
 if TYPE_CHECKING:
     from medmtl.core.pseudonym import Pseudonyms
-    from medmtl.core.study import Study, VolumeRef
+    from medmtl.core.study import Refusal, Study, VolumeRef
     from medmtl.core.volume import Volume
+
+logger = logging.getLogger("medmtl.convert")
 
 
 def _write_nifti(path: Path, volume: Volume) -> None:
@@ -93,7 +97,7 @@ def convert(
 ) -> None:
     """Write every accepted volume as it was read, with a record of refusals."""
     set_up_logging(quiet=quiet, json_logs=json_logs)
-    from medmtl.core.errors import InputRefusedError
+    from medmtl.core.errors import OutputError
     from medmtl.core.study import Refusal
     from medmtl.data.intake import open_input
 
@@ -105,27 +109,50 @@ def convert(
     require_images(listing)
     volumes: list[dict[str, Any]] = []
     refusals = list(listing.refusals)
-    for study in listing.studies:
-        for ref in study.volumes:
-            name = f"{study.case_id}_{ref.id}.nii.gz"
-            try:
-                volume = ref.read()
-            except InputRefusedError as error:
-                refusals.append(
-                    Refusal.from_error(error, study_uid=study.study_uid, series_uid=ref.series_uid)
-                )
-                continue
-            _write_nifti(out / name, volume)
-            volumes.append(_record(name, study, ref, volume, pseudonyms))
+    stopped: OutputError | None = None
+    try:
+        for study in listing.studies:
+            for ref in study.volumes:
+                outcome = _convert(study, ref, out, pseudonyms)
+                if isinstance(outcome, Refusal):
+                    refusals.append(outcome)
+                else:
+                    volumes.append(outcome)
+    except OutputError as error:
+        if not volumes:
+            raise
+        stopped = error
     record = {
         "volumes": volumes,
         "refusals": [vars(refusal) for refusal in refusals],
         "skipped": [vars(entry) for entry in listing.skipped],
     }
-    write_json(out / "convert.json", record)
+    with suppress(OutputError) if stopped else nullcontext():  # it may fit where a volume did not
+        write_json(out / "convert.json", record)
     for refusal in refusals:
         found = f"found {refusal.found}, expected {refusal.expected}"
-        line = f"refused {refusal.source}: {refusal.code}: {found}. {refusal.advice}"
-        console.print(line, markup=False, soft_wrap=True)
+        logger.error("refused %s: %s: %s. %s", refusal.source, refusal.code, found, refusal.advice)
+    if stopped:
+        logger.error("stopped: %s", stopped)
     console.print(f"{len(volumes)} volumes written, {len(refusals)} refused", markup=False)
-    raise typer.Exit(SOME_FAILED if refusals else OK)
+    raise typer.Exit(SOME_FAILED if refusals or stopped else OK)
+
+
+def _convert(
+    study: Study, ref: VolumeRef, out: Path, pseudonyms: Pseudonyms | None
+) -> dict[str, Any] | Refusal:
+    """Write one volume and give its record, or say why it cannot be read.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    from medmtl.core.errors import InputRefusedError
+    from medmtl.core.study import Refusal
+
+    name = f"{study.case_id}_{ref.id}.nii.gz"
+    try:
+        volume = ref.read()
+    except InputRefusedError as error:
+        return Refusal.from_error(error, study_uid=study.study_uid, series_uid=ref.series_uid)
+    _write_nifti(out / name, volume)
+    return _record(name, study, ref, volume, pseudonyms)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RegisteredName = Annotated[str, typer.Argument(metavar="NAME", help="Registered name.")]
 AliasOption = Annotated[str, typer.Option("--to", metavar="ALIAS", help="Such as champion.")]
+NO_REASON = "no reason given"
 WhyOption = Annotated[str, typer.Option(help="The reason, in a sentence; it is recorded.")]
 ByOption = Annotated[
     str | None, typer.Option(help="Who decides; the user of this machine if not given.")
@@ -56,7 +57,7 @@ def register(
 def promote(
     name: RegisteredName,
     to: AliasOption,
-    why: WhyOption,
+    why: WhyOption = NO_REASON,
     by: ByOption = None,
     version: Annotated[
         str | None, typer.Option(metavar="N", help="Which version; the newest if not given.")

@@ -158,12 +158,12 @@ def predict(
     listing = as_wanted(chosen_engine.arrange(listing), pseudonyms)
     _check_dicom_formats(formats, listing)
     for refusal in listing.refusals:
-        logger.warning("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)
+        logger.error("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)
     outcomes = chosen_engine.start(
         listing,
         out=out,
         input_path=place,
-        options=BatchOptions(formats=chosen, restart=restart),
+        options=BatchOptions(formats=chosen, restart=restart, is_part=asked is not None),
     )
     failed = len(listing.refusals) + follow(outcomes, total=len(listing.studies))
     raise typer.Exit(SOME_FAILED if failed else OK)
@@ -254,7 +254,7 @@ def check_places(source: Path, out: Path, *, is_folder: bool = False) -> None:
 
 def follow(outcomes: Iterator[CaseOutcome], *, total: int) -> int:
     """Show progress, and return how many cases failed; a stopped run ends the program here."""
-    from medmtl.core.errors import OutputError
+    from medmtl.core.errors import MedmtlError
 
     decided: list[CaseOutcome] = []
     try:
@@ -263,7 +263,7 @@ def follow(outcomes: Iterator[CaseOutcome], *, total: int) -> int:
             if outcome.failure is not None:
                 logger.error("%s failed: %s. %s", outcome.failure.what, outcome.failure.reason,
                              outcome.failure.advice)  # fmt: skip
-    except OutputError as error:
+    except MedmtlError as error:
         sys.stderr.write(f"medmtl: stopped after {len(decided)} of {total} case(s): {error}\n")
         raise typer.Exit(SOME_FAILED if decided else COULD_NOT_START) from None
     return sum(outcome.status == "failed" for outcome in decided)

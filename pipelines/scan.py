@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,8 @@ from .console import (
 
 if TYPE_CHECKING:
     from medmtl.core.study import Listing, VolumeRef
+
+logger = logging.getLogger("medmtl.scan")
 
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the listing as JSON.")
@@ -121,4 +124,6 @@ def scan(
     if not quiet:
         _print(listing)
     require_images(listing)
+    for one in listing.refusals if quiet or json_logs else ():  # else the tables say it
+        logger.error("refused %s: %s. %s", one.source, one.code, one.advice)
     raise typer.Exit(SOME_FAILED if listing.refusals else OK)

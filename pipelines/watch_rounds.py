@@ -94,7 +94,7 @@ class Watcher:
 
         listing = as_wanted(arranged(listing, self.analyser), self.pseudonyms)
         for refusal in listing.refusals:
-            logger.warning("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)
+            logger.error("refused %s: %s. %s", refusal.source, refusal.code, refusal.advice)
         outcomes = run_batch(
             listing, self.analyser, out=self.out, input_path=input_path, options=self.options
         )

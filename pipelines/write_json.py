@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from medmtl.core.durable import replace_file
 from medmtl.core.errors import OutputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -20,14 +21,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=1, sort_keys=False, allow_nan=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".medmtl-", suffix=".json")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-            Path(name).replace(path)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
+        replace_file(path, f"{text}\n".encode())
     except OSError as error:
         message = f"Could not write {path.name}: {error.strerror}. Check the folder and free space."
         raise OutputError(message) from error

@@ -5,6 +5,7 @@ The library yields one outcome per case; the program draws the progress.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -81,6 +82,8 @@ class BatchOptions:
         formats: Of FORMATS; "json" is always written.
         restart: Compute finished cases anew.
         summary_every_s: The tables are rebuilt this often while the run goes on.
+        is_part: Whether the listing shows some of the input's studies, each whole: what is known of
+            the others stays.
         networks: Cases that may be in the network at a time, one or two, in a batch of many: two on
             a CPU, each on its share of the cores, one on a GPU.
     """
@@ -88,6 +91,7 @@ class BatchOptions:
     formats: tuple[str, ...] = DEFAULT_FORMATS
     restart: bool = False
     summary_every_s: float = 30.0
+    is_part: bool = False
     networks: Literal[1, 2] = 1
 
 
@@ -155,6 +159,14 @@ class Begun:
     read_s: float
 
 
+def _by_study(listing: Listing) -> dict[str, list[Failure]]:
+    """The refusals of each study that was listed, none for most."""
+    found: dict[str, list[Failure]] = {study.study_uid: [] for study in listing.studies}
+    for refusal in listing.refusals:
+        found.setdefault(refusal.study_uid, []).append(Failure.from_refusal(refusal))
+    return found
+
+
 def begin_case(study: Study, analyser: Analyser) -> Begun | Failure:
     """Read a study's volumes and prepare them for the network."""
     start_s = time.perf_counter()
@@ -201,9 +213,13 @@ class Batch:
         """
         store = CaseStore.open(out, input_path=input_path)
         unusable = unusable_names(study.case_id for study in listing.studies)
-        refusals = [Failure.from_refusal(refusal) for refusal in listing.refusals]
-        store.note_refusals([*refusals, *unusable.values()])
-        store.forget_failures(except_of={study.case_id for study in listing.studies})
+        if options.is_part:
+            for uid, refusals in _by_study(listing).items():
+                store.note_refusals(refusals, part=hashlib.sha256(uid.encode()).hexdigest()[:16])
+        else:
+            refusals = [Failure.from_refusal(refusal) for refusal in listing.refusals]
+            store.note_refusals([*refusals, *unusable.values()])
+            store.forget_failures(except_of={study.case_id for study in listing.studies})
         formats = tuple(sorted({*options.formats, "json"}))
         return cls(listing, store, input_path, options, formats, unusable)
 
@@ -242,8 +258,8 @@ class Batch:
                 if tally.is_due(self.options.summary_every_s):
                     summary.write(tally.as_json())
                 yield outcome
-        except OutputError:
-            with suppress(OutputError):  # the tables may still fit where a case did not
+        except Exception:  # a full disk, a lost cluster: what was finished is in the tables
+            with suppress(OutputError):  # they may still fit where a case did not
                 summary.write(tally.as_json())
             raise
         summary.write(tally.as_json())

@@ -213,15 +213,19 @@ class CaseStore:
         except (OSError, ValueError, TypeError, KeyError):
             return False
 
-    def note_refusals(self, refusals: Iterable[Failure]) -> None:
+    def note_refusals(self, refusals: Iterable[Failure], *, part: str = "") -> None:
         """Remember what the input's listing refused, in place of what it refused before.
+
+        Args:
+            refusals: All of them.
+            part: Name of the part of the input that was listed, fit for a file's name; "" for all.
 
         Raises:
             OutputError: If it cannot be written.
         """
         rows = [asdict(refusal) for refusal in refusals]
         with output_errors("The refusals"), self.sole_writer():
-            path = self.area("refusals") / f"{self.input_key}.json"
+            path = self.area("refusals") / f"{self.input_key}{part and f'-{part}'}.json"
             if rows:
                 replace_file(path, as_json_bytes({"refusals": rows}))
             else:

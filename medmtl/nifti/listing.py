@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from medmtl.nifti.names import SUFFIX
 from medmtl.nifti.voxels import volume_ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from medmtl.core.study import VolumeRef
 
@@ -103,16 +104,24 @@ def _studies(cases: dict[tuple[str, str], list[VolumeRef]]) -> tuple[Study, ...]
 
 
 def case_names(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Case id by (folder, case), in their order; the folder joins where two cases share a name."""
+    """Case id by (folder, case), each once; the folder joins where two cases share a name."""
     ordered = sorted(keys)
     counts = Counter(_safe(case) for _, case in ordered)
-    names: Counter[str] = Counter()
+    taken = {name for name, times in counts.items() if times == 1}
     found = {}
     for folder, case in ordered:
-        name = _safe(case) if counts[_safe(case)] == 1 else _safe(f"{folder}-{case}")
-        names[name] += 1
-        found[folder, case] = name if names[name] == 1 else f"{name}-{names[name]}"
+        name = _safe(case)
+        if counts[name] > 1:
+            name = _free(_safe(f"{folder}-{case}"), taken)
+            taken.add(name)
+        found[folder, case] = name
     return found
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, or the first of `name-2`, `name-3`, ... that nobody has."""
+    numbered = (f"{name}-{number}" for number in count(2))
+    return next(one for one in chain([name], numbered) if one not in taken)
 
 
 def _distinct(refs: list[VolumeRef]) -> list[VolumeRef]:
@@ -121,6 +130,6 @@ def _distinct(refs: list[VolumeRef]) -> list[VolumeRef]:
     unique = []
     for ref in refs:
         seen[ref.id] += 1
-        count = seen[ref.id]
-        unique.append(ref if count == 1 else replace(ref, id=f"{ref.id}-{count}"))
+        number = seen[ref.id]
+        unique.append(ref if number == 1 else replace(ref, id=f"{ref.id}-{number}"))
     return unique

@@ -167,6 +167,31 @@ def test_nothing_to_read_is_status_2(tmp_path: Path) -> None:
     assert medmtl("convert", "in", "-o", "out", cwd=tmp_path).status == 2
 
 
+def test_what_was_written_before_a_stop_is_on_record(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        image = nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4))
+        (tmp_path / "in").mkdir(exist_ok=True)
+        nib.save(image, tmp_path / "in" / f"{name}.nii.gz")
+    (tmp_path / "out" / "b_image.nii.gz" / "in the way").mkdir(parents=True)
+    outcome = medmtl("convert", "in", "-o", "out", cwd=tmp_path)
+    assert outcome.status == 1, outcome.stderr
+    assert "b_image.nii.gz" in outcome.stderr
+    assert [entry["file"] for entry in report_of(tmp_path / "out")["volumes"]] == ["a_image.nii.gz"]
+
+
+@pytest.mark.parametrize("command", [("convert", "in", "-o", "out"), ("scan", "in")])
+@pytest.mark.parametrize("how", ["--quiet", "--json-logs"])
+def test_a_refusal_is_always_named(command: tuple[str, ...], how: str, tmp_path: Path) -> None:
+    make_series().set(PixelSpacing=None).write(tmp_path / "in")
+    outcome = medmtl(*command, how, cwd=tmp_path)
+    assert outcome.status == 1, outcome.stderr
+    assert "refused" in outcome.stderr
+
+
+def test_a_record_may_be_read_by_others(mixed: tuple[Path, Clinic, Outcome]) -> None:
+    assert (mixed[0] / "out" / "convert.json").stat().st_mode & 0o044 == 0o044
+
+
 def test_all_refused_is_status_1(tmp_path: Path) -> None:
     make_series().set(PixelSpacing=None).write(tmp_path / "in")
     outcome = medmtl("convert", "in", "-o", "out", cwd=tmp_path)

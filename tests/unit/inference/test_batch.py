@@ -115,7 +115,7 @@ def test_restart_computes_everything_anew(source: Path, out: Path) -> None:
     assert _statuses(_run(source, out, restart=True)) == ["done"] * 4
 
 
-@pytest.mark.parametrize("damage", ["input", "record", "file", "cut"])
+@pytest.mark.parametrize("damage", ["input", "content", "record", "file", "cut"])
 def test_only_what_is_damaged_or_changed_is_computed_again(
     source: Path, out: Path, damage: str
 ) -> None:
@@ -123,6 +123,11 @@ def test_only_what_is_damaged_or_changed_is_computed_again(
     case = out / "case02"
     if damage == "input":
         os.utime(source / "case02.nii", ns=(1, 1))
+    elif damage == "content":  # of the same size, with the same time, as from an archive
+        path = source / "case02.nii"
+        at, content = path.stat().st_mtime_ns, path.read_bytes()
+        path.write_bytes(content[:3000] + b"1234" + content[3004:])
+        os.utime(path, ns=(at, at))
     elif damage == "record":
         (case / "case.json").write_text('{"status": "done"')
     elif damage == "file":
@@ -233,6 +238,24 @@ def test_the_refusals_of_another_input_stay(source: Path, out: Path, tmp_path: P
     write_studies(tmp_path / "other", 1)
     _run(tmp_path / "other", out)
     assert len(_table(out / "failures.csv")) == 1
+
+
+def test_what_is_known_of_other_studies_of_an_archive_stays(source: Path, out: Path) -> None:
+    listing = list_studies(source)
+    studies = [
+        replace(one, study_uid=f"2.25.{number}") for number, one in enumerate(listing.studies)
+    ]
+    refusal = Refusal("series a1", "scan", "gap", "3 mm", "1 mm", "Send it.", study_uid="2.25.1")
+    broken = ThresholdAnalyser(broken={"case00": MemoryError()})
+
+    def ask(first: int, last: int, *refusals: Refusal) -> list[str]:
+        found, options = Listing(tuple(studies[first:last]), refusals), BatchOptions(is_part=True)
+        list(run_batch(found, broken, out=out, input_path=source, options=options))
+        return [row["what"] for row in _table(out / "failures.csv")]
+
+    assert ask(0, 2, refusal) == ["series a1", "case00"]
+    assert ask(2, 4) == ["series a1", "case00"]
+    assert ask(1, 2) == ["case00"]
 
 
 @pytest.mark.parametrize("name", ["../evil", "run.json", ".medmtl", "", "a\nb", "a/b", "case01"])

@@ -127,3 +127,9 @@ def test_equal_names_in_two_folders_stay_two_cases(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         save(tmp_path / folder / "image.nii.gz", VALUES)
     assert {study.case_id for study in open_input(tmp_path).studies} == {"a-image", "b-image"}
+
+
+def test_names_that_are_made_safe_never_meet_another_one(tmp_path: Path) -> None:
+    for name in ("a b", "a-b", "-a-b", "-a-b-2"):
+        save(tmp_path / f"{name}.nii.gz", VALUES)
+    assert len({study.case_id for study in open_input(tmp_path).studies}) == 4
