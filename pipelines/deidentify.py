@@ -43,9 +43,9 @@ def pseudonyms_of(path: Path | None, out: Path | None = None) -> Pseudonyms | No
 
 def _claim(out: Path, pseudonyms: Pseudonyms | None) -> None:
     from medmtl.core.errors import ConfigError
-    from medmtl.inference.case_store import output_errors
+    from medmtl.inference.case_store import DEIDENTIFIED, output_errors
 
-    mark = out / ".medmtl" / "deidentified"
+    mark = out / DEIDENTIFIED
     wanted = None if pseudonyms is None else pseudonyms.fingerprint
     with output_errors("The output folder"):
         found = mark.read_text(encoding="ascii") if mark.is_file() else None

@@ -142,9 +142,9 @@ def images_root(out: Path, query: PacsQuery, *, images: Path | None = None) -> P
 
 
 def open_archive_input(
-    archive: Archive, address: PacsAddress, *, root: Path
+    archive: Archive, address: PacsAddress, *, root: Path, anew: bool = False
 ) -> tuple[Path, Listing]:
-    """Retrieve the studies of a query and list them.
+    """Retrieve the studies of a query, with `anew` what is there as well, and list them.
 
     Returns:
         The folder they lie in, and their listing; a study that could not be retrieved is a refusal.
@@ -159,7 +159,7 @@ def open_archive_input(
     found = archive.studies(address.query)
     if not found:
         raise MedmtlError("No study of the archive matches the query. Check its keys and values.")
-    folders, refusals = _retrieve_all(archive, found, address.query, root)
+    folders, refusals = _retrieve_all(archive, found, address.query, root, anew=anew)
     if not folders and not refusals:
         raise MedmtlError("The studies that match the query hold no images.")
     if not folders:
@@ -174,7 +174,12 @@ def open_archive_input(
 
 
 def _retrieve_all(
-    archive: Archive, found: tuple[StudyEntry, ...], query: PacsQuery, root: Path
+    archive: Archive,
+    found: tuple[StudyEntry, ...],
+    query: PacsQuery,
+    root: Path,
+    *,
+    anew: bool,
 ) -> tuple[list[Path], list[Refusal]]:
     from medmtl.pacs.errors import PacsError, PacsUnreachableError
     from medmtl.pacs.image_files import short_hash
@@ -191,7 +196,7 @@ def _retrieve_all(
             images = archive.images(study.uid, query)
             if not images:
                 continue
-            done = retrieve_study(archive, images, root=root)
+            done = retrieve_study(archive, images, root=root, anew=anew)
         except PacsUnreachableError as error:
             if not folders:
                 raise

@@ -102,7 +102,12 @@ def predict(
     ] = "none",
     channel: ChannelOption = None,
     speed: SpeedOption = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Compute all cases anew.")] = False,
+    restart: Annotated[
+        bool,
+        typer.Option(
+            "--restart", help="Compute all cases anew, and fetch their images anew from an archive."
+        ),
+    ] = False,
     engine: EngineOption = "local",
     address: AddressOption = None,
     deidentify: DeidentifyOption = None,
@@ -154,7 +159,7 @@ def predict(
         require_images(listing)
     else:
         root = images_root(out, asked.query, images=images)
-        place, listing = open_archive_input(archive, asked, root=root)
+        place, listing = open_archive_input(archive, asked, root=root, anew=restart)
     listing = as_wanted(chosen_engine.arrange(listing), pseudonyms)
     _check_dicom_formats(formats, listing)
     for refusal in listing.refusals:

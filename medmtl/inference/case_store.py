@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["CASE_FILE", "CaseStore", "output_errors"]
+__all__ = ["CASE_FILE", "DEIDENTIFIED", "CaseStore", "output_errors"]
 
 CASE_FILE = "case.json"
+DEIDENTIFIED = ".medmtl/deidentified"
+"""In a result folder of which nothing may tell who the patients are."""
 _POLL_S = 0.05
 _FAILURE_FIELDS = tuple(field.name for field in fields(Failure))
 _AREAS = ("partial", "replaced", "locks", "failures", "refusals", "inputs")
@@ -85,9 +87,10 @@ class CaseStore:
             started.write_bytes(b"medmtl\n")
             place = str(input_path.resolve())
             key = hashlib.sha256(place.encode()).hexdigest()[:16]
-            note = root / ".medmtl" / "inputs" / f"{key}.json"
-            # In place: two runs that start together write the same, and no lock is held yet.
-            note.write_bytes(as_json_bytes({"path": place}))
+            if not (root / DEIDENTIFIED).exists():  # a folder may bear the patient's name
+                note = root / ".medmtl" / "inputs" / f"{key}.json"
+                # In place: two runs that start together write the same, and no lock is held yet.
+                note.write_bytes(as_json_bytes({"path": place}))
             store = cls(root, key, started.stat().st_mtime_ns)
             store._clear_dead()
         return store

@@ -40,7 +40,12 @@ class Retrieved:
 
 
 def retrieve_study(
-    archive: Archive, images: Collection[InstanceRef], *, root: Path, workers: int = _WORKERS
+    archive: Archive,
+    images: Collection[InstanceRef],
+    *,
+    root: Path,
+    anew: bool = False,
+    workers: int = _WORKERS,
 ) -> Retrieved:
     """Fetch what is missing of one study's images; what arrived stays for the next try.
 
@@ -49,6 +54,7 @@ def retrieve_study(
         images: Of one study, at least one.
         root: The study's folder is made in here. What is in that folder and not asked for is
             removed: images that the archive has no longer are not analysed.
+        anew: Fetch what is there already as well: the archive may have corrected it.
         workers: Requests at a time.
 
     Raises:
@@ -65,7 +71,7 @@ def retrieve_study(
     }
     try:
         _remove_others(folder, keep=places)
-        missing = {path: ref for path, ref in places.items() if not path.is_file()}
+        missing = {path: ref for path, ref in places.items() if anew or not path.is_file()}
         _fetch_all(archive, missing, workers=workers)
     except OSError as error:
         raise OutputError(

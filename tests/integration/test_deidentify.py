@@ -97,7 +97,7 @@ def test_the_search_finds_what_was_planted(tmp_path: Path) -> None:
 def test_no_result_log_or_note_of_predict_tells_who_it_is(
     tmp_path: Path, bundle: Path, key: Path, logs: tuple[str, ...]
 ) -> None:
-    source, out = _input(tmp_path / "in"), tmp_path / "out"
+    source, out = _input(tmp_path / f"{WORD}^Patient"), tmp_path / "out"
     words = {WORD, BIRTH, STUDY_DATE, SECRET, *uids_of(source / f"{WORD}^Folder")}
     done = _run("predict", source, "-o", out, "--model", bundle, "--formats", FORMATS,
                 "--deidentify", key, *logs)  # fmt: skip

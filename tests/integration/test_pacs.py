@@ -98,6 +98,11 @@ def test_what_was_retrieved_is_not_fetched_again(orthanc: Orthanc, tmp_path: Pat
     assert files[5].stat().st_mtime_ns == untouched
     assert sorted(path for path in first.folder.rglob("*") if path.is_file()) == files
 
+    files[5].write_bytes(b"as it was before a correction")
+    third = retrieve_study(archive, images, root=tmp_path / "images", anew=True)
+    assert (third.fetched, third.kept) == (SLICES, 0)
+    assert pydicom.dcmread(files[5]).SOPInstanceUID in pixels
+
     # An image that the archive has no longer is not analysed either.
     retrieve_study(archive, images[1:], root=tmp_path / "images")
     assert len(list(first.folder.rglob("*.dcm"))) == SLICES - 1
