@@ -102,7 +102,8 @@ class InputSettings(_Strict):
     """What a study must hold.
 
     Attributes:
-        modality: DICOM modality; of several channels that of the first.
+        modality: DICOM modality; of several channels that of the first. Only a training that
+            starts from an encoder, which knows it, may leave it out.
         channels: In the order of an imported network that sees several volumes together; else none.
         kind: "single" takes one volume; "phase_pair" takes end diastole and end systole, chosen
             from a cine by the volume of `phase_segment`.
@@ -110,7 +111,7 @@ class InputSettings(_Strict):
         min_slices: Fewest slices of a volume.
     """
 
-    modality: str
+    modality: str = ""
     channels: tuple[ChannelSettings, ...] = ()
     kind: Literal["single", "phase_pair"] = "single"
     phase_segment: str | None = None
@@ -229,6 +230,7 @@ class BundleSettings(_Strict):
         findings = tuple(finding.name for finding in self.findings)
         labels = [segment.label for segment in self.segments]
         wanted = 1 if self.input.kind == "single" else 2
+        yield "input.modality is missing", not self.input.modality
         yield (
             f"segments {segments} must be network.segments {network.segments}",
             (segments != network.segments),
