@@ -18,7 +18,7 @@ __all__ = ["cached_import", "is_nnunet_folder"]
 
 logger = logging.getLogger(__name__)
 
-_FORM = b"3"
+_FORM = b"4"
 """Changed whenever an import of the same folder gives another bundle."""
 _SIGNS = ("plans.json", "dataset.json", "plans.pkl", "fold_*")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, model_validator
@@ -45,11 +46,17 @@ class _Strict(BaseModel):
 
 
 class CodeSettings(_Strict):
-    """A coded concept."""
+    """A coded concept; see core.labels.Code."""
 
     value: str
     meaning: str
     scheme: str = "SCT"
+    modifier: CodeSettings | None = None
+
+    @classmethod
+    def of(cls, code: Code | None) -> CodeSettings | None:
+        """As `bundle.toml` has it."""
+        return cls.model_validate(asdict(code)) if code else None
 
 
 class SegmentSettings(_Strict):
@@ -353,4 +360,4 @@ class BundleSettings(_Strict):
 
 
 def _code(code: CodeSettings | None) -> Code | None:
-    return Code(code.value, code.meaning, code.scheme) if code else None
+    return Code(code.value, code.meaning, code.scheme, _code(code.modifier)) if code else None
