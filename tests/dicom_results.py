@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medmtl.core.flags import Flag
 from medmtl.core.geometry import Geometry
-from medmtl.core.labels import Code, FindingSpec, LabelSchema, SegmentSpec
+from medmtl.core.labels import LEFT, Code, FindingSpec, LabelSchema, SegmentSpec
 from medmtl.core.prediction import (
     FindingResult,
     Measurement,
@@ -34,7 +34,7 @@ LABELS = {3: "liver", 5: "spleen", 7: "lesion"}
 SCHEMA = LabelSchema(
     segments=(
         SegmentSpec(3, "liver", Code("10200004", "Liver")),
-        SegmentSpec(5, "spleen", Code("78961009", "Spleen")),
+        SegmentSpec(5, "spleen", Code("78961009", "Spleen", modifier=LEFT)),
         SegmentSpec(7, "lesion", is_lesion=True),
     ),
     findings=(FindingSpec("cardiomegaly", Code("8186001", "Cardiomegaly")), FindingSpec("cyst")),

@@ -40,7 +40,7 @@ _DEFAULT_HEAD = HeadConfig(pooling=("global", "mask"), measurements="volumes")
 
 
 def with_encoder(config: TrainConfig) -> tuple[TrainConfig, Bundle]:
-    """The configuration with backbone, segments and preprocessing of its encoder.
+    """The configuration with backbone, segments, preprocessing and modality of its encoder.
 
     Raises:
         BundleError: If there is no such bundle, or it is damaged.
@@ -57,6 +57,7 @@ def with_encoder(config: TrainConfig) -> tuple[TrainConfig, Bundle]:
         "preprocessing": encoder.settings.preprocessing.model_dump(),
         "network": network.model_dump(),
     }
+    values["bundle"]["input"]["modality"] = encoder.settings.input.modality
     return settings_of(TrainConfig, values, source=f"encoder {encoder.folder.name}"), encoder
 
 
@@ -95,6 +96,12 @@ def _problems(
             "components" in config.bundle.model_fields_set
             and config.bundle.components != settings.components
         ),
+    )
+    wanted, known = config.bundle.input.modality, settings.input.modality
+    yield (
+        f"found bundle.input.modality {wanted}, expected {known}, which it was trained on: leave "
+        "it out",
+        wanted not in ("", known),
     )
     is_whole = len(encoder.net.backbone.channels) < 2  # type: ignore[arg-type]
     yield (

@@ -25,7 +25,7 @@ class BundleInfo(Section):
         intended_use: One sentence.
         limits: One or more sentences.
         notice: Shown beside every answer.
-        input: What a study must hold.
+        input: What a study must hold; the modality may be left to the encoder.
         has_units: Whether voxel values mean the same on every scanner (HU).
         axes: Order of the per-axis input ranges; see `evidence.input_ranges`.
         cam: Activation maps.
@@ -40,7 +40,7 @@ class BundleInfo(Section):
     intended_use: str
     limits: str
     notice: str = "Research software, not a medical device."
-    input: InputSettings
+    input: InputSettings = Field(default_factory=InputSettings)
     has_units: bool = False
     axes: Literal["array", "patient"] = "array"
     cam: CamSettings = Field(default_factory=CamSettings)

@@ -28,7 +28,7 @@ class EncoderConfig(Section):
         max_dice_loss: A run whose masks lose more than this Dice on the validation cases, in any
             segment, is refused.
         distil_weight: Of the loss that keeps the masks like those of the source, for volumes
-            without labels.
+            and segments without labels.
         patches: Of every volume that the masks learn from in a step, while an imported network
             learns on; None is 2, or 8 where a patch is one slice.
     """

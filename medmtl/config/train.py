@@ -102,6 +102,7 @@ class TrainConfig(Section):
         if self.encoder is None:
             is_own = isinstance(self.preprocessing, PreprocessingConfig)
             yield "preprocessing of an imported network needs encoder.from", not is_own
+            yield "bundle.input.modality is missing, such as CT or MR", not wants.modality
         elif self.preprocessing is None:  # the encoder fills the rest in, see build.encoder
             return
         yield (

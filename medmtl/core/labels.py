@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["NO_FINDING", "Code", "FindingSpec", "LabelSchema", "SegmentSpec"]
+__all__ = ["LEFT", "NO_FINDING", "RIGHT", "Code", "FindingSpec", "LabelSchema", "SegmentSpec"]
 
 NO_FINDING = "none"
 """Class of a case without any of the findings, where findings exclude each other."""
@@ -12,11 +12,24 @@ NO_FINDING = "none"
 
 @dataclass(frozen=True)
 class Code:
-    """A coded concept, by default of SNOMED CT (coding scheme "SCT", DICOM PS3.16)."""
+    """A coded concept, by default of SNOMED CT (coding scheme "SCT", DICOM PS3.16).
+
+    Attributes:
+        value: The code itself.
+        meaning: In words.
+        scheme: Coding scheme.
+        modifier: What the structure has beside its type, such as LEFT.
+    """
 
     value: str
     meaning: str
     scheme: str = "SCT"
+    modifier: Code | None = None
+
+
+LEFT = Code("7771000", "Left")
+RIGHT = Code("24028007", "Right")
+"""Sides of the body (CID 244)."""
 
 
 @dataclass(frozen=True)

@@ -116,5 +116,7 @@ def _schema(record: dict[str, Any]) -> LabelSchema:
     )
 
 
-def _code(item: dict[str, Any]) -> Code | None:
-    return Code(**item["code"]) if item.get("code") else None
+def _code(item: dict[str, Any], key: str = "code") -> Code | None:
+    if not (found := item.get(key)):
+        return None
+    return Code(**found | {"modifier": _code(found, "modifier")})

@@ -28,9 +28,11 @@ class _Code(_Strict):
     value: str
     meaning: str
     scheme: str = "SCT"
+    modifier: _Code | None = None
 
     def build(self) -> Code:
-        return Code(self.value, self.meaning, self.scheme)
+        modifier = self.modifier.build() if self.modifier else None
+        return Code(self.value, self.meaning, self.scheme, modifier)
 
 
 class _Segment(_Strict):
@@ -140,11 +142,14 @@ def header_text(manifest: Manifest) -> str:
 
 
 def _code_line(code: Code | None) -> list[str]:
-    if code is None:
-        return []
+    return [f"code = {_code_table(code)}"] if code else []
+
+
+def _code_table(code: Code) -> str:
     fields = (("value", code.value), ("meaning", code.meaning), ("scheme", code.scheme))
-    inside = ", ".join(f"{key} = {_quoted(value)}" for key, value in fields)
-    return [f"code = {{ {inside} }}"]
+    inside = [f"{key} = {_quoted(value)}" for key, value in fields]
+    inside += [f"modifier = {_code_table(code.modifier)}"] if code.modifier else []
+    return f"{{ {', '.join(inside)} }}"
 
 
 def _quoted(text: str) -> str:

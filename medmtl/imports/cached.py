@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,9 @@ __all__ = ["cached_import", "is_nnunet_folder"]
 
 logger = logging.getLogger(__name__)
 
-_FORM = b"3"
+_FORM = b"4"
 """Changed whenever an import of the same folder gives another bundle."""
+_OPTION = re.compile(r"--[a-z]+")
 _SIGNS = ("plans.json", "dataset.json", "plans.pkl", "fold_*")
 
 
@@ -47,11 +49,21 @@ def cached_import(folder: Path, *, cache: Path) -> Path:
     if not out.is_dir():
         try:
             import_nnunet(folder, out)
+        except BundleError as error:
+            raise BundleError(_with_command(str(error), folder)) from error
         except OutputError:
             if not out.is_dir():  # another process may have been faster
                 raise
         verify_bundle(out)
     return out
+
+
+def _with_command(text: str, folder: Path) -> str:
+    """Where a message advises options of the import, the command that has them."""
+    if not (options := " ".join(f"{one} ..." for one in dict.fromkeys(_OPTION.findall(text)))):
+        return text
+    command = f"medmtl models import nnunet {folder} -o BUNDLE {options}"
+    return f"{text} That is an option of the import: run `{command}` first, then --model BUNDLE."
 
 
 def _is_intact(bundle: Path) -> bool:

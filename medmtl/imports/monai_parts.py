@@ -135,13 +135,15 @@ def _inverse(config: MonaiConfig) -> str:
     Raises:
         BundleError: If the config makes another answer of the logits.
     """
-    inverse = "linear"
     if "postprocessing" not in config.content:
-        return inverse
-    is_soft = is_labels = False
+        return "linear"
+    inverse = "nearest"  # so SaveImage with resample takes labels back, where nothing else does
+    saved: Any = None
+    is_inverted = is_soft = is_labels = False
     for at, entry in transforms_of(config, "postprocessing"):
         target = _plain(target_of(entry, at, config))
         if target in _WRITING:
+            saved = entry.get("mode", saved)
             continue
         if target not in _ANSWERING:
             raise BundleError(
@@ -154,6 +156,7 @@ def _inverse(config: MonaiConfig) -> str:
         is_soft |= flag_of(arguments, "softmax", at, config, default=False)
         is_labels |= flag_of(arguments, "argmax", at, config, default=False)
         if target == "Invert":
+            is_inverted = True
             is_nearest = flag_of(arguments, "nearest_interp", at, config, default=True)
             inverse = "nearest" if is_nearest else "linear"
             if not is_nearest and (is_labels or not is_soft):
@@ -161,6 +164,11 @@ def _inverse(config: MonaiConfig) -> str:
                     f"Config {config.name}: found {at} that interpolates what are no "
                     f"probabilities, expected softmax before it and argmax after it. {OTHER}"
                 )
+    if not is_inverted and saved not in (None, "nearest"):
+        raise BundleError(
+            f"Config {config.name}: found a postprocessing without Invert whose SaveImage has mode "
+            f"{saved!r:.80}, expected nearest. {OTHER}"
+        )
     return inverse
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from medmtl.core.errors import BundleError
-from medmtl.data.builders.totalsegmentator_classes import TOTAL_SEGMENTS
+from medmtl.data.builders.totalsegmentator_tasks import KNOWN_CODES, KNOWN_LESIONS
 from medmtl.inference.bundle_settings import (
     ChannelSettings,
     CodeSettings,
@@ -28,7 +28,6 @@ _CHANNELS: Mapping[str, str] = {
     **dict.fromkeys(("mr", "mri", "t1", "t1w", "t2", "t2w", "flair", "t1ce", "t1c", "adc"), "MR"),
     **dict.fromkeys(("pt", "pet"), "PT"),
 }
-_CODES = {segment.name: segment.code for segment in TOTAL_SEGMENTS}
 _NAME = re.compile(r"[^a-z0-9]+")
 _IGNORE, _BACKGROUND = "ignore", "background"
 _NO_NUMBER = (TypeError, ValueError, OverflowError)
@@ -140,13 +139,9 @@ def _single(value: Any) -> Any:
 
 
 def _segment(label: int, name: str) -> SegmentSettings:
-    """With the SNOMED CT code of TotalSegmentator's class of that name, where there is one."""
-    code = _CODES.get(name)
-    return SegmentSettings(
-        label=label,
-        name=name,
-        code=CodeSettings(value=code.value, meaning=code.meaning) if code else None,
-    )
+    """With the SNOMED CT code of TotalSegmentator's structure of that name, if there is one."""
+    code = CodeSettings.of(KNOWN_CODES.get(name))
+    return SegmentSettings(label=label, name=name, code=code, is_lesion=name in KNOWN_LESIONS)
 
 
 def _name(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, model_validator
@@ -45,11 +46,17 @@ class _Strict(BaseModel):
 
 
 class CodeSettings(_Strict):
-    """A coded concept."""
+    """A coded concept; see core.labels.Code."""
 
     value: str
     meaning: str
     scheme: str = "SCT"
+    modifier: CodeSettings | None = None
+
+    @classmethod
+    def of(cls, code: Code | None) -> CodeSettings | None:
+        """As `bundle.toml` has it."""
+        return cls.model_validate(asdict(code)) if code else None
 
 
 class SegmentSettings(_Strict):
@@ -102,7 +109,8 @@ class InputSettings(_Strict):
     """What a study must hold.
 
     Attributes:
-        modality: DICOM modality; of several channels that of the first.
+        modality: DICOM modality; of several channels that of the first. Only a training that
+            starts from an encoder, which knows it, may leave it out.
         channels: In the order of an imported network that sees several volumes together; else none.
         kind: "single" takes one volume; "phase_pair" takes end diastole and end systole, chosen
             from a cine by the volume of `phase_segment`.
@@ -110,7 +118,7 @@ class InputSettings(_Strict):
         min_slices: Fewest slices of a volume.
     """
 
-    modality: str
+    modality: str = ""
     channels: tuple[ChannelSettings, ...] = ()
     kind: Literal["single", "phase_pair"] = "single"
     phase_segment: str | None = None
@@ -229,6 +237,7 @@ class BundleSettings(_Strict):
         findings = tuple(finding.name for finding in self.findings)
         labels = [segment.label for segment in self.segments]
         wanted = 1 if self.input.kind == "single" else 2
+        yield "input.modality is missing", not self.input.modality
         yield (
             f"segments {segments} must be network.segments {network.segments}",
             (segments != network.segments),
@@ -351,4 +360,4 @@ class BundleSettings(_Strict):
 
 
 def _code(code: CodeSettings | None) -> Code | None:
-    return Code(code.value, code.meaning, code.scheme) if code else None
+    return Code(code.value, code.meaning, code.scheme, _code(code.modifier)) if code else None

@@ -71,11 +71,15 @@ def _told(specs: Iterable[SegmentSpec | FindingSpec]) -> dict[str, dict[str, Any
     """What the schema says beyond each name: its code, and that it is a lesion."""
     return {
         spec.name: {
-            **({"code": asdict(spec.code)} if spec.code else {}),
+            **({"code": asdict(spec.code, dict_factory=_stated)} if spec.code else {}),
             **({"is_lesion": True} if getattr(spec, "is_lesion", False) else {}),
         }
         for spec in specs
     }
+
+
+def _stated(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in fields if value is not None}
 
 
 def _segment(segment: SegmentResult, told: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from highdicom.color import CIELabColor
 from highdicom.seg import SegmentDescription
+from highdicom.sr import CodedConcept
 from pydicom.sr.coding import Code
 
 from medmtl.report.panel import colour_of
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.uid import UID
 
+    from medmtl.core import labels
     from medmtl.core.labels import SegmentSpec
     from medmtl.core.prediction import Prediction, SegmentResult
     from medmtl.report.dicom_source import DicomSource
@@ -39,6 +41,7 @@ class NumberedSegment:
         result: Label, name and measurements.
         category: SNOMED CT category.
         type: SNOMED CT type.
+        modifier: Of the type, such as the side of the body; None where there is none.
         tracking_id: Unique inside medmtl's results; no identity.
         tracking_uid: Unique everywhere.
     """
@@ -47,6 +50,7 @@ class NumberedSegment:
     result: SegmentResult
     category: Code
     type: Code
+    modifier: Code | None
     tracking_id: str
     tracking_uid: UID
 
@@ -57,7 +61,7 @@ class NumberedSegment:
 
     def description(self, source: DicomSource) -> SegmentDescription:
         """The item of the Segment Sequence."""
-        return SegmentDescription(
+        description = SegmentDescription(
             segment_number=self.number,
             segment_label=self.words,
             segmented_property_category=self.category,
@@ -68,6 +72,10 @@ class NumberedSegment:
             tracking_id=self.tracking_id,
             display_color=CIELabColor.from_rgb(*colour_of(self.result.label)),
         )
+        if self.modifier is not None:  # PS3.3 table 10-19: inside the item of the type
+            (kind,) = description.SegmentedPropertyTypeCodeSequence
+            kind.SegmentedPropertyTypeModifierCodeSequence = [CodedConcept.from_code(self.modifier)]
+        return description
 
 
 def tracking_id(case_id: str, volume_id: str, name: str) -> str:
@@ -99,10 +107,15 @@ def _numbered(
         number=number,
         result=result,
         category=ABNORMAL if is_lesion else ANATOMY,
-        type=Code(known.value, known.scheme, known.meaning[:64]) if known else fallback,
+        type=_dicom(known) if known else fallback,
+        modifier=_dicom(known.modifier) if known and known.modifier else None,
         tracking_id=tracking_id(source.case_id, source.volume_id, result.name),
         tracking_uid=source.uid("segment", result.name),
     )
+
+
+def _dicom(code: labels.Code) -> Code:
+    return Code(code.value, code.scheme, code.meaning[:64])
 
 
 def numbered(

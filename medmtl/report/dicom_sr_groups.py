@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from highdicom.sr import (
     AlgorithmIdentification,
+    FindingSite,
     Measurement,
     MeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
@@ -19,7 +20,8 @@ from highdicom.sr import (
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from medmtl.report.dicom_segments import tracking_id
+from medmtl.core.labels import LEFT, RIGHT
+from medmtl.report.dicom_segments import ANATOMY, tracking_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +54,7 @@ _STANDARD_MR_NAMES = {
     "rv_ejection_fraction": Code("8818-7", "LN", "Right ventricular ejection fraction by MR"),
 }
 """Measurements of the heart in MR with a LOINC code in CID 12200 or CID 3833."""
+_SIDES = tuple(Code(side.value, side.scheme, side.meaning) for side in (LEFT, RIGHT))
 _UNIT_WORDS = {"1": "no units", "mL": "milliliter", "mm": "millimeter", "%": "percent", "g": "gram"}
 _HU = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 
@@ -111,9 +114,17 @@ def segment_group(
         referenced_segment=_reference(source, seg, segment.number),
         finding_category=segment.category,
         finding_type=segment.type,
+        finding_sites=_sites(segment),
         algorithm_id=_algorithm(source),
         measurements=measurements,
     )
+
+
+def _sites(segment: NumberedSegment) -> list[FindingSite]:
+    """The structure on its side of the body, where its code says one (TID 1411)."""
+    if segment.category != ANATOMY or segment.modifier is None or segment.modifier not in _SIDES:
+        return []
+    return [FindingSite(segment.type, laterality=segment.modifier)]
 
 
 def _reference(source: DicomSource, seg: SegObject, number: int) -> ReferencedSegment:

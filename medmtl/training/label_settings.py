@@ -12,7 +12,7 @@ from medmtl.training.calibrate import Calibration
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from medmtl.core.labels import Code, LabelSchema
+    from medmtl.core.labels import LabelSchema
 
 __all__ = ["finding_settings", "segment_settings"]
 
@@ -25,7 +25,7 @@ def segment_settings(
         SegmentSettings(
             label=segment.label,
             name=segment.name,
-            code=_code(segment.code),
+            code=CodeSettings.of(segment.code),
             is_lesion=segment.is_lesion,
             expected_ml=None if segment.is_lesion else _range(volumes_ml[segment.name]),
         )
@@ -42,7 +42,7 @@ def finding_settings(
     return tuple(
         FindingSettings(
             name=finding.name,
-            code=_code(finding.code),
+            code=CodeSettings.of(finding.code),
             segments=finding.segments,
             requires_segment=finding.requires_segment,
             threshold=(thresholds or {}).get(finding.name, 0.5),
@@ -59,9 +59,3 @@ def _range(values: Sequence[float]) -> tuple[float, float] | None:
         return None
     low, high = np.percentile(np.asarray(values, dtype=float), [1, 99])
     return round(float(low), 1), round(float(high), 1)
-
-
-def _code(code: Code | None) -> CodeSettings | None:
-    return (
-        CodeSettings(value=code.value, meaning=code.meaning, scheme=code.scheme) if code else None
-    )

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from medmtl.inference import joint_pass
 from medmtl.losses.diagnosis import known_binary_cross_entropy
+from medmtl.losses.distil import distillation
 from medmtl.losses.partial import marginal_dice_cross_entropy
+from medmtl.losses.segmentation import IGNORED
 from medmtl.training.step import TaskLosses
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from medmtl.data.samples import Batch
     from medmtl.networks.joint import JointNet, JointOutput
@@ -65,8 +67,8 @@ class JointObjective:
         channels_last: Whether images lie channels last in memory.
         sharing_weight: Of the distance of two tied encoders.
         meets_at_encoder: Whether balancers get the encoder's levels, not where the tasks part.
-        teacher: Whose masks are to be kept where a volume has no labels, in evaluation mode; None
-            keeps none.
+        teacher: Whose masks are to be kept where a volume has no labels, or none of a segment, in
+            evaluation mode; None keeps none.
         distil_weight: Factor of that loss.
     """
 
@@ -143,31 +145,25 @@ class JointObjective:
     def segmentation(self, output: JointOutput, batch: Batch) -> Tensor | None:
         """Mean over the volumes of which anything is known; None where there is none."""
         deep = output.deep_logits or [[] for _ in output.segmentation_logits]
-        losses = [
-            self._volume([logits, *coarser], batch.labels[number], batch.is_annotated[:, number])
+        known = [
+            torch.stack(losses).sum()
             for number, (logits, coarser) in enumerate(
                 zip(output.segmentation_logits, deep, strict=True)
             )
+            if (losses := [*self._masks([logits, *coarser], batch, number)])
         ]
-        if self.teacher is not None:
-            losses = [
-                self._like_teacher(self.teacher, output, batch, number) if loss is None else loss
-                for number, loss in enumerate(losses)
-            ]
-        known = [loss for loss in losses if loss is not None]
         return torch.stack(known).mean() if known else None
 
-    def _like_teacher(
-        self, teacher: JointNet, output: JointOutput, batch: Batch, number: int
-    ) -> Tensor:
-        """Distillation (arXiv:1503.02531): the mean divergence from the teacher's probabilities."""
-        with torch.no_grad():
-            wanted = teacher.decode(teacher.encode(batch.images[number])).float()
-        found = output.segmentation_logits[number].float().log_softmax(dim=1)
-        divergence = nn.functional.kl_div(
-            found, wanted.log_softmax(dim=1), reduction="none", log_target=True
-        )
-        return self.distil_weight * divergence.sum(dim=1).mean()
+    def _masks(self, levels: Sequence[Tensor], batch: Batch, number: int) -> Iterator[Tensor]:
+        """Losses of one volume: of what its labels say, and of what only the teacher does."""
+        labels, is_annotated = batch.labels[number], batch.is_annotated[:, number]
+        if (own := self._volume(levels, labels, is_annotated)) is not None:
+            yield own
+        is_open = ~is_annotated | (labels == IGNORED).flatten(1).all(dim=1, keepdim=True)
+        if self.teacher is not None and bool(is_open.any()):
+            with torch.no_grad():
+                wanted = self.teacher.decode(self.teacher.encode(batch.images[number]))
+            yield self.distil_weight * distillation(levels[0], wanted, is_open)
 
     def _volume(
         self, levels: Sequence[Tensor], labels: Tensor, is_annotated: Tensor

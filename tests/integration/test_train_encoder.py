@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from medmtl.build import train_run
+from medmtl.build.encoder import with_encoder
 from medmtl.config import TrainConfig
 from medmtl.core.errors import BundleError, ConfigError
 from medmtl.core.study import Study, VolumeRef
@@ -317,6 +318,8 @@ def test_what_does_not_fit_is_one_line_and_leaves_no_bundle(tmp_path: Path) -> N
         (ConfigError, r"cam.levels \(-2,\) must be among", {"head": {"levels": [-1]}}),
         (ConfigError, "bundle.components", {"bundle": settings(data)["bundle"] | {
             "components": {"keep_largest": ["liver"]}}}),
+        (ConfigError, "found bundle.input.modality CT, expected MR", {"bundle":
+            settings(data)["bundle"] | {"input": {"modality": "CT"}}}),
     ]  # fmt: skip
     for number, (kind, text, changes) in enumerate(wrong):
         run, config = tmp_path / f"run{number}", configuration(data, bundle, **changes)
@@ -324,6 +327,14 @@ def test_what_does_not_fit_is_one_line_and_leaves_no_bundle(tmp_path: Path) -> N
             train_run(config, run, data_root=data)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / f"run{number}" / "bundle").exists()
+
+
+def test_the_modality_is_that_of_the_encoder(tmp_path: Path) -> None:
+    info = settings(tmp_path)["bundle"]
+    del info["input"]
+    config, encoder = with_encoder(configuration(tmp_path, imported(tmp_path), bundle=info))
+    assert config.bundle.input == encoder.settings.input
+    assert config.bundle.input.modality == "MR"
 
 
 def test_fine_tuning_refuses_what_would_show_the_network_other_images(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def test_all_problems_are_named_at_once_with_the_nearest_key(file: Path) -> None
         ("network.head.pooling=['mask']", "must start with 'global'"),
         ("trainer.max_steps='many'", "trainer.max_steps"),
         ("bundle.components.keep_largest=['heart']", "bundle names segments ['heart']"),
+        ("bundle.input={kind='single'}", "bundle.input.modality is missing"),
     ],
 )
 def test_a_wrong_override_is_one_problem_that_says_what(

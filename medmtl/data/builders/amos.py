@@ -10,10 +10,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from medmtl.core.errors import ConfigError
-from medmtl.core.labels import Code, LabelSchema, SegmentSpec
+from medmtl.core.labels import LabelSchema, SegmentSpec
 from medmtl.core.prediction import Covariates
 from medmtl.data.builders.copy import nifti_files, read_json, read_table
 from medmtl.data.builders.person import age_years, attributes, sex
+from medmtl.data.builders.totalsegmentator_classes import TOTAL_SEGMENTS
 from medmtl.data.cases import Case, Manifest, VolumeRow
 from medmtl.data.manifest import file_sha256
 
@@ -25,26 +26,32 @@ if TYPE_CHECKING:
 
 __all__ = ["AMOS_SCHEMA", "build_amos_manifest"]
 
+_SHARED = (
+    "spleen",
+    "kidney_right",
+    "kidney_left",
+    "gallbladder",
+    "esophagus",
+    "liver",
+    "stomach",
+    "aorta",
+    "inferior_vena_cava",
+    "pancreas",
+    "adrenal_gland_right",
+    "adrenal_gland_left",
+    "duodenum",
+    "urinary_bladder",
+)
+"""Structures that TotalSegmentator has too, by its names, in label order."""
+
+_CODES = {segment.name: segment.code for segment in TOTAL_SEGMENTS}
+
 AMOS_SCHEMA = LabelSchema(
     segments=(
-        SegmentSpec(1, "spleen", Code("78961009", "Spleen")),
-        SegmentSpec(2, "kidney_right", Code("64033007", "Kidney")),
-        SegmentSpec(3, "kidney_left", Code("64033007", "Kidney")),
-        SegmentSpec(4, "gallbladder", Code("28231008", "Gallbladder")),
-        SegmentSpec(5, "esophagus", Code("32849002", "Esophagus")),
-        SegmentSpec(6, "liver", Code("10200004", "Liver")),
-        SegmentSpec(7, "stomach", Code("69695003", "Stomach")),
-        SegmentSpec(8, "aorta", Code("15825003", "Aorta")),
-        SegmentSpec(9, "inferior_vena_cava", Code("64131007", "Inferior vena cava")),
-        SegmentSpec(10, "pancreas", Code("15776009", "Pancreas")),
-        SegmentSpec(11, "adrenal_gland_right", Code("23451007", "Adrenal gland")),
-        SegmentSpec(12, "adrenal_gland_left", Code("23451007", "Adrenal gland")),
-        SegmentSpec(13, "duodenum", Code("38848004", "Duodenum")),
-        SegmentSpec(14, "urinary_bladder", Code("89837001", "Urinary bladder")),
+        *(SegmentSpec(label, name, _CODES[name]) for label, name in enumerate(_SHARED, start=1)),
         SegmentSpec(15, "prostate_or_uterus"),
     )
 )
-"""Names shared with TotalSegmentator where the structure is the same."""
 
 _CASE = re.compile(r"amos_(\d{4})")
 _FIRST_MR = 500

@@ -2,12 +2,12 @@
 
 Names in lower case, as manifests have them. Order and codes as in the authors' toolkit
 (github.com/wasserth/TotalSegmentator: class map "total" and totalsegmentator_snomed_mapping.csv).
-A code says the structure; left and right are in the name.
+A code says the structure, its modifier left or right where the structure does not say it.
 """
 
 from __future__ import annotations
 
-from medmtl.core.labels import Code, SegmentSpec
+from medmtl.core.labels import LEFT, RIGHT, Code, SegmentSpec
 
 __all__ = ["TOTAL_SEGMENTS"]
 
@@ -116,14 +116,22 @@ _ALL = (
         for place, (ordinal, code) in enumerate(_RIBS, start=1)
     ),
     ("sternum", "56873002", "Sternum"),
-    ("costal_cartilages", None, ""),
+    ("costal_cartilages", "50016007", "Costal cartilage"),
 )
+
+_SIDES = {"left": LEFT, "right": RIGHT}
+
+
+def _code(name: str, value: str, meaning: str) -> Code:
+    sides = [_SIDES[word] for word in name.split("_") if word in _SIDES and word not in meaning]
+    return Code(value, meaning, modifier=sides[0] if sides else None)
+
 
 TOTAL_SEGMENTS = tuple(
     SegmentSpec(
         label,
         name,
-        Code(code, meaning) if code else None,
+        _code(name, code, meaning),
         is_lesion=name.startswith("kidney_cyst"),
     )
     for label, (name, code, meaning) in enumerate(_ALL, start=1)

@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -96,21 +97,48 @@ def test_the_answer_is_that_of_monai_itself(tmp_path: Path, path: str, value: An
         content["inferer"]["roi_size"] = [16, 8, 8]
     folder = write_monai(tmp_path / "monai", content)
     import_monai(folder, tmp_path / "bundle")
+    labels = of_monai(folder, content)[0].numpy()
+    assert len(np.unique(labels)) > 1
+    np.testing.assert_array_equal(answer(tmp_path / "bundle"), labels)
+
+
+def test_labels_that_monai_never_inverts_are_those_of_its_file(tmp_path: Path) -> None:
+    """`SaveImaged` takes them to the source grid, if it is told to resample."""
+    content = monai_config()
+    soft, _, labels = content["postprocessing"]["transforms"]
+    save: dict[str, Any] = {"_target_": "SaveImaged", "keys": "pred", "resample": True}
+    save["output_dir"] = str(tmp_path / "out")
+    content["postprocessing"]["transforms"] = [soft, labels, save]
+    folder = write_monai(tmp_path / "monai", content)
+    import_monai(folder, tmp_path / "bundle")
+    of_monai(folder, content)
+    (written,) = (tmp_path / "out").rglob("*.nii.gz")
+    file = np.asarray(nib.load(written).dataobj)
+    assert len(np.unique(file)) > 1
+    np.testing.assert_array_equal(answer(tmp_path / "bundle"), file)
+    save["mode"] = "bilinear"
+    other = write_monai(tmp_path / "other", content)
+    with pytest.raises(BundleError, match="without Invert whose SaveImage has mode 'bilinear'"):
+        import_monai(other, tmp_path / "none")
+
+
+def of_monai(folder: Path, content: dict[str, Any]) -> torch.Tensor:
+    """What MONAI makes of the volume by the config, code left out."""
     parser = ConfigParser(content | {"device": "cpu"})
     net = parser.get_parsed_content("network_def").eval()
     net.load_state_dict(torch.load(folder / "models" / "model.pt"))
-    before = content["preprocessing"]["transforms"]
-    content["preprocessing"]["transforms"] = before[2:]
-    parser = ConfigParser(content | {"device": "cpu"})
+    steps = content["preprocessing"] | {"transforms": content["preprocessing"]["transforms"][2:]}
+    parser = ConfigParser(content | {"device": "cpu", "preprocessing": steps})
     transforms = parser.get_parsed_content("preprocessing")
     source = volume()
     affine = torch.from_numpy(source.geometry.affine_ras.copy())
-    data = transforms({"image": MetaTensor(torch.from_numpy(source.array)[None], affine=affine)})
+    meta = {"original_affine": affine, "spatial_shape": source.array.shape}  # as a reader says
+    image = MetaTensor(torch.from_numpy(source.array)[None], affine=affine, meta=meta)
+    data = transforms({"image": image})
     with torch.no_grad():
         data["pred"] = parser.get_parsed_content("inferer")(data["image"][None], net)[0]
-    labels = parser.get_parsed_content("postprocessing")(data)["pred"][0].numpy()
-    assert len(np.unique(labels)) > 1
-    np.testing.assert_array_equal(answer(tmp_path / "bundle"), labels)
+    found: torch.Tensor = parser.get_parsed_content("postprocessing")(data)["pred"]
+    return found
 
 
 def test_code_where_nobody_looks_is_left_alone(tmp_path: Path) -> None:

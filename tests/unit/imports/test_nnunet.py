@@ -309,6 +309,22 @@ def test_a_folder_given_as_model_is_imported_once(tmp_path: Path) -> None:
     assert cached_import(folder, cache=tmp_path / "cache") != first
 
 
+@pytest.mark.parametrize(
+    ("content", "folds", "option"),
+    [
+        (dataset(channel_names={"0": "T2 weighted"}), ("0",), "--modality"),
+        (dataset(), ("0", "2"), "--folds"),
+    ],
+)
+def test_a_refusal_on_the_fly_names_the_command_that_has_the_option(
+    tmp_path: Path, content: dict[str, Any], folds: tuple[str, ...], option: str
+) -> None:
+    folder = write_folder(tmp_path / "model", plans=plans(), dataset=content, folds=folds)
+    command = f"`medmtl models import nnunet {folder} -o BUNDLE {option} ...` first"
+    with pytest.raises(BundleError, match=re.escape(command)):
+        cached_import(folder, cache=tmp_path / "cache")
+
+
 @pytest.mark.parametrize("sign", ["plans.json", "dataset.json", "plans.pkl", "fold_0/any"])
 def test_half_a_folder_is_known_as_one(tmp_path: Path, sign: str) -> None:
     assert not is_nnunet_folder(tmp_path)

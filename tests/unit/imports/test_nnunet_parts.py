@@ -12,12 +12,16 @@ import pytest
 
 from medmtl.core.errors import BundleError
 from medmtl.core.geometry import Geometry
+from medmtl.core.labels import LEFT, RIGHT, Code
 from medmtl.core.study import Study
 from medmtl.core.volume import Volume
 from medmtl.data.builders.totalsegmentator_classes import TOTAL_SEGMENTS
+from medmtl.data.builders.totalsegmentator_tasks import KNOWN_CODES
 from medmtl.imports.nnunet import NnunetChoices, import_nnunet
+from medmtl.imports.nnunet_labels import labels_of
 from medmtl.imports.nnunet_parts import import_nnunet_parts
 from medmtl.inference.bundle import verify_bundle
+from medmtl.inference.bundle_settings import CodeSettings
 from medmtl.inference.predictor import load_predictor
 from medmtl.transforms.plans import PlansPreprocessing
 from tests.nnunet_folder import dataset, plans, write_folder
@@ -137,9 +141,25 @@ def test_trainers_of_totalsegmentator(tmp_path: Path, trainer: str) -> None:
     assert settings.sliding_window.mirror_axes == (axes or ())
 
 
-def test_all_classes_but_one_have_a_code() -> None:
-    without = [segment.name for segment in TOTAL_SEGMENTS if segment.code is None]
-    assert (len(TOTAL_SEGMENTS), without) == (117, ["costal_cartilages"])
+def test_every_class_has_a_code_that_tells_left_from_right() -> None:
+    codes = {segment.name: segment.code for segment in TOTAL_SEGMENTS}
+    assert len(codes) == 117
+    assert None not in codes.values()
+    for name, code in codes.items():
+        other = codes.get(name.replace("left", "right"), code)
+        assert (other != code) == ("left" in name and name != "atrial_appendage_left"), name
+    assert codes["kidney_left"] == Code("64033007", "Kidney", modifier=LEFT)
+    assert codes["lung_middle_lobe_right"] == Code("72481006", "Middle lobe of right lung")
+
+
+def test_structures_of_other_tasks_have_codes_and_lesions_are_lesions() -> None:
+    assert KNOWN_CODES["heart_ventricle_left"] == Code("87878005", "Left ventricle of heart")
+    assert KNOWN_CODES["kidney"] == Code("64033007", "Kidney")
+    labels = {"background": 0, "kidney_right": 1, "liver_tumor": 2, "odd_organ": 3}
+    right, tumour, odd = labels_of({"labels": labels}).segments
+    assert right.code == CodeSettings.of(Code("64033007", "Kidney", modifier=RIGHT))
+    assert [segment.is_lesion for segment in (right, tumour, odd)] == [False, True, False]
+    assert odd.code is None
 
 
 @pytest.mark.parametrize(("others", "times"), [((), 1), ((1, 3), 2)])

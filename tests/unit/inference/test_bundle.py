@@ -164,6 +164,7 @@ SWAPPED = tuple(FindingSettings(name=name) for name in ("nodule", "large_heart")
     [
         ({"findings": SWAPPED}, "must be network.findings"),
         ({"segments": torso_settings().segments[::-1]}, "must be network.segments"),
+        ({"input": InputSettings()}, "input.modality is missing"),
         ({"input": InputSettings(modality="CT", kind="phase_pair")}, "needs 2 network.volumes"),
         ({"cam": CamSettings(levels=(0,))}, "cam.levels"),
         ({"cam": CamSettings(method="attribution", levels=())}, "measurements and no features"),

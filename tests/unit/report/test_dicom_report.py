@@ -84,6 +84,15 @@ def test_each_segment_is_measured_and_cited(tmp_path: Path) -> None:
     assert volumes == [0.1848, 0.2376, 0.0066]
 
 
+def test_the_side_of_a_structure_is_said_in_segmentation_and_report(tmp_path: Path) -> None:
+    report, seg = _report(tmp_path)
+    kinds = [segment.SegmentedPropertyTypeCodeSequence[0] for segment in seg.SegmentSequence]
+    sides = [kind.get("SegmentedPropertyTypeModifierCodeSequence", ()) for kind in kinds]
+    assert [[side.CodeValue for side in of_one] for of_one in sides] == [[], ["7771000"], []]
+    sites = [item for item in _items(report) if _name(item) == "Finding Site"]
+    assert [(_code(site), *map(_code, _items(site))) for site in sites] == [("78961009", "7771000")]
+
+
 def test_each_finding_has_probability_threshold_decision_and_calibration(tmp_path: Path) -> None:
     report, _ = _report(tmp_path)
     groups = [group for group in _groups(report) if _number(group, "Probability") is not None]

@@ -43,6 +43,31 @@ def test_a_task_that_a_batch_does_not_know_has_no_loss() -> None:
     assert not objective(net(), batch(**NO_MASKS, **NO_FINDINGS)).by_task
 
 
+def test_a_teacher_is_heard_where_a_study_has_no_labels_and_only_there() -> None:
+    """Beside a labelled study as well, and for the segments that were not looked for."""
+    torch.manual_seed(2)
+    objective = JointObjective(teacher=JointNet(NETWORK).eval())
+    output, labelled = JointObjective().forward(net(), batch()), batch()
+    (logits,) = output.segmentation_logits
+
+    def gradient(losses: JointObjective, *looked_for: list[bool]) -> torch.Tensor:
+        """Of the loss, by study and class."""
+        loss = losses.segmentation(
+            output, replace(labelled, is_annotated=torch.tensor(looked_for)[:, None])
+        )
+        assert loss is not None
+        (found,) = torch.autograd.grad(loss, logits, retain_graph=True)
+        return found.flatten(2).abs().sum(dim=2)
+
+    whole, none, liver = [True, True], [False, False], [True, False]
+    assert torch.equal(gradient(objective, whole, whole), gradient(JointObjective(), whole, whole))
+    mixed, alone = gradient(objective, whole, none), gradient(JointObjective(), whole, none)
+    assert torch.equal(mixed[0], alone[0])
+    torch.testing.assert_close(mixed[1], gradient(objective, none, none)[1])
+    partly = gradient(objective, liver, liver) - gradient(JointObjective(), liver, liver)
+    assert partly.abs().min(dim=0).values.gt(0).tolist() == [True, False, True]
+
+
 def test_the_diagnosis_weight_is_a_factor() -> None:
     torch.manual_seed(0)
     one = JointObjective()(net().eval(), batch()).by_task["diagnosis"]
