@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import ConfigError, InputRefusedError
 from medmtl.core.labels import FindingSpec, LabelSchema, SegmentSpec
 from medmtl.core.prediction import Covariates
 from medmtl.data.builders.copy import MADE, nifti_files
-from medmtl.data.builders.image_folder import find_images, plain_key, stem_of
+from medmtl.data.builders.image_folder import called, find_images, plain_key
 from medmtl.data.builders.sheet_columns import choose_columns
 from medmtl.data.builders.sheet_rows import readable_rows
 from medmtl.data.builders.words import Words
@@ -24,7 +23,7 @@ from medmtl.data.cases import Case, Manifest, VolumeRow
 from medmtl.data.manifest import file_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, Sequence, Set
     from pathlib import Path
 
     from medmtl.data.builders.copy import DataCopy
@@ -109,7 +108,7 @@ def build_diagnoses_manifest(
     )
     rows = readable_rows(sheet, columns, words, problems)
     matched = _match(rows, found, problems)
-    masks = _masks(choices.masks, found, problems)
+    masks = _masks(choices.masks, found, {one.image for one in matched}, problems)
     cases = _cases(matched, columns, data, choices, masks, problems)
     if not cases:
         shown = "; ".join(problems[:3])
@@ -146,7 +145,7 @@ def _match(
     claims: dict[int, list[_Matched]] = defaultdict(list)
     used: set[str] = set()
     for row in rows:
-        fitting = [image for image in images if image.is_called(row.role, row.name)]
+        fitting = called(images, row.role, row.name)
         used |= {image.study for image in fitting}
         image = _one(row, fitting, problems)
         if image is not None:
@@ -182,7 +181,7 @@ def _one(row: TableRow, fitting: Sequence[FolderImage], problems: list[str]) -> 
 
 def _cases(
     matched: Sequence[_Matched], columns: Columns, data: DataCopy, choices: Choices,
-    masks: Mapping[str, Path], problems: list[str],
+    masks: Mapping[FolderImage, Path], problems: list[str],
 ) -> list[Case]:  # fmt: skip
     _warn_of_patients(matched, columns, problems)
     names = tuple(choices.segments.values())
@@ -195,7 +194,7 @@ def _cases(
             text = f"{error.code}: found {error.found}, expected {error.expected}"
             problems.append(f"row {row.number}: {text}; left out")
             continue
-        mask = masks.get(image.case_id)
+        mask = masks.get(image)
         if choices.masks is not None and mask is None:
             problems.append(f"row {row.number}: {image.shown} has no mask; kept without")
         attributes = {"table_row": str(row.number)}
@@ -252,31 +251,32 @@ def _distinct(cases: Sequence[Case]) -> list[Case]:
 
 
 def _masks(
-    folder: Path | None, images: Sequence[FolderImage], problems: list[str]
-) -> dict[str, Path]:
-    """The mask of each case; a name that several images or masks have is nobody's."""
-    masks: dict[str, list[Path]] = defaultdict(list)
-    for path in _mask_files(folder):
-        masks[stem_of(path.name)].append(path)
-    folders: dict[str, set[PurePosixPath]] = defaultdict(set)
-    for image in images:
-        folders[image.case_id].add(PurePosixPath(image.study).parent)
+    folder: Path | None,
+    images: Sequence[FolderImage],
+    used: Set[FolderImage],
+    problems: list[str],
+) -> dict[FolderImage, Path]:
+    """The mask of each image in use; one that several images could have is nobody's."""
     clear = {}
-    for name, files in masks.items():
-        if len(files) == 1 and len(folders[name]) <= 1:
-            clear[name] = files[0]
-            continue
-        problems.append(
-            f"{len(files)} masks and images in {len(folders[name])} folders are called {name}; not "
-            "used. Give images and masks names of their own"
-        )
+    for name, path in _mask_files(folder).items():
+        fitting = [image for image in images if image.stem == name] or [
+            image for image in images if image.without_channel == name
+        ]
+        owners = [image for image in fitting if image in used]
+        if len(owners) > 1 or len({image.study for image in fitting}) > 1:
+            problems.append(
+                f"mask {name}: {len(fitting)} images are called so; not used. Give images and "
+                "masks names of their own"
+            )
+        elif owners:
+            clear[owners[0]] = path  # in order of names: an exact one comes last, and stays
     return clear
 
 
-def _mask_files(folder: Path | None) -> list[Path]:
+def _mask_files(folder: Path | None) -> dict[str, Path]:
     if folder is None:
-        return []
-    files = list(nifti_files(folder).values())
+        return {}
+    files = nifti_files(folder)
     if not files:
         raise ConfigError(f"--masks {folder.name!r}: found no NIfTI file in it.")
     return files

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from medmtl.core.study import Study, VolumeRef
     from medmtl.data.builders.copy import DataCopy
 
-__all__ = ["FolderImage", "find_images", "plain_key", "stem_of"]
+__all__ = ["FolderImage", "called", "find_images", "plain_key"]
 
 _CHANNEL = re.compile(r"_\d{4}\Z")
-"""nnU-Net writes the channel behind the name of the case."""
+"""nnU-Net writes the channel behind the name of the case; other people number their cases so."""
 _SEPARATORS = "_-. "
 
 Write: TypeAlias = Callable[["DataCopy"], str]
@@ -38,6 +38,7 @@ class FolderImage:
 
     Attributes:
         case_id: Name of the case: of the file without suffix, or a hash of the study's UIDs.
+        stem: Name of the file without suffix, of DICOM the case id: what a mask is called.
         shown: Path or hash for messages.
         study: Equal for the volumes of one study.
         size: Number of voxels.
@@ -48,6 +49,7 @@ class FolderImage:
     """
 
     case_id: str
+    stem: str
     shown: str
     study: str
     size: int
@@ -56,8 +58,14 @@ class FolderImage:
     covariates: Covariates
     write: Write
 
+    @property
+    def without_channel(self) -> str:
+        """The case whose channel this image may be; "" where its name ends in no such number."""
+        case, count = _CHANNEL.subn("", self.stem)
+        return case if count else ""
+
     def is_called(self, role: str, name: str) -> bool:
-        """Whether a cell of that role means this image."""
+        """Whether a cell of that role is a name of this image."""
         key = plain_key(name)
         names = self.names[role]
         if role != "patient":
@@ -71,9 +79,12 @@ def plain_key(name: str) -> str:
     return SUFFIX.sub("", name.strip().replace("\\", "/")).casefold()
 
 
-def stem_of(path: str) -> str:
-    """File name without suffix and without nnU-Net's channel number."""
-    return _CHANNEL.sub("", SUFFIX.sub("", PurePosixPath(path).name))
+def called(images: Iterable[FolderImage], role: str, name: str) -> list[FolderImage]:
+    """The images that a cell means: those of that name, else the channels of that case."""
+    images = list(images)
+    return [image for image in images if image.is_called(role, name)] or [
+        image for image in images if plain_key(image.without_channel) == plain_key(name)
+    ]
 
 
 def find_images(
@@ -113,15 +124,16 @@ def _is_below(folder: Path, ref: VolumeRef, without: Sequence[Path]) -> bool:
 
 def _nifti(folder: Path, ref: VolumeRef) -> FolderImage:
     path = ref.source_files[0]
-    stem, folders = stem_of(path), PurePosixPath(path).parent.parts
+    stem, folders = SUFFIX.sub("", PurePosixPath(path).name), PurePosixPath(path).parent.parts
     parts = _keys([*folders, stem])
     return FolderImage(
         case_id=stem,
+        stem=stem,
         shown=path,
         study=path,
         size=math.prod(ref.geometry.shape),
         names={
-            "file": _keys([path, PurePosixPath(path).name, stem]),
+            "file": _keys([path, stem]),
             "study": parts,
             "patient": parts,
         },
@@ -147,6 +159,7 @@ def _dicom(folder: Path, study: Study, ref: VolumeRef) -> FolderImage:
 
     return FolderImage(
         case_id=study.case_id,
+        stem=study.case_id,
         shown=f"study {study.case_id}, volume {ref.id}",
         study=study.case_id,
         size=math.prod(ref.geometry.shape),

@@ -48,12 +48,12 @@ def test_rows_meet_their_images_and_unknown_stays_empty(tmp_path: Path) -> None:
     assert result.problems == []
     cases = {case.case_id: case for case in result.manifest.cases}
     assert {name: case.findings for name, case in cases.items()} == {
-        "a": {"tumour_grade": True, "effusion": False},
+        "a_0000": {"tumour_grade": True, "effusion": False},
         "b": {"tumour_grade": True, "effusion": None},
         "c": {"tumour_grade": False, "effusion": None},
     }
-    assert cases["a"].patient_id == cases["b"].patient_id != cases["c"].patient_id
-    assert cases["a"].covariates.age_years == 61.0
+    assert cases["a_0000"].patient_id == cases["b"].patient_id != cases["c"].patient_id
+    assert cases["a_0000"].covariates.age_years == 61.0
     assert cases["c"].covariates.age_years is None
     said = "\n".join(result.understood)
     assert "yes: ja (1), yes (2)" not in said
@@ -126,7 +126,38 @@ def test_a_mask_whose_name_several_images_have_is_nobodys(tmp_path: Path) -> Non
     result = built(folder, text, masks=folder / "masks", segments={1: "liver"})
     masks = [case.volumes[0].segmentation for case in result.manifest.cases]
     assert masks == [None, None, "masks/b.nii.gz"]
-    assert any("images in 2 folders are called ct" in text for text in result.problems)
+    assert any("mask ct: 2 images are called so" in text for text in result.problems)
+
+
+@pytest.mark.parametrize("column", ["file", "case", "patient"])
+def test_a_number_of_four_digits_is_part_of_the_name(tmp_path: Path, column: str) -> None:
+    names = ["case_0001", "case_0002", "case_0003"]
+    folder = images(tmp_path / "images", *names)
+    write_mask(folder / "masks" / "case_0002.nii.gz", 1)
+    text = f"{column},finding\ncase_0001,1\ncase_0002,0\ncase_0003,1\n"
+    result = built(folder, text, masks=folder / "masks", segments={1: "liver"})
+    masks = {case.case_id: case.volumes[0].segmentation for case in result.manifest.cases}
+    assert masks == dict.fromkeys(names) | {"case_0002": "masks/case_0002.nii.gz"}
+
+
+def test_a_case_has_the_mask_of_its_only_channel(tmp_path: Path) -> None:
+    folder = images(tmp_path / "images", "amos_0001_0000", "amos_0002_0000", "b_0000")
+    for name in ("amos_0001", "amos_0002", "b_0000", "b"):
+        write_mask(folder / "masks" / f"{name}.nii.gz", 1)
+    text = "case,finding\namos_0001,1\namos_0002_0000,0\nb,0\n"
+    result = built(folder, text, masks=folder / "masks", segments={1: "liver"})
+    masks = [case.volumes[0].segmentation for case in result.manifest.cases]
+    assert masks == [f"masks/{name}.nii.gz" for name in ("amos_0001", "amos_0002", "b_0000")]
+    assert not any(text.startswith(("row", "mask")) for text in result.problems)
+
+
+def test_a_mask_that_several_channels_could_have_is_nobodys(tmp_path: Path) -> None:
+    folder = images(tmp_path / "images", "case_0001", "case_0002")
+    write_mask(folder / "masks" / "case.nii.gz", 1)
+    text = "file,finding\ncase_0001,1\ncase_0002,0\n"
+    result = built(folder, text, masks=folder / "masks", segments={1: "liver"})
+    assert [case.volumes[0].segmentation for case in result.manifest.cases] == [None, None]
+    assert any("mask case: 2 images are called so; not used" in text for text in result.problems)
 
 
 def test_masks_are_optional_for_each_case(tmp_path: Path) -> None:
