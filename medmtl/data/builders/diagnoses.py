@@ -6,7 +6,7 @@ name a row by its number.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING
@@ -143,11 +143,11 @@ def _match(
 ) -> list[_Matched]:
     """Each row's image; what has no partner, or several, is named."""
     claims: dict[int, list[_Matched]] = defaultdict(list)
-    used: set[str] = set()
-    for row in rows:
-        fitting = called(images, row.role, row.name)
-        used |= {image.study for image in fitting}
-        image = _one(row, fitting, problems)
+    fitting = [called(images, row.role, row.name) for row in rows]
+    used = {image.study for found in fitting for image in found}
+    usual = _usual_modality(fitting)
+    for row, found in zip(rows, fitting, strict=True):
+        image = _one(row, found, usual, problems)
         if image is not None:
             claims[id(image)].append(_Matched(row, image))
     matched = []
@@ -157,14 +157,30 @@ def _match(
             problems.append(f"rows {numbers}: all mean {several[0].image.shown}; left out")
             continue
         matched += several
+    problems += [
+        f"row {one.row.number}: modality {one.image.modality} among {usual}; kept"
+        for one in matched
+        if one.image.modality not in ("", usual)
+    ]
     problems += sorted(
         {f"{i.shown}: no row of the table; left out" for i in images if i.study not in used}
     )
     return matched
 
 
-def _one(row: TableRow, fitting: Sequence[FolderImage], problems: list[str]) -> FolderImage | None:
-    """The image of a row; of one DICOM study the volume with the most voxels, as `predict` does."""
+def _usual_modality(fitting: Sequence[Sequence[FolderImage]]) -> str:
+    """The one that most rows have an image of; of several the first, so that CT is before PT."""
+    counts = Counter(kind for images in fitting for kind in {one.modality for one in images} - {""})
+    return min(counts, key=lambda kind: (-counts[kind], kind), default="")
+
+
+def _one(
+    row: TableRow, fitting: Sequence[FolderImage], usual: str, problems: list[str]
+) -> FolderImage | None:
+    """The image of a row; of one DICOM study the volume that `predict` would choose.
+
+    Where there is one it is of the usual modality, then no phase of a cine, then the largest.
+    """
     if not fitting:
         problems.append(f"row {row.number}: no image of this {row.role}; left out")
         return None
@@ -176,7 +192,10 @@ def _one(row: TableRow, fitting: Sequence[FolderImage], problems: list[str]) -> 
             "Name the file of each in a column of its own (--column file=NAME)"
         )
         return None
-    return min(fitting, key=lambda image: (-image.size, image.shown))
+    return min(
+        fitting,
+        key=lambda image: (image.modality != usual, image.is_phase, -image.size, image.shown),
+    )
 
 
 def _cases(

@@ -42,8 +42,10 @@ class FolderImage:
         shown: Path or hash for messages.
         study: Equal for the volumes of one study.
         size: Number of voxels.
-        names: Casefolded names by role ("file", "study", "patient").
+        names: Casefolded names by role ("file", "study", "patient"); "start" are those whose first
+            part may be the patient.
         modality: Of DICOM, else "".
+        is_phase: Whether it is one of the phases of a cine.
         covariates: What a DICOM header says.
         write: Gives the path for the manifest; of DICOM a file that names the images.
     """
@@ -55,6 +57,7 @@ class FolderImage:
     size: int
     names: dict[str, frozenset[str]]
     modality: str
+    is_phase: bool
     covariates: Covariates
     write: Write
 
@@ -71,7 +74,7 @@ class FolderImage:
         if role != "patient":
             return key in names
         starts = tuple(f"{key}{separator}" for separator in _SEPARATORS)
-        return key in names or any(own.startswith(starts) for own in self.names["file"])
+        return key in names or any(own.startswith(starts) for own in self.names["start"])
 
 
 def plain_key(name: str) -> str:
@@ -136,8 +139,10 @@ def _nifti(folder: Path, ref: VolumeRef) -> FolderImage:
             "file": _keys([path, stem]),
             "study": parts,
             "patient": parts,
+            "start": _keys([path, stem]),
         },
         modality="",
+        is_phase=False,
         covariates=Covariates(),
         write=lambda data: data.name_of(folder / path),
     )
@@ -147,14 +152,15 @@ def _dicom(folder: Path, study: Study, ref: VolumeRef) -> FolderImage:
     path = PurePosixPath(ref.source_files[0])
     folders = path.parent.parts
     whole = [str(PurePosixPath(*folders[: n + 1])) for n in range(len(folders))]
+    files = _keys([*ref.source_files, *folders[-1:], *whole[-1:]])
 
     def write(data: DataCopy) -> str:
         name = f"{study.case_id}_{ref.id}"
         of_series = {file for one in study.volumes if one.series_key == ref.series_key
                      for file in one.source_files}  # fmt: skip
-        files = [folder / file for file in of_series]
-        if all(file.is_file() for file in files):
-            return data.write_series(name, ref.id, files)
+        paths = [folder / file for file in of_series]
+        if all(path.is_file() for path in paths):
+            return data.write_series(name, ref.id, paths)
         return data.write_image(name, ref.read())  # inside an archive
 
     return FolderImage(
@@ -164,11 +170,13 @@ def _dicom(folder: Path, study: Study, ref: VolumeRef) -> FolderImage:
         study=study.case_id,
         size=math.prod(ref.geometry.shape),
         names={
-            "file": _keys([*ref.source_files, *folders[-1:], *whole[-1:], ref.series_uid]),
+            "file": files | _keys([ref.series_uid]),
             "study": _keys([*folders, *whole, study.study_uid]),
             "patient": _keys([*folders, _patient_id(folder / path)]),
+            "start": files,
         },
         modality=ref.modality,
+        is_phase=ref.phase is not None,
         covariates=study.covariates,
         write=write,
     )

@@ -14,7 +14,7 @@ from medmtl.data.builders.sheet import read_sheet
 from medmtl.data.builders.table import check_built
 from medmtl.data.builders.words import Words, parse_words
 from medmtl.data.manifest import read_manifest, write_manifest
-from medmtl.data.volume_file import read_volume_file
+from medmtl.data.volume_file import read_grid, read_volume_file
 from tests.dicom_factory import make_series
 from tests.miniatures import image_values, write_image, write_mask
 
@@ -187,6 +187,35 @@ def test_a_dicom_folder_is_found_by_patient_id_and_stays_dicom(tmp_path: Path) -
         assert read_volume_file(tmp_path / "images", image).modality == "CT"
         assert case.patient_id.startswith("p")
         assert case.patient_id not in ids
+
+
+def test_of_a_study_the_modality_of_the_others_is_taken(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    for seed, words in enumerate(["1 CT", "2 CT", "2 MR", "3 MR"]):
+        patient, modality = words.split()
+        shape = (6, 5, 4) if modality == "CT" else (9, 9, 9)
+        make_series(
+            root, array=image_values(seed, shape), modality=modality,
+            name=f"series{seed}", study=f"study{patient}", PatientID=patient,
+        )  # fmt: skip
+    result = built(root, "patient,finding\n1,yes\n2,no\n3,no\n")
+    volumes = [case.volumes[0] for case in result.manifest.cases]
+    assert [volume.attributes["modality"] for volume in volumes] == ["CT", "CT", "MR"]
+    assert [text for text in result.problems if text.startswith("row")] == [
+        "row 4: modality MR among CT; kept"
+    ]
+
+
+def test_a_phase_of_a_cine_is_taken_only_where_nothing_else_is_there(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    make_series(root, array=image_values(9, (6, 5, 4)), modality="MR", name="still")
+    for phase in range(4):
+        make_series(
+            root, array=image_values(phase, (9, 9, 9)), modality="MR", name=f"p{phase}",
+            SeriesInstanceUID="1.2.3", TriggerTime=str(100 * phase),
+        )  # fmt: skip
+    result = built(root, "patient,finding\nP1,yes\n")
+    assert read_grid(root, result.manifest.cases[0].volumes[0].image).shape == (6, 5, 4)
 
 
 def test_an_xlsx_says_the_same_as_its_csv(tmp_path: Path) -> None:
