@@ -15,6 +15,7 @@ from medmtl.core.errors import ConfigError, InputRefusedError
 from medmtl.core.labels import FindingSpec, LabelSchema, SegmentSpec
 from medmtl.core.prediction import Covariates
 from medmtl.data.builders.copy import MADE, nifti_files
+from medmtl.data.builders.header_patients import with_header_patients
 from medmtl.data.builders.image_folder import called, find_images, plain_key
 from medmtl.data.builders.sheet_columns import choose_columns
 from medmtl.data.builders.sheet_rows import readable_rows
@@ -107,7 +108,7 @@ def build_diagnoses_manifest(
         images, without=[data.folder / MADE, *([choices.masks] if choices.masks else [])]
     )
     rows = readable_rows(sheet, columns, words, problems)
-    matched = _match(rows, found, problems)
+    matched = _with_patients(_match(rows, found, problems), columns, problems)
     masks = _masks(choices.masks, found, {one.image for one in matched}, problems)
     cases = _cases(matched, columns, data, choices, masks, problems)
     if not cases:
@@ -166,6 +167,18 @@ def _match(
         {f"{i.shown}: no row of the table; left out" for i in images if i.study not in used}
     )
     return matched
+
+
+def _with_patients(
+    matched: Sequence[_Matched], columns: Columns, problems: list[str]
+) -> list[_Matched]:
+    rows = with_header_patients(
+        [one.row for one in matched],
+        [one.image.patient_id for one in matched],
+        problems,
+        is_asked="patient" in columns.identities,
+    )
+    return [replace(one, row=row) for one, row in zip(matched, rows, strict=True)]
 
 
 def _usual_modality(fitting: Sequence[Sequence[FolderImage]]) -> str:
@@ -236,10 +249,11 @@ def _cases(
 
 def _warn_of_patients(matched: Sequence[_Matched], columns: Columns, problems: list[str]) -> None:
     """Studies of one patient that differ may be right, but are said."""
-    if "patient" not in columns.identities:
+    if "patient" not in columns.identities and not all(one.row.patient for one in matched):
         problems.append(
-            "no column names the patients: every row counts as a patient of its own, so that "
-            "two images of one person can fall into different folds. Name it: --column patient=NAME"
+            "no column and not every DICOM header names the patients: a row without one counts as "
+            "a patient of its own, so that two images of one person can fall into different folds. "
+            "Name it: --column patient=NAME"
         )
     groups: dict[str, list[TableRow]] = defaultdict(list)
     for one in matched:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -46,6 +46,7 @@ class FolderImage:
             part may be the patient.
         modality: Of DICOM, else "".
         is_phase: Whether it is one of the phases of a cine.
+        patient_id: Of the DICOM header, else "". It identifies a person, and goes nowhere as it is.
         covariates: What a DICOM header says.
         write: Gives the path for the manifest; of DICOM a file that names the images.
     """
@@ -58,6 +59,7 @@ class FolderImage:
     names: dict[str, frozenset[str]]
     modality: str
     is_phase: bool
+    patient_id: str = field(repr=False)
     covariates: Covariates
     write: Write
 
@@ -143,6 +145,7 @@ def _nifti(folder: Path, ref: VolumeRef) -> FolderImage:
         },
         modality="",
         is_phase=False,
+        patient_id="",
         covariates=Covariates(),
         write=lambda data: data.name_of(folder / path),
     )
@@ -152,6 +155,7 @@ def _dicom(folder: Path, study: Study, ref: VolumeRef) -> FolderImage:
     path = PurePosixPath(ref.source_files[0])
     folders = path.parent.parts
     whole = [str(PurePosixPath(*folders[: n + 1])) for n in range(len(folders))]
+    patient_id = _patient_id(folder / path)
     files = _keys([*ref.source_files, *folders[-1:], *whole[-1:]])
 
     def write(data: DataCopy) -> str:
@@ -172,18 +176,19 @@ def _dicom(folder: Path, study: Study, ref: VolumeRef) -> FolderImage:
         names={
             "file": files | _keys([ref.series_uid]),
             "study": _keys([*folders, *whole, study.study_uid]),
-            "patient": _keys([*folders, _patient_id(folder / path)]),
+            "patient": _keys([*folders, patient_id]),
             "start": files,
         },
         modality=ref.modality,
         is_phase=ref.phase is not None,
+        patient_id=patient_id,
         covariates=study.covariates,
         write=write,
     )
 
 
 def _patient_id(path: Path) -> str:
-    """Compared with the table and then forgotten; "" where it cannot be read (inside a zip)."""
+    """Compared and hashed, never written; "" where it cannot be read (inside a zip)."""
     try:
         return shared_worker(ReadLimits()).patient(path).get("PatientID", "")
     except (WorkerError, InputRefusedError, OSError):

@@ -189,6 +189,62 @@ def test_a_dicom_folder_is_found_by_patient_id_and_stays_dicom(tmp_path: Path) -
         assert case.patient_id not in ids
 
 
+def studies(root: Path, *patient_ids: str) -> Path:
+    """DICOM studies in folders 0, 1, ..."""
+    for place, patient_id in enumerate(patient_ids):
+        make_series(
+            root / str(place), array=image_values(place), name=f"series{place}",
+            study=f"study{place}", PatientID=patient_id,
+        )  # fmt: skip
+    return root
+
+
+def patients(result: Diagnoses) -> list[int]:
+    """The first case of the patient of each case."""
+    names = [case.patient_id for case in result.manifest.cases]
+    return [names.index(name) for name in names]
+
+
+def test_a_blank_patient_is_listed(tmp_path: Path) -> None:
+    result = built(images(tmp_path / "i", "a", "b"), "patient,file,finding\nP1,a,1\n,b,0\n")
+    assert result.problems == [
+        "row 3: the patient is blank; counts as a patient of its own, so that two images of one "
+        "person can fall apart"
+    ]
+
+
+def test_a_blank_patient_is_that_of_the_same_header(tmp_path: Path) -> None:
+    root = studies(tmp_path / "images", "Meier 1", "Meier 1", "Huber", "Huber", "Weber")
+    text = "patient,study,finding\nA,0,yes\n,1,yes\n,2,no\n,3,no\nB,4,no\n"
+    result = built(root, text)
+    assert patients(result) == [0, 0, 2, 2, 4]
+    assert result.problems == [
+        f"row {row}: the patient is blank; the Patient ID of the DICOM header is taken"
+        for row in (3, 4, 5)
+    ]
+
+
+def test_without_a_column_the_headers_name_the_patients_if_they_tell_them_apart(
+    tmp_path: Path,
+) -> None:
+    text = "study,finding\n0,yes\n1,yes\n2,no\n"
+    result = built(studies(tmp_path / "real", "Meier", "Meier", "Huber"), text)
+    assert (patients(result), result.problems) == ([0, 0, 2], [])
+    result = built(studies(tmp_path / "anonymous", "ANON", "ANON", "ANON"), text)
+    assert patients(result) == [0, 1, 2]
+    assert "a row without one counts as a patient of its own" in result.problems[0]
+
+
+def test_table_and_headers_that_contradict_each_other_are_listed_by_row(tmp_path: Path) -> None:
+    root = studies(tmp_path / "images", "Meier", "Meier", "Huber", "Weber")
+    result = built(root, "patient,study,finding\nA,0,yes\nB,1,yes\nC,2,no\nC,3,no\n")
+    assert patients(result) == [0, 1, 2, 2]
+    assert result.problems == [
+        "rows 2, 3: one patient in the DICOM headers, several in the table; kept as the table says",
+        "rows 4, 5: one patient in the table, several in the DICOM headers; kept as the table says",
+    ]
+
+
 def test_of_a_study_the_modality_of_the_others_is_taken(tmp_path: Path) -> None:
     root = tmp_path / "images"
     for seed, words in enumerate(["1 CT", "2 CT", "2 MR", "3 MR"]):
