@@ -65,6 +65,11 @@ class Words:
         """Whether the word has one meaning."""
         return _key(text) in self.meanings
 
+    def is_unknown(self, text: str) -> bool:
+        """Whether nothing is said: an empty cell, a dash, or a word for it."""
+        key = _key(text)
+        return not key.strip("-\u2013\u2014") or self.meanings.get(key, True) is None
+
     def says(self, text: str) -> bool:
         """Whether the word is a yes or a no."""
         return self.meanings.get(_key(text)) is not None

@@ -8,6 +8,7 @@ import pytest
 from openpyxl import Workbook
 
 from medmtl.core.errors import ConfigError
+from medmtl.core.prediction import Covariates
 from medmtl.data.builders.copy import DataCopy
 from medmtl.data.builders.diagnoses import Choices, Diagnoses, build_diagnoses_manifest
 from medmtl.data.builders.sheet import read_sheet
@@ -187,6 +188,42 @@ def test_a_dicom_folder_is_found_by_patient_id_and_stays_dicom(tmp_path: Path) -
         assert read_volume_file(tmp_path / "images", image).modality == "CT"
         assert case.patient_id.startswith("p")
         assert case.patient_id not in ids
+
+
+def test_covariates_are_read_as_people_write_them(tmp_path: Path) -> None:
+    lines = [
+        "a;64,5;w;1,75 m;70,5 kg", "b;64 years;weiblich;175;70", "c;18 Monate;männlich;80 cm;-",
+        "d;064Y;M;;unknown",
+    ]  # fmt: skip
+    folder = images(tmp_path / "images", *"abcd")
+    text = "id;age;sex;height;weight;finding\n" + "".join(f"{line};yes\n" for line in lines)
+    result = built(folder, text)
+    assert not any(text.startswith("row") for text in result.problems)
+    assert [case.covariates for case in result.manifest.cases] == [
+        Covariates(64.5, "F", 175.0, 70.5),
+        Covariates(64.0, "F", 175.0, 70.0),
+        Covariates(1.5, "M", 80.0, None),
+        Covariates(64.0, "M", None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        ("age", "640"),
+        ("age", "640Y"),
+        ("age", "64 m"),
+        ("sex", "1"),
+        ("height", "1.75"),
+        ("weight", "70000"),
+    ],
+)
+def test_a_covariate_that_is_not_plausible_is_listed(
+    tmp_path: Path, column: str, cell: str
+) -> None:
+    result = built(images(tmp_path / "images", "a"), f"id,{column},finding\na,{cell},yes\n")
+    assert result.manifest.cases[0].covariates == Covariates()
+    assert any(f"row 2: {column}: '{cell}' is not understood" in text for text in result.problems)
 
 
 def studies(root: Path, *patient_ids: str) -> Path:
