@@ -11,7 +11,8 @@ from medmtl.core.errors import ConfigError
 from medmtl.core.prediction import Covariates
 from medmtl.data.builders.copy import DataCopy
 from medmtl.data.builders.diagnoses import Choices, Diagnoses, build_diagnoses_manifest
-from medmtl.data.builders.sheet import read_sheet
+from medmtl.data.builders.sheet import Sheet, SheetRow, read_sheet
+from medmtl.data.builders.sheet_columns import choose_columns
 from medmtl.data.builders.table import check_built
 from medmtl.data.builders.words import Words, parse_words
 from medmtl.data.manifest import read_manifest, write_manifest
@@ -117,6 +118,41 @@ def test_own_words_have_one_meaning(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected WORD=yes"):
         parse_words(["x=perhaps"])
     assert not Words({}).knows("possible")
+
+
+def test_a_dash_has_the_meaning_that_the_user_gives_it(tmp_path: Path) -> None:
+    folder, table = images(tmp_path / "images", "a", "b"), "id,finding\na,yes\nb,-\n"
+    result = built(folder, table)
+    assert [case.findings["finding"] for case in result.manifest.cases] == [True, None]
+    assert any(text.startswith("row 3: finding: '-' is neither yes") for text in result.problems)
+    result = built(folder, table, words=parse_words(["-=no"]))
+    assert [case.findings["finding"] for case in result.manifest.cases] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_finding"),
+    [
+        ("10", True),
+        ("yn", True),
+        ("jn", True),
+        ("tf", True),
+        ("1", True),
+        ("012", True),
+        ("y?", True),
+        ("nt", False),
+        ("fm", False),
+        ("12", False),
+        ("n1", False),
+    ],
+)
+def test_single_characters_are_a_finding_where_they_are_a_pair_or_named(
+    cells: str, is_finding: bool
+) -> None:
+    rows = tuple(SheetRow(n, {"id": str(n), "sure": "yes", "x": c}) for n, c in enumerate(cells))
+    sheet = Sheet(("id", "sure", "x"), rows)
+    chosen = choose_columns(sheet, named={}, findings=(), words=Words({}))
+    assert ("x" in chosen.findings, "x" in chosen.unused) == (is_finding, not is_finding)
+    assert "x" in choose_columns(sheet, named={}, findings=("x",), words=Words({})).findings
 
 
 def test_a_mask_whose_name_several_images_have_is_nobodys(tmp_path: Path) -> None:
@@ -324,6 +360,27 @@ def test_an_xlsx_says_the_same_as_its_csv(tmp_path: Path) -> None:
     book.save(tmp_path / "table.xlsx")
     with pytest.raises(ConfigError, match="found 2 filled sheets, expected one"):
         read_sheet(tmp_path / "table.xlsx")
+
+
+def test_a_number_is_padded_with_zeros_as_its_cell_shows_it(tmp_path: Path) -> None:
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for line in (["id", "finding", "age"], [815, 1, 7.5], [12345, 0, 8.0]):
+        sheet.append(line)
+    for row in (2, 3):
+        sheet.cell(row, 1).number_format = "0000"
+    book.save(tmp_path / "table.xlsx")
+    rows = read_sheet(tmp_path / "table.xlsx").rows
+    assert [list(row.cells.values()) for row in rows] == [["0815", "1", "7.5"], ["12345", "0", "8"]]
+
+
+@pytest.mark.parametrize("start", ["", "\n\n", ";;\n \n"])
+def test_the_first_filled_line_says_what_stands_between_cells(tmp_path: Path, start: str) -> None:
+    (tmp_path / "table.csv").write_text(f"{start}id;finding;a, b\n7;yes;no\n")
+    sheet = read_sheet(tmp_path / "table.csv")
+    assert sheet.columns == ("id", "finding", "a, b")
+    assert sheet.rows[0].number == start.count("\n") + 2
 
 
 @pytest.mark.parametrize(
