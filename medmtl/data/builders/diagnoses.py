@@ -251,9 +251,9 @@ def _warn_of_patients(matched: Sequence[_Matched], columns: Columns, problems: l
     """Studies of one patient that differ may be right, but are said."""
     if "patient" not in columns.identities and not all(one.row.patient for one in matched):
         problems.append(
-            "no column and not every DICOM header names the patients: a row without one counts as "
-            "a patient of its own, so that two images of one person can fall into different folds. "
-            "Name it: --column patient=NAME"
+            "neither a column nor the DICOM headers tell all patients apart: a row without one "
+            "counts as a patient of its own, so that two images of one person can fall into "
+            "different folds. Name it: --column patient=NAME"
         )
     groups: dict[str, list[TableRow]] = defaultdict(list)
     for one in matched:

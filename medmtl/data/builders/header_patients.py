@@ -46,7 +46,7 @@ def with_header_patients(
 
 def _blank(row: TableRow) -> str:
     taken = "the Patient ID of the DICOM header is taken"
-    alone = "counts as a patient of its own, so that two images of one person can fall apart"
+    alone = "counts as one of its own, so that two images of one person can fall apart"
     return f"row {row.number}: the patient is blank; {taken if row.patient else alone}"
 
 

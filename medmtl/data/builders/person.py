@@ -21,7 +21,7 @@ _SEX = {
 _DICOM_AGE = re.compile(r"(\d{3})([DWMY])")
 _PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
 _NUMBER = re.compile(r"(\d+(?:[.,]\d+)?)\s*([^\W\d_]*)\.?")
-_PER_UNIT = {
+_PER_YEAR_OF_UNIT = {
     "": 1.0,
     **dict.fromkeys(["y", "yr", "yrs", "year", "years", "j", "jahr", "jahre"], 1.0),
     **dict.fromkeys(["month", "months", "mon", "monat", "monate"], 12.0),
@@ -44,7 +44,7 @@ def age_years(value: object) -> float | None:
     """A plausible number of years or of another unit, or "064Y" as in DICOM (PS3.5 6.2, AS)."""
     match = _DICOM_AGE.fullmatch(str(value).strip())
     if match is None:
-        return _quantity(value, _PER_UNIT, PLAUSIBLE_YEARS)
+        return _quantity(value, _PER_YEAR_OF_UNIT, PLAUSIBLE_YEARS)
     return within(positive(round(int(match[1]) / _PER_YEAR[match[2]], 2)), PLAUSIBLE_YEARS)
 
 

@@ -281,7 +281,7 @@ def patients(result: Diagnoses) -> list[int]:
 def test_a_blank_patient_is_listed(tmp_path: Path) -> None:
     result = built(images(tmp_path / "i", "a", "b"), "patient,file,finding\nP1,a,1\n,b,0\n")
     assert result.problems == [
-        "row 3: the patient is blank; counts as a patient of its own, so that two images of one "
+        "row 3: the patient is blank; counts as one of its own, so that two images of one "
         "person can fall apart"
     ]
 
