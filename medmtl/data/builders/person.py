@@ -26,7 +26,7 @@ _PER_YEAR_OF_UNIT = {
     **dict.fromkeys(["y", "yr", "yrs", "year", "years", "j", "jahr", "jahre"], 1.0),
     **dict.fromkeys(["month", "months", "mon", "monat", "monate"], 12.0),
     **dict.fromkeys(["week", "weeks", "woche", "wochen"], 365.25 / 7),
-    **dict.fromkeys(["day", "days", "tag", "tage"], 365.25),
+    **dict.fromkeys(["day", "days"], 365.25),
 }
 """How many are one year. "64 m" may be months or a man of 64."""
 
