@@ -173,8 +173,9 @@ def test_a_number_of_four_digits_is_part_of_the_name(tmp_path: Path, column: str
     write_mask(folder / "masks" / "case_0002.nii.gz", 1)
     text = f"{column},finding\ncase_0001,1\ncase_0002,0\ncase_0003,1\n"
     result = built(folder, text, masks=folder / "masks", segments={1: "liver"})
-    masks = {case.case_id: case.volumes[0].segmentation for case in result.manifest.cases}
-    assert masks == dict.fromkeys(names) | {"case_0002": "masks/case_0002.nii.gz"}
+    volumes = [case.volumes[0] for case in result.manifest.cases]
+    assert [volume.image for volume in volumes] == [f"{name}.nii.gz" for name in names]
+    assert [volume.segmentation for volume in volumes] == [None, "masks/case_0002.nii.gz", None]
 
 
 def test_a_case_has_the_mask_of_its_only_channel(tmp_path: Path) -> None:
