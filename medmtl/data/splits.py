@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from medmtl.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from medmtl.data.cases import Case, Manifest
 
@@ -56,8 +56,8 @@ def with_folds(
         cases: In any order, which is kept.
         split: The split that is divided.
         count: Number of folds.
-        together: Pairs of patients of whom the second gets the fold of the first, as where one
-            person occurs under two numbers.
+        together: Pairs of patients who share a fold, as where one person occurs under two numbers.
+            Whoever is joined by a chain of pairs gets the fold of the first of them in the table.
     """
     kinds: dict[str, tuple[str, ...]] = {}
     for case in cases:
@@ -66,13 +66,24 @@ def with_folds(
             kinds.setdefault(case.patient_id, kind)
     dealt = sorted(kinds, key=lambda patient: kinds[patient])  # stable: ties in table order
     folds = {patient: place % count for place, patient in enumerate(dealt)}
-    for first, second in together:
-        if first in folds and second in folds:
-            folds[second] = folds[first]
+    places = {patient: place for place, patient in enumerate(kinds)}
+    for group in _groups(together):
+        members = group & folds.keys()
+        if members:
+            folds |= dict.fromkeys(members, folds[min(members, key=places.__getitem__)])
     return tuple(
         replace(case, fold=folds[case.patient_id] if case.split == split else None)
         for case in cases
     )
+
+
+def _groups(pairs: Iterable[tuple[str, str]]) -> Iterable[set[str]]:
+    """Everyone who is joined by a chain of pairs, whatever their order."""
+    groups: dict[str, set[str]] = {}
+    for pair in pairs:
+        joined = set[str]().union(*(groups.get(name, {name}) for name in pair))
+        groups |= dict.fromkeys(joined, joined)
+    return groups.values()
 
 
 def with_test(

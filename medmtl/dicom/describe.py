@@ -14,14 +14,24 @@ if TYPE_CHECKING:
 
     from medmtl.dicom.frames import Frame, Instance
 
-__all__ = ["case_id", "covariates", "described", "metadata", "stack_flags"]
+__all__ = [
+    "PLAUSIBLE_CM",
+    "PLAUSIBLE_KG",
+    "PLAUSIBLE_YEARS",
+    "case_id",
+    "covariates",
+    "described",
+    "metadata",
+    "stack_flags",
+    "within",
+]
 
 _LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
 _AGE = re.compile(r"(\d{1,3})([DWMY])\Z")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
-_PLAUSIBLE_AGE = (0.0, 120.0)
-_PLAUSIBLE_CM = (20.0, 260.0)
-_PLAUSIBLE_KG = (0.5, 400.0)
+PLAUSIBLE_YEARS = (0.0, 120.0)
+PLAUSIBLE_CM = (20.0, 260.0)
+PLAUSIBLE_KG = (0.5, 400.0)
 _NUMBERS = {
     "SliceThickness": "slice_thickness_mm",
     "KVP": "kvp",
@@ -189,13 +199,14 @@ def _field_of_view_flag(frames: Sequence[Frame]) -> list[Flag]:
     return [Flag("field-of-view-differs", "warning", message)]
 
 
-def _within(value: float | None, limits: tuple[float, float]) -> float | None:
+def within(value: float | None, limits: tuple[float, float]) -> float | None:
+    """The value, None where it is outside."""
     return value if value is not None and limits[0] <= value <= limits[1] else None
 
 
 def _age_years(text: str) -> float | None:
     match = _AGE.match(text)
-    return _within(int(match[1]) * _YEARS[match[2]], _PLAUSIBLE_AGE) if match else None
+    return within(int(match[1]) * _YEARS[match[2]], PLAUSIBLE_YEARS) if match else None
 
 
 def _agreed(values: Iterable[Any]) -> Any:
@@ -216,6 +227,6 @@ def covariates(instances: Sequence[Instance]) -> Covariates:
     return Covariates(
         age_years=_age_years(str(age)) if age else None,
         sex=str(sex) if sex in {"M", "F"} else None,
-        height_cm=_within(size_m * 100 if size_m else None, _PLAUSIBLE_CM),
-        weight_kg=_within(weight_kg, _PLAUSIBLE_KG),
+        height_cm=within(size_m * 100 if size_m else None, PLAUSIBLE_CM),
+        weight_kg=within(weight_kg, PLAUSIBLE_KG),
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medmtl.core.volume import Volume
-    from medmtl.data.cases import Case, Manifest
+    from medmtl.data.cases import Case, Manifest, VolumeRow
     from medmtl.inference.batch import Analyser
     from medmtl.metrics.scores import CaseScore
     from medmtl.report.table import Failure
@@ -92,16 +92,14 @@ class Evaluation:
         return self._study(case, self._images(case))
 
     def _images(self, case: Case) -> dict[str, Volume]:
-        """Images by volume id, named and typed as the manifest says."""
-        return {
-            row.volume_id: replace(
-                read_volume_file(self.data_root, row.image),
-                id=row.volume_id,
-                modality=self.manifest.modality,
-                path=row.image,
-            )
-            for row in case.volumes
-        }
+        """Images by volume id."""
+        return {row.volume_id: self._image(row) for row in case.volumes}
+
+    def _image(self, row: VolumeRow) -> Volume:
+        """Named and typed as the manifest says; typed as the file says where it does not."""
+        image = read_volume_file(self.data_root, row.image)
+        modality = self.manifest.modality or image.modality
+        return replace(image, id=row.volume_id, modality=modality, path=row.image)
 
     def _truths(self, case: Case, images: Mapping[str, Volume]) -> dict[str, Volume]:
         truths = {}

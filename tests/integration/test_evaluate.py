@@ -26,6 +26,8 @@ from medmtl.core.prediction import (
 )
 from medmtl.core.study import Study, VolumeRef
 from medmtl.core.volume import Volume
+from medmtl.data.builders.copy import DataCopy
+from medmtl.data.builders.image_folder import find_images
 from medmtl.data.manifest import (
     Case,
     Manifest,
@@ -39,6 +41,7 @@ from medmtl.inference.evaluate import Evaluation
 from medmtl.inference.evaluation_report import metrics_record, write_report
 from medmtl.metrics.scores import CaseScore
 from medmtl.report.table import Failure
+from tests.dicom_factory import make_series
 
 SCHEMA = LabelSchema(
     segments=(SegmentSpec(1, "organ"), SegmentSpec(2, "lesion", is_lesion=True)),
@@ -161,6 +164,19 @@ def test_an_oracle_is_perfect_whatever_labels_it_uses(root: Path) -> None:
         0.8
     )
     assert (record["n_cases"], record["n_failed"]) == (6, 0)
+
+
+@pytest.mark.parametrize(("stated", "expected"), [("CT", "CT"), ("", "MR")])
+def test_an_image_is_of_its_own_modality_where_the_manifest_states_none(
+    tmp_path: Path, stated: str, expected: str
+) -> None:
+    make_series(tmp_path, array=np.arange(64, dtype=np.int16).reshape(4, 4, 4), modality="MR")
+    (image,), _ = find_images(tmp_path)
+    row = VolumeRow("image", image.write(DataCopy.at(tmp_path)))
+    case = Case("c", "p", "test", None, (row,), {})
+    manifest = Manifest("own", "CC0", "nobody", "generated", stated, SCHEMA, (case,))
+    (volume,) = Evaluation(Oracle(), manifest, tmp_path).study(case).volumes
+    assert volume.modality == expected
 
 
 def test_a_model_may_call_the_volumes_by_names_of_its_own(root: Path) -> None:

@@ -6,17 +6,17 @@ name a row by its number.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import ConfigError, InputRefusedError
 from medmtl.core.labels import FindingSpec, LabelSchema, SegmentSpec
 from medmtl.core.prediction import Covariates
 from medmtl.data.builders.copy import MADE, nifti_files
-from medmtl.data.builders.image_folder import find_images, plain_key, stem_of
+from medmtl.data.builders.header_patients import with_header_patients
+from medmtl.data.builders.image_folder import called, find_images, plain_key
 from medmtl.data.builders.sheet_columns import choose_columns
 from medmtl.data.builders.sheet_rows import readable_rows
 from medmtl.data.builders.words import Words
@@ -24,7 +24,7 @@ from medmtl.data.cases import Case, Manifest, VolumeRow
 from medmtl.data.manifest import file_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, Sequence, Set
     from pathlib import Path
 
     from medmtl.data.builders.copy import DataCopy
@@ -108,8 +108,8 @@ def build_diagnoses_manifest(
         images, without=[data.folder / MADE, *([choices.masks] if choices.masks else [])]
     )
     rows = readable_rows(sheet, columns, words, problems)
-    matched = _match(rows, found, problems)
-    masks = _masks(choices.masks, found, problems)
+    matched = _with_patients(_match(rows, found, problems), columns, problems)
+    masks = _masks(choices.masks, found, {one.image for one in matched}, problems)
     cases = _cases(matched, columns, data, choices, masks, problems)
     if not cases:
         shown = "; ".join(problems[:3])
@@ -144,11 +144,11 @@ def _match(
 ) -> list[_Matched]:
     """Each row's image; what has no partner, or several, is named."""
     claims: dict[int, list[_Matched]] = defaultdict(list)
-    used: set[str] = set()
-    for row in rows:
-        fitting = [image for image in images if image.is_called(row.role, row.name)]
-        used |= {image.study for image in fitting}
-        image = _one(row, fitting, problems)
+    fitting = [called(images, row.role, row.name) for row in rows]
+    used = {image.study for found in fitting for image in found}
+    usual = _usual_modality(fitting)
+    for row, found in zip(rows, fitting, strict=True):
+        image = _one(row, found, usual, problems)
         if image is not None:
             claims[id(image)].append(_Matched(row, image))
     matched = []
@@ -158,14 +158,42 @@ def _match(
             problems.append(f"rows {numbers}: all mean {several[0].image.shown}; left out")
             continue
         matched += several
+    problems += [
+        f"row {one.row.number}: modality {one.image.modality} among {usual}; kept"
+        for one in matched
+        if one.image.modality not in ("", usual)
+    ]
     problems += sorted(
         {f"{i.shown}: no row of the table; left out" for i in images if i.study not in used}
     )
     return matched
 
 
-def _one(row: TableRow, fitting: Sequence[FolderImage], problems: list[str]) -> FolderImage | None:
-    """The image of a row; of one DICOM study the volume with the most voxels, as `predict` does."""
+def _with_patients(
+    matched: Sequence[_Matched], columns: Columns, problems: list[str]
+) -> list[_Matched]:
+    rows = with_header_patients(
+        [one.row for one in matched],
+        [one.image.patient_id for one in matched],
+        problems,
+        is_asked="patient" in columns.identities,
+    )
+    return [replace(one, row=row) for one, row in zip(matched, rows, strict=True)]
+
+
+def _usual_modality(fitting: Sequence[Sequence[FolderImage]]) -> str:
+    """The one that most rows have an image of; of several the first, so that CT is before PT."""
+    counts = Counter(kind for images in fitting for kind in {one.modality for one in images} - {""})
+    return min(counts, key=lambda kind: (-counts[kind], kind), default="")
+
+
+def _one(
+    row: TableRow, fitting: Sequence[FolderImage], usual: str, problems: list[str]
+) -> FolderImage | None:
+    """The image of a row; of one DICOM study the volume that `predict` would choose.
+
+    Where there is one it is of the usual modality, then no phase of a cine, then the largest.
+    """
     if not fitting:
         problems.append(f"row {row.number}: no image of this {row.role}; left out")
         return None
@@ -177,12 +205,15 @@ def _one(row: TableRow, fitting: Sequence[FolderImage], problems: list[str]) -> 
             "Name the file of each in a column of its own (--column file=NAME)"
         )
         return None
-    return min(fitting, key=lambda image: (-image.size, image.shown))
+    return min(
+        fitting,
+        key=lambda image: (image.modality != usual, image.is_phase, -image.size, image.shown),
+    )
 
 
 def _cases(
     matched: Sequence[_Matched], columns: Columns, data: DataCopy, choices: Choices,
-    masks: Mapping[str, Path], problems: list[str],
+    masks: Mapping[FolderImage, Path], problems: list[str],
 ) -> list[Case]:  # fmt: skip
     _warn_of_patients(matched, columns, problems)
     names = tuple(choices.segments.values())
@@ -195,7 +226,7 @@ def _cases(
             text = f"{error.code}: found {error.found}, expected {error.expected}"
             problems.append(f"row {row.number}: {text}; left out")
             continue
-        mask = masks.get(image.case_id)
+        mask = masks.get(image)
         if choices.masks is not None and mask is None:
             problems.append(f"row {row.number}: {image.shown} has no mask; kept without")
         attributes = {"table_row": str(row.number)}
@@ -218,10 +249,11 @@ def _cases(
 
 def _warn_of_patients(matched: Sequence[_Matched], columns: Columns, problems: list[str]) -> None:
     """Studies of one patient that differ may be right, but are said."""
-    if "patient" not in columns.identities:
+    if "patient" not in columns.identities and not all(one.row.patient for one in matched):
         problems.append(
-            "no column names the patients: every row counts as a patient of its own, so that "
-            "two images of one person can fall into different folds. Name it: --column patient=NAME"
+            "neither a column nor the DICOM headers tell all patients apart: a row without one "
+            "counts as a patient of its own, so that two images of one person can fall into "
+            "different folds. Name it: --column patient=NAME"
         )
     groups: dict[str, list[TableRow]] = defaultdict(list)
     for one in matched:
@@ -252,31 +284,32 @@ def _distinct(cases: Sequence[Case]) -> list[Case]:
 
 
 def _masks(
-    folder: Path | None, images: Sequence[FolderImage], problems: list[str]
-) -> dict[str, Path]:
-    """The mask of each case; a name that several images or masks have is nobody's."""
-    masks: dict[str, list[Path]] = defaultdict(list)
-    for path in _mask_files(folder):
-        masks[stem_of(path.name)].append(path)
-    folders: dict[str, set[PurePosixPath]] = defaultdict(set)
-    for image in images:
-        folders[image.case_id].add(PurePosixPath(image.study).parent)
+    folder: Path | None,
+    images: Sequence[FolderImage],
+    used: Set[FolderImage],
+    problems: list[str],
+) -> dict[FolderImage, Path]:
+    """The mask of each image in use; one that several images could have is nobody's."""
     clear = {}
-    for name, files in masks.items():
-        if len(files) == 1 and len(folders[name]) <= 1:
-            clear[name] = files[0]
-            continue
-        problems.append(
-            f"{len(files)} masks and images in {len(folders[name])} folders are called {name}; not "
-            "used. Give images and masks names of their own"
-        )
+    for name, path in _mask_files(folder).items():
+        fitting = [image for image in images if image.stem == name] or [
+            image for image in images if image.without_channel == name
+        ]
+        owners = [image for image in fitting if image in used]
+        if len(owners) > 1 or len({image.study for image in fitting}) > 1:
+            problems.append(
+                f"mask {name}: {len(fitting)} images are called so; not used. Give images and "
+                "masks names of their own"
+            )
+        elif owners:
+            clear[owners[0]] = path  # in order of names: an exact one comes last, and stays
     return clear
 
 
-def _mask_files(folder: Path | None) -> list[Path]:
+def _mask_files(folder: Path | None) -> dict[str, Path]:
     if folder is None:
-        return []
-    files = list(nifti_files(folder).values())
+        return {}
+    files = nifti_files(folder)
     if not files:
         raise ConfigError(f"--masks {folder.name!r}: found no NIfTI file in it.")
     return files

@@ -92,7 +92,7 @@ def _nameless(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> int:
 def _csv_lines(path: Path) -> list[list[str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        header = text.splitlines()[0] if text.strip() else ""
+        header = next((line for line in text.splitlines() if line.strip(_DELIMITERS + " ")), "")
         delimiter = max(_DELIMITERS, key=header.count)
         reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
         return [[cell.strip() for cell in line] for line in reader]
@@ -113,7 +113,7 @@ def _xlsx_lines(path: Path) -> list[list[str]]:
         message = f"Table {path.name}: cannot be read as .xlsx ({type(error).__name__})."
         raise ConfigError(f"{message} Open and save it again.") from error
     sheets = [
-        [[_text(value) for value in line] for line in sheet.iter_rows(values_only=True)]
+        [[_text(cell.value, cell.number_format) for cell in line] for line in sheet.iter_rows()]
         for sheet in book.worksheets
     ]
     book.close()
@@ -126,12 +126,13 @@ def _xlsx_lines(path: Path) -> list[list[str]]:
     return filled[0]
 
 
-def _text(value: Any) -> str:
-    """What a person sees in the cell: 7 for 7.0, the date without a midnight."""
+def _text(value: Any, number_format: str | None) -> str:
+    """What a person sees in the cell: 7 for 7.0, 0815 by format 0000, no midnight in a date."""
     if value is None:
         return ""
     if isinstance(value, datetime.datetime):
         return value.date().isoformat() if value.time() == datetime.time() else value.isoformat()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
+    if type(value) in (int, float) and float(value).is_integer():
+        digits = number_format or ""
+        return str(int(value)).zfill(len(digits) if set(digits) == {"0"} else 0)
     return str(value).strip()

@@ -36,7 +36,8 @@ _COVARIATES = {
     "weight_kg": {"weight", "weightkg"},
 }
 _MOST = 0.5
-"""A column is taken for a finding where at least this share of its filled cells is understood."""
+"""A column is taken for a finding where at least this share of its filled cells is understood,
+and single letters or digits in it are a pair of yes and no."""
 _NAME = re.compile(r"[^a-z0-9]+")
 
 
@@ -144,7 +145,8 @@ def _check_there(sheet: Sheet, column: str, option: str) -> None:
 def _is_finding(sheet: Sheet, column: str, words: Words) -> bool:
     filled = [text for row in sheet.rows if (text := row.cells.get(column, ""))]
     known = sum(words.knows(text) for text in filled)
-    return any(words.says(text) for text in filled) and known >= _MOST * len(filled)
+    is_said = any(words.says(text) for text in filled) and words.are_answers(filled)
+    return is_said and known >= _MOST * len(filled)
 
 
 def _plain(column: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from medmtl.core.prediction import Covariates
 from medmtl.data.builders.image_folder import plain_key
-from medmtl.data.builders.person import age_years, positive, sex
+from medmtl.data.builders.person import age_years, height_cm, sex, weight_kg
 from medmtl.data.builders.sheet_columns import IDENTITIES
 
 if TYPE_CHECKING:
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from medmtl.data.builders.words import Words
 
 __all__ = ["TableRow", "readable_rows"]
+
+_COVARIATES = {
+    "age_years": "an age in years (0 to 120)",
+    "sex": "a sex (m, f or o)",
+    "height_cm": "a height in cm, or in m with its unit (20 to 260 cm)",
+    "weight_kg": "a weight in kg (0.5 to 400)",
+}
+"""What stands in their cells."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class TableRow:
 def readable_rows(
     sheet: Sheet, columns: Columns, words: Words, problems: list[str]
 ) -> list[TableRow]:
-    """Rows with a name; a finding that is not understood is unknown and named."""
+    """Rows with a name; a finding or covariate that is not understood is unknown and named."""
     rows = []
     for line in sheet.rows:
         role = next((role for role in IDENTITIES if _cell(line, columns, role)), None)
@@ -76,7 +84,7 @@ def readable_rows(
                     finding: words.value(line.cells.get(column, ""))
                     for column, finding in columns.findings.items()
                 },
-                covariates=_covariates(line, columns),
+                covariates=_covariates(line, columns, words, problems),
             )
         )
     return _without_repetition(rows, problems)
@@ -106,14 +114,21 @@ def _without_repetition(rows: Sequence[TableRow], problems: list[str]) -> list[T
     return kept
 
 
-def _covariates(line: SheetRow, columns: Columns) -> Covariates:
+def _covariates(line: SheetRow, columns: Columns, words: Words, problems: list[str]) -> Covariates:
     cells = {name: line.cells.get(column, "") for name, column in columns.covariates.items()}
-    return Covariates(
+    covariates = Covariates(
         age_years=age_years(cells.get("age_years", "")),
         sex=sex(cells.get("sex", "")),
-        height_cm=positive(cells.get("height_cm", "")),
-        weight_kg=positive(cells.get("weight_kg", "")),
+        height_cm=height_cm(cells.get("height_cm", "")),
+        weight_kg=weight_kg(cells.get("weight_kg", "")),
     )
+    problems += [
+        f"row {line.number}: {columns.covariates[name]}: {text[:40]!r} is not understood as "
+        f"{_COVARIATES[name]}; taken as unknown"
+        for name, text in cells.items()
+        if getattr(covariates, name) is None and not words.is_unknown(text)
+    ]
+    return covariates
 
 
 def _cell(line: SheetRow, columns: Columns, role: str) -> str:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Words", "parse_words"]
 
-_YES = "1 yes y true t positive pos present + ja oui si sí sim"
-_NO = "0 no n false f negative neg absent - nein non não nao"
+_YES = "1 yes y true t positive pos present + ja j oui si sí sim"
+_NO = "0 no n false f negative neg absent nein non não nao"
 _UNKNOWN = (
     "unknown|unk|u|?|na|n/a|nan|null|missing|not known|not available|not assessed|not stated|"
     "not reported|not done|nd|unbekannt|inconnu|desconocido"
@@ -24,7 +24,11 @@ _KNOWN: dict[str, bool | None] = {
     **dict.fromkeys(_UNKNOWN.split("|"), None),
     "": None,
 }
-"""Words that can only be meant one way. "possible", "suspected", "2" or "x" are not among them."""
+"""Words that can only be meant one way. "possible", "suspected", "2", "x" or a
+dash, which is no to some and not done to others, are not among them."""
+
+_PAIRS = ({"1", "0"}, {"y", "n"}, {"j", "n"}, {"t", "f"}, {"+", "-"})
+"""Yes and no as one character, which alone may also be a side, a sex or a grade."""
 
 _MEANINGS = {"yes": True, "no": False, "unknown": None}
 _NAMES = {True: "yes", False: "no", None: "unknown"}
@@ -57,6 +61,7 @@ class Words:
     """
 
     def __init__(self, own: Mapping[str, bool | None]) -> None:
+        self.own = own
         self.meanings = {**_KNOWN, **own}
         self.counts: Counter[str] = Counter()
         self.ambiguous: Counter[str] = Counter()
@@ -64,6 +69,18 @@ class Words:
     def knows(self, text: str) -> bool:
         """Whether the word has one meaning."""
         return _key(text) in self.meanings
+
+    def are_answers(self, texts: Iterable[str]) -> bool:
+        """Whether single characters mean yes and no: not n beside t, nor 1 beside 2 without a 0."""
+        single = {key for text in texts if len(key := _key(text)) == 1 and key not in self.own}
+        said = {key for key in single if self.says(key)}
+        others = {key for key in single if key.isalnum() and not self.knows(key)}
+        return not said or any(said == pair or (said < pair and not others) for pair in _PAIRS)
+
+    def is_unknown(self, text: str) -> bool:
+        """Whether nothing is said: an empty cell, a dash, or a word for it."""
+        key = _key(text)
+        return not key.strip("-\u2013\u2014") or self.meanings.get(key, True) is None
 
     def says(self, text: str) -> bool:
         """Whether the word is a yes or a no."""

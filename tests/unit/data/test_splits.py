@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -56,6 +57,18 @@ def test_two_numbers_of_one_person_share_a_fold() -> None:
     assert folded[7].fold == folded[3].fold
     changed = [one.case_id for one, other in zip(apart, folded, strict=True) if one != other]
     assert changed == ["c7"]
+
+
+CHAIN = [("p1", "p2"), ("p3", "p4"), ("p2", "elsewhere"), ("elsewhere", "p3")]
+
+
+@pytest.mark.parametrize("pairs", list(permutations(CHAIN)))
+def test_a_chain_of_pairs_shares_a_fold_in_any_order(pairs: list[tuple[str, str]]) -> None:
+    cases = [case(n, n) for n in range(10)]
+    folds = {one.patient_id: one.fold for one in with_folds(cases, together=pairs)}
+    assert {folds[f"p{n}"] for n in (1, 2, 3, 4)} == {1}
+    parted = with_test(cases, share=0.2, together=pairs)
+    assert len({one.split for one in parted if one.patient_id in {"p1", "p2", "p3", "p4"}}) == 1
 
 
 def test_a_test_part_has_its_share_of_each_kind_and_whole_patients() -> None:

@@ -8,13 +8,15 @@ import pytest
 from openpyxl import Workbook
 
 from medmtl.core.errors import ConfigError
+from medmtl.core.prediction import Covariates
 from medmtl.data.builders.copy import DataCopy
 from medmtl.data.builders.diagnoses import Choices, Diagnoses, build_diagnoses_manifest
-from medmtl.data.builders.sheet import read_sheet
+from medmtl.data.builders.sheet import Sheet, SheetRow, read_sheet
+from medmtl.data.builders.sheet_columns import choose_columns
 from medmtl.data.builders.table import check_built
 from medmtl.data.builders.words import Words, parse_words
 from medmtl.data.manifest import read_manifest, write_manifest
-from medmtl.data.volume_file import read_volume_file
+from medmtl.data.volume_file import read_grid, read_volume_file
 from tests.dicom_factory import make_series
 from tests.miniatures import image_values, write_image, write_mask
 
@@ -48,12 +50,12 @@ def test_rows_meet_their_images_and_unknown_stays_empty(tmp_path: Path) -> None:
     assert result.problems == []
     cases = {case.case_id: case for case in result.manifest.cases}
     assert {name: case.findings for name, case in cases.items()} == {
-        "a": {"tumour_grade": True, "effusion": False},
+        "a_0000": {"tumour_grade": True, "effusion": False},
         "b": {"tumour_grade": True, "effusion": None},
         "c": {"tumour_grade": False, "effusion": None},
     }
-    assert cases["a"].patient_id == cases["b"].patient_id != cases["c"].patient_id
-    assert cases["a"].covariates.age_years == 61.0
+    assert cases["a_0000"].patient_id == cases["b"].patient_id != cases["c"].patient_id
+    assert cases["a_0000"].covariates.age_years == 61.0
     assert cases["c"].covariates.age_years is None
     said = "\n".join(result.understood)
     assert "yes: ja (1), yes (2)" not in said
@@ -118,6 +120,41 @@ def test_own_words_have_one_meaning(tmp_path: Path) -> None:
     assert not Words({}).knows("possible")
 
 
+def test_a_dash_has_the_meaning_that_the_user_gives_it(tmp_path: Path) -> None:
+    folder, table = images(tmp_path / "images", "a", "b"), "id,finding\na,yes\nb,-\n"
+    result = built(folder, table)
+    assert [case.findings["finding"] for case in result.manifest.cases] == [True, None]
+    assert any(text.startswith("row 3: finding: '-' is neither yes") for text in result.problems)
+    result = built(folder, table, words=parse_words(["-=no"]))
+    assert [case.findings["finding"] for case in result.manifest.cases] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_finding"),
+    [
+        ("10", True),
+        ("yn", True),
+        ("jn", True),
+        ("tf", True),
+        ("1", True),
+        ("012", True),
+        ("y?", True),
+        ("nt", False),
+        ("fm", False),
+        ("12", False),
+        ("n1", False),
+    ],
+)
+def test_single_characters_are_a_finding_where_they_are_a_pair_or_named(
+    cells: str, is_finding: bool
+) -> None:
+    rows = tuple(SheetRow(n, {"id": str(n), "sure": "yes", "x": c}) for n, c in enumerate(cells))
+    sheet = Sheet(("id", "sure", "x"), rows)
+    chosen = choose_columns(sheet, named={}, findings=(), words=Words({}))
+    assert ("x" in chosen.findings, "x" in chosen.unused) == (is_finding, not is_finding)
+    assert "x" in choose_columns(sheet, named={}, findings=("x",), words=Words({})).findings
+
+
 def test_a_mask_whose_name_several_images_have_is_nobodys(tmp_path: Path) -> None:
     folder = images(tmp_path / "images", "p1/ct", "p2/ct", "b")
     for name in ("ct", "b"):
@@ -126,7 +163,39 @@ def test_a_mask_whose_name_several_images_have_is_nobodys(tmp_path: Path) -> Non
     result = built(folder, text, masks=folder / "masks", segments={1: "liver"})
     masks = [case.volumes[0].segmentation for case in result.manifest.cases]
     assert masks == [None, None, "masks/b.nii.gz"]
-    assert any("images in 2 folders are called ct" in text for text in result.problems)
+    assert any("mask ct: 2 images are called so" in text for text in result.problems)
+
+
+@pytest.mark.parametrize("column", ["file", "case", "patient"])
+def test_a_number_of_four_digits_is_part_of_the_name(tmp_path: Path, column: str) -> None:
+    names = ["case_0001", "case_0002", "case_0003"]
+    folder = images(tmp_path / "images", *names)
+    write_mask(folder / "masks" / "case_0002.nii.gz", 1)
+    text = f"{column},finding\ncase_0001,1\ncase_0002,0\ncase_0003,1\n"
+    result = built(folder, text, masks=folder / "masks", segments={1: "liver"})
+    volumes = [case.volumes[0] for case in result.manifest.cases]
+    assert [volume.image for volume in volumes] == [f"{name}.nii.gz" for name in names]
+    assert [volume.segmentation for volume in volumes] == [None, "masks/case_0002.nii.gz", None]
+
+
+def test_a_case_has_the_mask_of_its_only_channel(tmp_path: Path) -> None:
+    folder = images(tmp_path / "images", "amos_0001_0000", "amos_0002_0000", "b_0000")
+    for name in ("amos_0001", "amos_0002", "b_0000", "b"):
+        write_mask(folder / "masks" / f"{name}.nii.gz", 1)
+    text = "case,finding\namos_0001,1\namos_0002_0000,0\nb,0\n"
+    result = built(folder, text, masks=folder / "masks", segments={1: "liver"})
+    masks = [case.volumes[0].segmentation for case in result.manifest.cases]
+    assert masks == [f"masks/{name}.nii.gz" for name in ("amos_0001", "amos_0002", "b_0000")]
+    assert not any(text.startswith(("row", "mask")) for text in result.problems)
+
+
+def test_a_mask_that_several_channels_could_have_is_nobodys(tmp_path: Path) -> None:
+    folder = images(tmp_path / "images", "case_0001", "case_0002")
+    write_mask(folder / "masks" / "case.nii.gz", 1)
+    text = "file,finding\ncase_0001,1\ncase_0002,0\n"
+    result = built(folder, text, masks=folder / "masks", segments={1: "liver"})
+    assert [case.volumes[0].segmentation for case in result.manifest.cases] == [None, None]
+    assert any("mask case: 2 images are called so; not used" in text for text in result.problems)
 
 
 def test_masks_are_optional_for_each_case(tmp_path: Path) -> None:
@@ -158,6 +227,127 @@ def test_a_dicom_folder_is_found_by_patient_id_and_stays_dicom(tmp_path: Path) -
         assert case.patient_id not in ids
 
 
+def test_covariates_are_read_as_people_write_them(tmp_path: Path) -> None:
+    lines = [
+        "a;64,5;w;1,75 m;70,5 kg", "b;64 years;weiblich;175;70", "c;18 Monate;männlich;80 cm;-",
+        "d;064Y;M;;unknown",
+    ]  # fmt: skip
+    folder = images(tmp_path / "images", *"abcd")
+    text = "id;age;sex;height;weight;finding\n" + "".join(f"{line};yes\n" for line in lines)
+    result = built(folder, text)
+    assert not any(text.startswith("row") for text in result.problems)
+    assert [case.covariates for case in result.manifest.cases] == [
+        Covariates(64.5, "F", 175.0, 70.5),
+        Covariates(64.0, "F", 175.0, 70.0),
+        Covariates(1.5, "M", 80.0, None),
+        Covariates(64.0, "M", None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        ("age", "640"),
+        ("age", "640Y"),
+        ("age", "64 m"),
+        ("sex", "1"),
+        ("height", "1.75"),
+        ("weight", "70000"),
+    ],
+)
+def test_a_covariate_that_is_not_plausible_is_listed(
+    tmp_path: Path, column: str, cell: str
+) -> None:
+    result = built(images(tmp_path / "images", "a"), f"id,{column},finding\na,{cell},yes\n")
+    assert result.manifest.cases[0].covariates == Covariates()
+    assert any(f"row 2: {column}: '{cell}' is not understood" in text for text in result.problems)
+
+
+def studies(root: Path, *patient_ids: str) -> Path:
+    """DICOM studies in folders 0, 1, ..."""
+    for place, patient_id in enumerate(patient_ids):
+        make_series(
+            root / str(place), array=image_values(place), name=f"series{place}",
+            study=f"study{place}", PatientID=patient_id,
+        )  # fmt: skip
+    return root
+
+
+def patients(result: Diagnoses) -> list[int]:
+    """The first case of the patient of each case."""
+    names = [case.patient_id for case in result.manifest.cases]
+    return [names.index(name) for name in names]
+
+
+def test_a_blank_patient_is_listed(tmp_path: Path) -> None:
+    result = built(images(tmp_path / "i", "a", "b"), "patient,file,finding\nP1,a,1\n,b,0\n")
+    assert result.problems == [
+        "row 3: the patient is blank; counts as one of its own, so that two images of one "
+        "person can fall apart"
+    ]
+
+
+def test_a_blank_patient_is_that_of_the_same_header(tmp_path: Path) -> None:
+    root = studies(tmp_path / "images", "Meier 1", "Meier 1", "Huber", "Huber", "Weber")
+    text = "patient,study,finding\nA,0,yes\n,1,yes\n,2,no\n,3,no\nB,4,no\n"
+    result = built(root, text)
+    assert patients(result) == [0, 0, 2, 2, 4]
+    assert result.problems == [
+        f"row {row}: the patient is blank; the Patient ID of the DICOM header is taken"
+        for row in (3, 4, 5)
+    ]
+
+
+def test_without_a_column_the_headers_name_the_patients_if_they_tell_them_apart(
+    tmp_path: Path,
+) -> None:
+    text = "study,finding\n0,yes\n1,yes\n2,no\n"
+    result = built(studies(tmp_path / "real", "Meier", "Meier", "Huber"), text)
+    assert (patients(result), result.problems) == ([0, 0, 2], [])
+    result = built(studies(tmp_path / "anonymous", "ANON", "ANON", "ANON"), text)
+    assert patients(result) == [0, 1, 2]
+    assert "a row without one counts as a patient of its own" in result.problems[0]
+
+
+def test_table_and_headers_that_contradict_each_other_are_listed_by_row(tmp_path: Path) -> None:
+    root = studies(tmp_path / "images", "Meier", "Meier", "Huber", "Weber")
+    result = built(root, "patient,study,finding\nA,0,yes\nB,1,yes\nC,2,no\nC,3,no\n")
+    assert patients(result) == [0, 1, 2, 2]
+    assert result.problems == [
+        "rows 2, 3: one patient in the DICOM headers, several in the table; kept as the table says",
+        "rows 4, 5: one patient in the table, several in the DICOM headers; kept as the table says",
+    ]
+
+
+def test_of_a_study_the_modality_of_the_others_is_taken(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    for seed, words in enumerate(["1 CT", "2 CT", "2 MR", "3 MR"]):
+        patient, modality = words.split()
+        shape = (6, 5, 4) if modality == "CT" else (9, 9, 9)
+        make_series(
+            root, array=image_values(seed, shape), modality=modality,
+            name=f"series{seed}", study=f"study{patient}", PatientID=patient,
+        )  # fmt: skip
+    result = built(root, "patient,finding\n1,yes\n2,no\n3,no\n")
+    volumes = [case.volumes[0] for case in result.manifest.cases]
+    assert [volume.attributes["modality"] for volume in volumes] == ["CT", "CT", "MR"]
+    assert [text for text in result.problems if text.startswith("row")] == [
+        "row 4: modality MR among CT; kept"
+    ]
+
+
+def test_a_phase_of_a_cine_is_taken_only_where_nothing_else_is_there(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    make_series(root, array=image_values(9, (6, 5, 4)), modality="MR", name="still")
+    for phase in range(4):
+        make_series(
+            root, array=image_values(phase, (9, 9, 9)), modality="MR", name=f"p{phase}",
+            SeriesInstanceUID="1.2.3", TriggerTime=str(100 * phase),
+        )  # fmt: skip
+    result = built(root, "patient,finding\nP1,yes\n")
+    assert read_grid(root, result.manifest.cases[0].volumes[0].image).shape == (6, 5, 4)
+
+
 def test_an_xlsx_says_the_same_as_its_csv(tmp_path: Path) -> None:
     book = Workbook()
     sheet = book.active
@@ -171,6 +361,27 @@ def test_an_xlsx_says_the_same_as_its_csv(tmp_path: Path) -> None:
     book.save(tmp_path / "table.xlsx")
     with pytest.raises(ConfigError, match="found 2 filled sheets, expected one"):
         read_sheet(tmp_path / "table.xlsx")
+
+
+def test_a_number_is_padded_with_zeros_as_its_cell_shows_it(tmp_path: Path) -> None:
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for line in (["id", "finding", "age"], [815, 1, 7.5], [12345, 0, 8.0]):
+        sheet.append(line)
+    for row in (2, 3):
+        sheet.cell(row, 1).number_format = "0000"
+    book.save(tmp_path / "table.xlsx")
+    rows = read_sheet(tmp_path / "table.xlsx").rows
+    assert [list(row.cells.values()) for row in rows] == [["0815", "1", "7.5"], ["12345", "0", "8"]]
+
+
+@pytest.mark.parametrize("start", ["", "\n\n", ";;\n \n"])
+def test_the_first_filled_line_says_what_stands_between_cells(tmp_path: Path, start: str) -> None:
+    (tmp_path / "table.csv").write_text(f"{start}id;finding;a, b\n7;yes;no\n")
+    sheet = read_sheet(tmp_path / "table.csv")
+    assert sheet.columns == ("id", "finding", "a, b")
+    assert sheet.rows[0].number == start.count("\n") + 2
 
 
 @pytest.mark.parametrize(
