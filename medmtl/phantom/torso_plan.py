@@ -44,7 +44,7 @@ TORSO_SCHEMA = LabelSchema(
         SegmentSpec(7, "lung_nodule", Code("427359005", "Solitary nodule of lung"), is_lesion=True),
         SegmentSpec(8, "pleural_effusion", Code("60046008", "Pleural effusion"), is_lesion=True),
         SegmentSpec(9, "liver_lesion", Code("300331000", "Lesion of liver"), is_lesion=True),
-        SegmentSpec(10, "renal_cyst", Code("36171008", "Cyst of kidney"), is_lesion=True),
+        SegmentSpec(10, "renal_cyst", Code("722223000", "Cyst of kidney"), is_lesion=True),
     ),
     findings=(
         FindingSpec(
@@ -67,7 +67,7 @@ TORSO_SCHEMA = LabelSchema(
         ),
         FindingSpec(
             "renal_cyst",
-            Code("36171008", "Cyst of kidney"),
+            Code("722223000", "Cyst of kidney"),
             segments=("kidney", "renal_cyst"),
             requires_segment="renal_cyst",
         ),

@@ -178,7 +178,7 @@ def bundle_settings(
     ranges = ranges.model_copy(update={"spacing_mm": ((0.3, 5.0),) * 3})
     return BundleSettings(
         name="torso-ct-phantom",
-        version="1.0.0",
+        version="1.0.1",
         licence="CC0-1.0",
         intended_use="Demonstration and tests of medmtl on its own generated torso CT.",
         limits="Trained on generated images only. Its answers on real patients mean nothing.",

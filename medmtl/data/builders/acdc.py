@@ -31,7 +31,7 @@ ACDC_SCHEMA = LabelSchema(
     findings=(
         FindingSpec(
             "dilated_cardiomyopathy",
-            Code("195021004", "Dilated cardiomyopathy"),
+            Code("399020009", "Dilated cardiomyopathy"),
             ("left_ventricle_cavity", "myocardium"),
         ),
         FindingSpec(
