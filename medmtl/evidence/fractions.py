@@ -58,7 +58,7 @@ def segment_fractions(
         for axis, size in enumerate(geometry.shape)
     )
     runs = runs or Runs.of_volume(label_map)
-    rows = np.full(max(*labels, int(runs.label.max(initial=0))) + 1, -1)
+    rows = np.full(max([*labels, int(runs.label.max(initial=0))]) + 1, -1)
     rows[list(labels)] = np.arange(len(labels))
     ends = _Ends(runs, rows, _Spread.of(_steps(on_i)), _Spread.of(on_j))
     covered = np.zeros((len(labels), len(on_k), len(on_j), len(on_i)), dtype=np.float32)

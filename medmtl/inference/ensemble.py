@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from medmtl.core.errors import BundleError
 from medmtl.inference.bundle import load_bundle, verify_bundle, write_bundle
+from medmtl.transforms.preprocessing import PreprocessingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,11 +30,16 @@ def join_bundles(folder: Path, members: Sequence[Path], *, out: Path) -> BundleS
 
     Raises:
         BundleError: If a bundle is missing or altered, a member differs in network or
-            preprocessing, or there is none.
+            preprocessing, there is none, or masks are those of several folds already.
     """
     if not members:
         raise BundleError(f"Bundle {folder.name}: an ensemble needs at least one member.")
     settings = verify_bundle(folder)
+    if settings.folds:
+        raise BundleError(
+            f"Bundle {folder.name}: its masks are the mean of {1 + len(settings.folds)} folds. "
+            "With members they would be those of one; use test-time augmentation (tta)."
+        )
     base = load_bundle(folder)
     further = {}
     for number, member in enumerate(members):
@@ -53,4 +59,5 @@ def join_bundles(folder: Path, members: Sequence[Path], *, out: Path) -> BundleS
         card=(folder / "card.md").read_text(encoding="utf-8"),
         metrics_json=(folder / "metrics.json").read_text(encoding="utf-8"),
         members=further,
+        is_half=isinstance(settings.preprocessing, PreprocessingConfig),  # as `folder` keeps them
     )

@@ -5,7 +5,7 @@ The library yields, the program draws the progress; `evaluation_report.py` makes
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,7 @@ class Evaluation:
             case,
             self.data_root,
             model_key=model_key(self.analyser.identity, self.analyser.settings, ()),
-            settings=[self.tolerance_mm],
+            settings=[self.tolerance_mm, asdict(self.manifest.schema), self.manifest.modality],
         )
         known = load_score(self.records, case.case_id, key=key) if self.records else None
         return known or self._compute(case, key)

@@ -20,12 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = ["load_score", "save_score", "score_key", "score_of"]
 
-_SCORE_VERSION = 3
+_SCORE_VERSION = 4
 """Raised when a score holds more or means something else, so that it is computed anew."""
 
 
 def score_key(case: Case, data_root: Path, *, model_key: str, settings: Sequence[Any]) -> str:
-    """SHA-256 over all that a score depends on: model, row, files' sizes and times, settings."""
+    """SHA-256 over all that a score depends on: model, row, files' sizes and times, settings.
+
+    Args:
+        case: Row of the manifest.
+        data_root: Of its files.
+        model_key: Of the model with its own settings.
+        settings: Whatever else a score depends on: tolerances, what labels mean.
+    """
     paths = [path for row in case.volumes for path in (row.image, row.segmentation) if path]
     files = []
     for path in paths:

@@ -133,6 +133,6 @@ def _divide(numerator: float | None, denominator: float | None) -> float | None:
 
 
 def _loss(before: float | None, after: float | None) -> float | None:
-    """By how many percent of itself `before` shrank."""
+    """By how many percent of itself `before` shrank; None where nothing is left: it was missed."""
     share = _divide(after, before)
-    return None if share is None else 100 * (1 - share)
+    return 100 * (1 - share) if share else None

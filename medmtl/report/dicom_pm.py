@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["make_pm"]
 
 _SERIES_NUMBER = 9102
-_QUANTITY = Code("activation", "99MEDMTL", "Class activation, scaled to its maximum")
+_QUANTITY = Code("activation", "99MEDMTL", "Class activation, scaled to 0..1")
 
 
 def make_pm(source: DicomSource, cam: Volume, *, finding: str, number: int) -> ParametricMap:
@@ -94,7 +94,7 @@ def _along_slices(cam: Volume, source: Geometry) -> tuple[NDArray[np.float32], G
 
 
 def _mapping(words: str) -> RealWorldValueMapping:
-    """Stored values are the real ones: 0 no activation, 1 the map's maximum."""
+    """Stored values are the real ones: 0 no activation, 1 the strongest response of every level."""
     return RealWorldValueMapping(
         lut_label="activation",
         lut_explanation=f"Activation for {words}"[:64],

@@ -285,6 +285,16 @@ def test_scores_of_another_model_or_other_images_are_not_taken_over(
     assert again.analysed == ["c0"]
 
 
+def test_scores_under_another_label_schema_are_not_taken_over(root: Path, tmp_path: Path) -> None:
+    manifest, oracle = make_dataset(root, cases=2), Oracle()
+    run(manifest, root, oracle, records=tmp_path / "scores")
+    first, *others = manifest.schema.segments
+    schema = replace(manifest.schema, segments=(replace(first, is_lesion=True), *others))
+    oracle.analysed.clear()
+    run(replace(manifest, schema=schema), root, oracle, records=tmp_path / "scores")
+    assert oracle.analysed == ["c0", "c1"]
+
+
 def test_a_column_that_only_groups_cases_computes_nothing_anew(root: Path, tmp_path: Path) -> None:
     manifest, oracle = make_dataset(root, cases=2), Oracle()
     first, results = run(manifest, root, oracle, records=tmp_path / "scores")

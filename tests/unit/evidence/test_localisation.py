@@ -97,6 +97,12 @@ def test_energy_shares_are_those_of_the_map() -> None:
     assert shares == pytest.approx({"left": 0.375, "right": 0.5})
 
 
+def test_a_model_without_segments_has_no_shares() -> None:
+    grid = cam_geometry(SOURCE, (1, 1, 4))
+    for label_map in (halves(), 0 * halves()):
+        assert segment_fractions(label_map, SOURCE, grid, labels=[]).shape == (0, *grid.shape)
+
+
 def test_energy_adds_up_over_the_volumes_of_a_study() -> None:
     grid = cam_geometry(SOURCE, (1, 1, 1))
     everywhere = np.full(SOURCE.shape, 1)

@@ -35,6 +35,13 @@ def test_the_first_answers_and_the_others_are_beside_it(tmp_path: Path) -> None:
             assert torch.equal(net.state_dict()[name], value)
 
 
+def test_a_mean_of_folds_has_no_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    averaged = torso_settings().model_copy(update={"folds": ("fold1",)})
+    monkeypatch.setattr("medmtl.inference.ensemble.verify_bundle", lambda _: averaged)
+    with pytest.raises(BundleError, match="mean of 2 folds"):
+        join_bundles(fold(tmp_path / "a", 0), [fold(tmp_path / "b", 1)], out=tmp_path / "c")
+
+
 def test_another_network_is_no_member(tmp_path: Path) -> None:
     base = fold(tmp_path / "a", 0)
     write_tiny(tmp_path / "b", heart_settings())

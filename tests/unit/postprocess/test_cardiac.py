@@ -92,11 +92,11 @@ def test_empty_masks_give_no_numbers() -> None:
     assert {item.value for item in found} == {None}
 
 
-def test_a_cavity_squeezed_shut_is_a_full_ejection() -> None:
+def test_a_cavity_that_was_not_found_ejects_nothing_that_can_be_told() -> None:
     shut = cylinder(0.0, 30.0)
     found = by_name(cardiac_measurements({"ed": cylinder(25, 35), "es": shut}, SCHEMA))
     assert found["lv_es_volume"].value == 0.0
-    assert found["lv_ejection_fraction"].value == 100.0
+    assert found["lv_ejection_fraction"].value is None
     assert found["rv_lv_es_volume_ratio"].value is None
     assert found["wall_thickness_es_mean"].value is None
 
