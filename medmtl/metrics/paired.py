@@ -149,7 +149,7 @@ def _segment_rows(
                 rows.setdefault(place[1], []).append((one.patient_id, first, second))
     parts = {name: _means(part) for name, part in rows.items()}
     if parts:
-        yield _mean_of(rows).compare(metric, MEAN)
+        yield _mean_of(list(parts.values())).compare(metric, MEAN)
     for name, part in parts.items():
         yield part.compare(metric, name)
 
@@ -167,18 +167,23 @@ def _means(rows: Sequence[tuple[str, float, float]]) -> _Pairs:
     )
 
 
-def _mean_of(parts: Mapping[str, Sequence[tuple[str, float, float]]]) -> _Pairs:
-    """Mean over the parts of each part's mean, so that a rare lesion counts like an organ."""
-    rows = [row for part in parts.values() for row in part]
-    names = np.repeat(np.arange(len(parts)), [len(part) for part in parts.values()])
+def _mean_of(parts: Sequence[_Pairs]) -> _Pairs:
+    """Mean over the parts of each one's value, so that a rare lesion counts like an organ.
 
-    def of(column: int) -> Weighted:
-        values = np.array([row[column] for row in rows], dtype=np.float64)
+    A replicate draws the patients once for all parts, whoever is known in which.
+    """
+    ends = np.cumsum([len(part.patients) for part in parts])[:-1]
+
+    def of(runs: Sequence[Weighted]) -> Weighted:
         return lambda weights: mean_of_means(
-            [weighted_mean(weights[:, names == n], values[names == n]) for n in range(len(parts))]
+            [run(own) for run, own in zip(runs, np.split(weights, ends, axis=1), strict=True)]
         )
 
-    return _Pairs([str(row[0]) for row in rows], of(1), of(2))
+    return _Pairs(
+        [patient for part in parts for patient in part.patients],
+        of([part.reference for part in parts]),
+        of([part.other for part in parts]),
+    )
 
 
 def _finding_rows(
@@ -190,8 +195,8 @@ def _finding_rows(
         yield aurocs[name].compare("auroc", name)
         errors = [(p, (one - truth) ** 2, (two - truth) ** 2) for p, truth, one, two in table]
         yield _means(errors).compare("brier", name)
-    if len(tables) == len(names) and names and len({len(t) for t in tables.values()}) == 1:
-        yield _macro(list(aurocs.values())).compare("auroc", MEAN)
+    if aurocs:
+        yield _mean_of(list(aurocs.values())).compare("auroc", MEAN)
 
 
 def _answers(
@@ -214,15 +219,6 @@ def _auroc_pairs(table: Sequence[tuple[str, bool, float, float]]) -> _Pairs:
         return lambda weights: weighted_auroc(weights, labels, scores)
 
     return _Pairs([row[0] for row in table], of(2), of(3))
-
-
-def _macro(aurocs: Sequence[_Pairs]) -> _Pairs:
-    """Mean AUROC of findings that are known in the same cases."""
-    return _Pairs(
-        aurocs[0].patients,
-        lambda weights: mean_of_means([pair.reference(weights) for pair in aurocs]),
-        lambda weights: mean_of_means([pair.other(weights) for pair in aurocs]),
-    )
 
 
 def _accuracy(

@@ -86,6 +86,25 @@ def test_unknown_truth_enters_nothing() -> None:
     assert compare(without, noisy(5))["auroc", "effusion"].difference.n == 39
 
 
+@pytest.mark.parametrize("count", [20, 12], ids=["as many", "fewer"])
+def test_the_mean_of_partly_labelled_findings_draws_each_ones_own_patients(count: int) -> None:
+    """One patient has all cases of the second finding: a replicate holds them all, or none."""
+
+    def nodule(number: int, *, is_right: bool) -> CaseScore:
+        one = case(number, dice=0.8, probability=0.9 if is_right == (number % 2 == 0) else 0.1)
+        finding = replace(one.findings[0], name="nodule")
+        return replace(one, patient_id="has all", findings=(finding,))
+
+    first = [case(n, dice=0.8, probability=0.5) for n in range(20)]
+    wrong, right = (
+        [*first, *(nodule(n, is_right=is_right) for n in range(20, 20 + count))]
+        for is_right in (False, True)
+    )
+    mean = rows_of(compare_scores(wrong, right, findings=["effusion", "nodule"]))["auroc", "mean"]
+    assert (mean.reference, mean.other) == (0.25, 0.75)
+    assert mean.difference.ci95 == (0, 0.5)
+
+
 def test_noise_alone_is_rarely_called_a_difference() -> None:
     verdicts = [compare(noisy(s), noisy(s + 500))["dice", "liver"].verdict for s in range(20)]
     assert verdicts.count("no difference") >= 16
