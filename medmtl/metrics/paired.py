@@ -7,7 +7,7 @@ A replicate draws the patients once for both models, so what makes a patient har
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from medmtl.metrics.summary_exclusive import exclusive_class
 from medmtl.metrics.weighted import mean_of_means, weighted_auroc, weighted_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from medmtl.metrics.scores import CaseScore, SegmentScore
 
@@ -43,6 +43,8 @@ class Comparison:
         reference: Value of the first model on the cases that both have; None where there is none.
         other: Value of the second.
         difference: Second minus first.
+        missed: Structures that have no distance since the first or second model left them out, or
+            made them up; None for other metrics.
     """
 
     metric: str
@@ -50,6 +52,7 @@ class Comparison:
     reference: float | None
     other: float | None
     difference: Interval
+    missed: tuple[int, int] | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -70,6 +73,7 @@ class Comparison:
             "other": self.other,
             "difference": self.difference.as_json(),
             "verdict": self.verdict,
+            **({"missed": list(self.missed)} if self.missed else {}),
         }
 
 
@@ -148,10 +152,29 @@ def _segment_rows(
             if first is not None and second is not None:
                 rows.setdefault(place[1], []).append((one.patient_id, first, second))
     parts = {name: _means(part) for name, part in rows.items()}
-    if parts:
-        yield _mean_of(list(parts.values())).compare(metric, MEAN)
-    for name, part in parts.items():
-        yield part.compare(metric, name)
+    if not parts:
+        return
+    mean = _mean_of(list(parts.values()))
+    for name, part, segments in (
+        (MEAN, mean, tuple(parts)),
+        *((name, part, (name,)) for name, part in parts.items()),
+    ):
+        missed = _missed(pairs, segments) if metric == "hd95_mm" else None
+        yield replace(part.compare(metric, name), missed=missed)
+
+
+def _missed(
+    pairs: Sequence[tuple[CaseScore, CaseScore]], segments: Collection[str]
+) -> tuple[int, int]:
+    """How many structures that both models were measured on either one missed."""
+    counts = [0, 0]
+    for pair in pairs:
+        sides = [_by_place(case.segments) for case in pair]
+        for place in sides[0].keys() & sides[1].keys():
+            if place[1] in segments:
+                for number, side in enumerate(sides):
+                    counts[number] += side[place].is_missed
+    return counts[0], counts[1]
 
 
 def _by_place(scores: Sequence[SegmentScore]) -> Mapping[tuple[str, str], SegmentScore]:

@@ -67,7 +67,9 @@ def _figures_against_champion(
         pairs = {name: _pair(candidate, champion, name, metric.lower()) for name in names}
         both = [pair for pair in pairs.values() if None not in pair]
         yield from judged(f"mean {metric}", _means(both), of_mean)
-        for name, pair in pairs.items() if of_each is not None else ():
+        if of_each is None:
+            continue
+        for name, pair in pairs.items():
             if pair[0] is not None or name not in settings.may_be_unmeasured:
                 yield from judged(f"{metric}, {name}", pair, of_each)
 

@@ -79,6 +79,16 @@ def test_only_what_both_have_is_compared() -> None:
     assert not {metric for metric, _ in compare(first, blind)} & {"auroc", "brier", "accuracy"}
 
 
+def test_a_missed_structure_has_no_distance_and_is_counted() -> None:
+    first = noisy(2)
+    gone = replace(first[0].segments[0], dice=0.0, hd95_mm=None, is_missed=True)
+    second = [replace(first[0], segments=(gone,)), *first[1:]]
+    rows = compare(first, second)
+    assert rows["hd95_mm", "liver"].difference.n == 39
+    assert rows["hd95_mm", "liver"].missed == rows["hd95_mm", "mean"].missed == (0, 1)
+    assert rows["dice", "liver"].missed is None
+
+
 def test_unknown_truth_enters_nothing() -> None:
     first = noisy(4)
     unknown = tuple(replace(finding, truth=None) for finding in first[0].findings)
