@@ -241,6 +241,7 @@ def table(
 ) -> None:
     """A manifest from a spreadsheet of diagnoses and a folder of images; masks may be absent."""
     set_up_logging(quiet=quiet, json_logs=json_logs)
+    from medmtl.core.pseudonym import kept_pseudonyms
     from medmtl.data.builders.copy import DataCopy
     from medmtl.data.builders.diagnoses import Choices, build_diagnoses_manifest, parse_segments
     from medmtl.data.builders.sheet import read_sheet
@@ -254,7 +255,12 @@ def table(
     root = Path(commonpath([folder.absolute() for folder in (images, masks) if folder]))
     data = DataCopy.at(root, made_in)
     built = build_diagnoses_manifest(
-        read_sheet(file), images.absolute(), data, name=out.name, choices=choices
+        read_sheet(file),
+        images.absolute(),
+        data,
+        name=out.name,
+        choices=choices,
+        pseudonyms=kept_pseudonyms(out / ".medmtl" / "pseudonyms.toml"),
     )
     for line in built.understood:
         console.print(line, markup=False)

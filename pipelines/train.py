@@ -69,7 +69,7 @@ def train(
     """
     set_up_logging(quiet=quiet, json_logs=json_logs)
     from medmtl.build import train_run
-    from medmtl.build.folder import sole_run
+    from medmtl.build.folder import check_resumed, sole_run
     from medmtl.config import load_config
     from medmtl.inference.predictor import choose_device
     from medmtl.training.distributed import join_ranks, leave_ranks
@@ -83,8 +83,11 @@ def train(
     ranks = join_ranks(choose_device(settings.trainer.device))
     if not ranks.is_main:
         set_up_logging(quiet=True, json_logs=json_logs)
-    # Before the tracker: a refused start must not take the place of the run in mlflow_run_id.txt.
+    # Before the tracker: a refused start must neither take the place of the run in
+    # mlflow_run_id.txt nor make one that is finished a failed one.
     with sole_run(folder, resume=resume) if ranks.is_main else nullcontext():
+        if ranks.is_main:
+            check_resumed(settings, folder)
         tracker = _tracker(settings, folder, uri=tracking_uri, resume=resume, is_main=ranks.is_main)
         status: RunStatus = "FAILED"
         try:
@@ -161,10 +164,12 @@ def _tracker(
 
     if not settings.tracking.enabled or not is_main:
         return NoTracker()
+    from medmtl.build.folder import was_begun
     from medmtl.tracking.mlflow_run import start_run
 
     note = folder / "mlflow_run_id.txt"
-    known = note.read_text(encoding="utf-8").strip() if resume and note.exists() else None
+    goes_on = resume and was_begun(folder) and note.exists()
+    known = note.read_text(encoding="utf-8").strip() if goes_on else None
     run = start_run(
         settings.tracking.uri or uri,
         experiment=settings.tracking.experiment,

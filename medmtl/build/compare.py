@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from medmtl.build.parts import read_sources
 from medmtl.config import load_config
 from medmtl.core.errors import ConfigError
+from medmtl.data.manifest import find_manifest, read_manifest
 from medmtl.inference.evaluate import Evaluation
 from medmtl.inference.predictor import load_predictor
 from medmtl.inference.score_record import score_of
 from medmtl.metrics.paired import compare_scores
 from medmtl.metrics.summary import summarise
+from medmtl.training.deliver import are_exclusive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -154,7 +156,7 @@ def comparison_record(runs: Sequence[ArmRun], folder: Path) -> dict[str, Any]:
         folder: Holds the folder of every run, with `run.json` and `scores.json`.
 
     Raises:
-        ConfigError: If a run is not finished, or held out no cases.
+        ConfigError: If a run is not finished or held out no cases, or a manifest cannot be read.
     """
     plan = runs[0].config.compare
     groups: dict[tuple[str, float], list[ArmRun]] = {}
@@ -190,7 +192,7 @@ def _comparisons(
             scores[arm, fraction],
             scores[subject, fraction],
             findings=shared,
-            is_exclusive=_is_exclusive(scores[subject, fraction]),
+            is_exclusive=_is_exclusive(mine),
         )
         yield {
             "against": arm,
@@ -207,7 +209,7 @@ def _arm_record(
 ) -> dict[str, Any]:
     config = group[0].config
     findings = list(config.network.findings) if _diagnoses(group[0]) else []
-    summary = summarise(scores, findings=findings, is_exclusive=_is_exclusive(scores))
+    summary = summarise(scores, findings=findings, is_exclusive=_is_exclusive(config))
     figures = {
         name: _median([record.get(name) for record in records])
         for name in ("parameters", "steps", "seconds_per_step", "seconds_per_case")
@@ -238,10 +240,11 @@ def _diagnoses(run: ArmRun) -> bool:
     return "diagnosis" in run.config.tasks
 
 
-def _is_exclusive(scores: Sequence[CaseScore]) -> bool:
-    """Whether no case has two findings, which makes an accuracy over classes meaningful."""
-    present = [sum(bool(finding.truth) for finding in score.findings) for score in scores]
-    return bool(present) and max(present) == 1
+def _is_exclusive(config: TrainConfig) -> bool:
+    """As the manifests say, which makes an accuracy over classes meaningful."""
+    folders = [find_manifest(one.folder) for one in config.data.manifests]
+    schemas = [read_manifest(folder).schema for folder in folders]
+    return are_exclusive(schemas, config.network.findings)
 
 
 def _median(values: Sequence[float | None]) -> float | None:

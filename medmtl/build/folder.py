@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from medmtl.build.encoder import with_encoder
 from medmtl.config import TrainConfig
 from medmtl.core.durable import replace_file
 from medmtl.core.errors import ConfigError, OutputError
-from medmtl.data.manifest import find_manifest, manifest_sha256
+from medmtl.data.manifest import find_manifest, manifest_sha256, read_manifest
 from medmtl.inference.lock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["check_folder", "check_manifests", "holds_run", "sole_run"]
+__all__ = [
+    "check_folder", "check_manifests", "check_resumed", "holds_run", "sole_run", "was_begun",
+]  # fmt: skip
 
 
 @contextmanager
@@ -57,6 +60,28 @@ def holds_run(config: TrainConfig, out: Path) -> bool:
     return _matters(_as_today(path)) == _matters(wanted) and known == _digests(config)
 
 
+def was_begun(out: Path) -> bool:
+    """Whether a run took steps in `out`, from which it can go on."""
+    return (out / "checkpoints" / "last.ckpt").exists()
+
+
+def check_resumed(config: TrainConfig, out: Path) -> None:
+    """Refuse to go on with other settings or cases before anybody is told; nothing is written.
+
+    Raises:
+        BundleError: If the encoder is missing or damaged.
+        ConfigError: If they are others, or cannot be read.
+    """
+    if not was_begun(out):
+        return
+    if config.encoder is not None:
+        config, _ = with_encoder(config)
+    check_folder(config, out, resume=True, is_main=False)
+    for one in config.data.manifests:
+        read_manifest(find_manifest(one.folder))
+    check_manifests(config, out, is_main=False)
+
+
 def check_folder(config: TrainConfig, out: Path, *, resume: bool, is_main: bool) -> None:
     """Refuse to mix two runs in one folder; write the resolved config beside the checkpoints."""
     path = out / "config.json"
@@ -74,7 +99,7 @@ def check_folder(config: TrainConfig, out: Path, *, resume: bool, is_main: bool)
 
 def _check_unused(out: Path, *, resume: bool) -> bool:
     """Whether a run was started there, which must then be resumed."""
-    started = (out / "checkpoints" / "last.ckpt").exists()
+    started = was_begun(out)
     if started and not resume:
         raise ConfigError(
             f"{out.name}: found a run there, expected an empty folder. Go on with --resume, or "
@@ -91,8 +116,7 @@ def check_manifests(config: TrainConfig, out: Path, *, is_main: bool) -> None:
     """
     path = out / "manifests.json"
     found = _digests(config)
-    is_resumed = (out / "checkpoints" / "last.ckpt").exists()
-    known = json.loads(path.read_text("utf-8")) if is_resumed and path.exists() else {}
+    known = json.loads(path.read_text("utf-8")) if was_begun(out) and path.exists() else {}
     if edited := [folder for folder, digest in known.items() if found.get(folder, "") != digest]:
         raise ConfigError(
             f"{out.name}: --resume with other manifests than the run was started with: "

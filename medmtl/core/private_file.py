@@ -7,13 +7,13 @@ import stat
 import tomllib
 from typing import TYPE_CHECKING
 
-from medmtl.core.errors import ConfigError
+from medmtl.core.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-__all__ = ["check_private", "read_private_toml"]
+__all__ = ["check_private", "read_private_toml", "write_private_text"]
 
 
 def check_private(path: Path, *, option: str) -> None:
@@ -53,6 +53,20 @@ def read_private_toml(path: Path, *, option: str, keys: Collection[str]) -> dict
     if not set(values) <= set(keys) or not all(isinstance(text, str) for text in values.values()):
         raise ConfigError(f"{option}: expected only {', '.join(sorted(keys))}, as texts.")
     return values
+
+
+def write_private_text(path: Path, text: str) -> None:
+    """Write a new file that nobody but its owner may read; folders above it are made.
+
+    Raises:
+        OutputError: If it cannot be written, or is there already.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600, exist_ok=False)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path.name}: could not be written ({error.strerror}).") from error
 
 
 def _unread(option: str, error: OSError) -> ConfigError:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medmtl.core.errors import ConfigError
-from medmtl.core.private_file import read_private_toml
+from medmtl.core.private_file import read_private_toml, write_private_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Pseudonyms", "read_pseudonyms"]
+__all__ = ["Pseudonyms", "kept_pseudonyms", "read_pseudonyms"]
 
 _DATES = ("shift", "remove")
 _LEAST_CHARACTERS = 32
@@ -40,10 +41,10 @@ class Pseudonyms:
     def __post_init__(self) -> None:
         if len(self.secret) < _LEAST_CHARACTERS:
             raise ConfigError(
-                f"--deidentify: expected a secret of at least {_LEAST_CHARACTERS} characters."
+                f"The key file: expected a secret of at least {_LEAST_CHARACTERS} characters."
             )
         if self.dates not in _DATES:
-            raise ConfigError("--deidentify: dates, expected shift or remove.")
+            raise ConfigError("The key file: dates, expected shift or remove.")
 
     def __repr__(self) -> str:
         return "Pseudonyms(...)"
@@ -75,11 +76,27 @@ class Pseudonyms:
         return hmac.new(key, message, hashlib.sha256).digest()
 
 
-def read_pseudonyms(path: Path) -> Pseudonyms:
+def kept_pseudonyms(path: Path) -> Pseudonyms:
+    """Those of the key file at `path`; where there is none, a secret is drawn and kept there.
+
+    Raises:
+        ConfigError: If it cannot be read, holds something else, or others may read it.
+        OutputError: If it cannot be written.
+    """
+    if not path.exists():
+        write_private_text(path, f'secret = "{secrets.token_hex(_LEAST_CHARACTERS)}"\n')
+    return read_pseudonyms(path, option=path.name)
+
+
+def read_pseudonyms(path: Path, *, option: str = "--deidentify") -> Pseudonyms:
     """Read a TOML file with `secret` and, if need be, `dates`.
+
+    Args:
+        path: The file.
+        option: By which the user knows it, for errors.
 
     Raises:
         ConfigError: If it cannot be read, holds something else, or others may read it.
     """
-    values = read_private_toml(path, option="--deidentify", keys=("secret", "dates"))
+    values = read_private_toml(path, option=option, keys=("secret", "dates"))
     return Pseudonyms(values.get("secret", ""), values.get("dates", "shift"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_columns", "known_columns"]
 
-_ONLY_ON_REQUEST = ("height_cm", "weight_kg", "fold", "split")
+_ONLY_ON_REQUEST = ("height_cm", "weight_kg", "fold", "split", "table_row")
 _SLICE = "slice_mm"  # read from the images, so no manifest needs to state it
 
 
@@ -54,7 +54,7 @@ def choose_columns(known: Mapping[str, Column], wanted: Sequence[str] | None) ->
     Args:
         known: All there are.
         wanted: Names, each with edges where it is a number (`age_years=40,65`); None for all that
-            split the cases, but height, weight, fold and split.
+            split the cases, but height, weight, fold, split and row of the table.
 
     Raises:
         ConfigError: If a name is not known or its edges are no ascending numbers.

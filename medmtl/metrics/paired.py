@@ -7,7 +7,7 @@ A replicate draws the patients once for both models, so what makes a patient har
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from medmtl.metrics.summary_exclusive import exclusive_class
 from medmtl.metrics.weighted import mean_of_means, weighted_auroc, weighted_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from medmtl.metrics.scores import CaseScore, SegmentScore
 
@@ -43,6 +43,8 @@ class Comparison:
         reference: Value of the first model on the cases that both have; None where there is none.
         other: Value of the second.
         difference: Second minus first.
+        missed: Structures that have no distance since the first or second model left them out, or
+            made them up; None for other metrics.
     """
 
     metric: str
@@ -50,6 +52,7 @@ class Comparison:
     reference: float | None
     other: float | None
     difference: Interval
+    missed: tuple[int, int] | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -70,6 +73,7 @@ class Comparison:
             "other": self.other,
             "difference": self.difference.as_json(),
             "verdict": self.verdict,
+            **({"missed": list(self.missed)} if self.missed else {}),
         }
 
 
@@ -148,10 +152,29 @@ def _segment_rows(
             if first is not None and second is not None:
                 rows.setdefault(place[1], []).append((one.patient_id, first, second))
     parts = {name: _means(part) for name, part in rows.items()}
-    if parts:
-        yield _mean_of(rows).compare(metric, MEAN)
-    for name, part in parts.items():
-        yield part.compare(metric, name)
+    if not parts:
+        return
+    mean = _mean_of(list(parts.values()))
+    for name, part, segments in (
+        (MEAN, mean, tuple(parts)),
+        *((name, part, (name,)) for name, part in parts.items()),
+    ):
+        missed = _missed(pairs, segments) if metric == "hd95_mm" else None
+        yield replace(part.compare(metric, name), missed=missed)
+
+
+def _missed(
+    pairs: Sequence[tuple[CaseScore, CaseScore]], segments: Collection[str]
+) -> tuple[int, int]:
+    """How many structures that both models were measured on either one missed."""
+    counts = [0, 0]
+    for pair in pairs:
+        sides = [_by_place(case.segments) for case in pair]
+        for place in sides[0].keys() & sides[1].keys():
+            if place[1] in segments:
+                for number, side in enumerate(sides):
+                    counts[number] += side[place].is_missed
+    return counts[0], counts[1]
 
 
 def _by_place(scores: Sequence[SegmentScore]) -> Mapping[tuple[str, str], SegmentScore]:
@@ -167,18 +190,23 @@ def _means(rows: Sequence[tuple[str, float, float]]) -> _Pairs:
     )
 
 
-def _mean_of(parts: Mapping[str, Sequence[tuple[str, float, float]]]) -> _Pairs:
-    """Mean over the parts of each part's mean, so that a rare lesion counts like an organ."""
-    rows = [row for part in parts.values() for row in part]
-    names = np.repeat(np.arange(len(parts)), [len(part) for part in parts.values()])
+def _mean_of(parts: Sequence[_Pairs]) -> _Pairs:
+    """Mean over the parts of each one's value, so that a rare lesion counts like an organ.
 
-    def of(column: int) -> Weighted:
-        values = np.array([row[column] for row in rows], dtype=np.float64)
+    A replicate draws the patients once for all parts, whoever is known in which.
+    """
+    ends = np.cumsum([len(part.patients) for part in parts])[:-1]
+
+    def of(runs: Sequence[Weighted]) -> Weighted:
         return lambda weights: mean_of_means(
-            [weighted_mean(weights[:, names == n], values[names == n]) for n in range(len(parts))]
+            [run(own) for run, own in zip(runs, np.split(weights, ends, axis=1), strict=True)]
         )
 
-    return _Pairs([str(row[0]) for row in rows], of(1), of(2))
+    return _Pairs(
+        [patient for part in parts for patient in part.patients],
+        of([part.reference for part in parts]),
+        of([part.other for part in parts]),
+    )
 
 
 def _finding_rows(
@@ -190,8 +218,8 @@ def _finding_rows(
         yield aurocs[name].compare("auroc", name)
         errors = [(p, (one - truth) ** 2, (two - truth) ** 2) for p, truth, one, two in table]
         yield _means(errors).compare("brier", name)
-    if len(tables) == len(names) and names and len({len(t) for t in tables.values()}) == 1:
-        yield _macro(list(aurocs.values())).compare("auroc", MEAN)
+    if aurocs:
+        yield _mean_of(list(aurocs.values())).compare("auroc", MEAN)
 
 
 def _answers(
@@ -214,15 +242,6 @@ def _auroc_pairs(table: Sequence[tuple[str, bool, float, float]]) -> _Pairs:
         return lambda weights: weighted_auroc(weights, labels, scores)
 
     return _Pairs([row[0] for row in table], of(2), of(3))
-
-
-def _macro(aurocs: Sequence[_Pairs]) -> _Pairs:
-    """Mean AUROC of findings that are known in the same cases."""
-    return _Pairs(
-        aurocs[0].patients,
-        lambda weights: mean_of_means([pair.reference(weights) for pair in aurocs]),
-        lambda weights: mean_of_means([pair.other(weights) for pair in aurocs]),
-    )
 
 
 def _accuracy(

@@ -1,7 +1,8 @@
 """The main numbers for parts of the cases: by sex, age band, vendor, or any other column.
 
 A group of few patients says little about the group and much about its patients, so it is
-suppressed: counted, but neither named nor measured.
+suppressed: counted, but neither named nor measured. All cases less the groups shown are the rest,
+so a rest of few patients is as telling, and hides further groups.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def summarise_subgroups(
         columns: What to group by.
         findings: Findings that both the model and the manifest know.
         is_exclusive: Whether at most one of them can be present and all are answered.
-        min_patients: Groups of fewer patients are suppressed.
+        min_patients: Groups of fewer patients are suppressed, and the next smallest ones until all
+            that is not shown is of as many patients.
     """
     answers = {}
     for column in columns:
@@ -71,9 +73,8 @@ def summarise_subgroups(
         for case in cases:
             if case.case_id in labels:
                 groups.setdefault(labels[case.case_id], []).append(case)
-        shown = {
-            name: members for name, members in groups.items() if _patients(members) >= min_patients
-        }
+        unknown = [case for case in cases if case.case_id not in labels]
+        shown = _shown(groups, unknown, min_patients)
         hidden = [members for name, members in groups.items() if name not in shown]
         order = [name for name in dict.fromkeys(_ordered(labels.values())) if name in shown]
         answers[column.name] = {
@@ -82,10 +83,21 @@ def summarise_subgroups(
                 "groups": len(hidden),
                 "patients": _patients([case for members in hidden for case in members]),
             },
-            "unknown_patients": _patients([c for c in cases if c.case_id not in labels]),
+            "unknown_patients": _patients(unknown),
             "min_patients": min_patients,
         }
     return answers
+
+
+def _shown(
+    groups: Mapping[str, list[CaseScore]], unknown: Sequence[CaseScore], min_patients: int
+) -> Mapping[str, list[CaseScore]]:
+    """The groups without those that are small, or whose number would tell a small rest."""
+    shown, rest = dict(groups), list(unknown)
+    for name in sorted(groups, key=lambda name: (_patients(groups[name]), name)):
+        if _patients(shown[name]) < min_patients or 0 < _patients(rest) < min_patients:
+            rest += shown.pop(name)
+    return shown
 
 
 def group_labels(column: Column) -> dict[str, str]:

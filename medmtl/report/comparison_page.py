@@ -100,7 +100,7 @@ def _comparison_section(number: int, one: Mapping[str, Any], subject: str) -> Se
     rows = [
         (
             _METRICS[row["metric"]],
-            row["part"].replace("_", " "),
+            row["part"].replace("_", " ") + _without_distance(row),
             number_text(row["reference"]),
             number_text(row["other"]),
             interval_cell(row["difference"]),
@@ -121,6 +121,11 @@ def _comparison_section(number: int, one: Mapping[str, Any], subject: str) -> Se
     return Section(
         f"against-{number}", title, join([table(columns, rows, text_columns=2), *figures])
     )
+
+
+def _without_distance(row: Mapping[str, Any]) -> str:
+    missed = row.get("missed", (0, 0))
+    return f" (without {missed[0]} and {missed[1]} missed)" if any(missed) else ""
 
 
 def _forest_rows(

@@ -104,8 +104,9 @@ def _left_out(part: Mapping[str, Any]) -> str:
     texts = []
     if hidden["groups"]:
         texts.append(
-            f"Not shown: {hidden['groups']} of fewer than {part['min_patients']} patients, "
-            f"{hidden['patients']} patients together."
+            f"Not shown: {hidden['groups']} small groups, {hidden['patients']} patients together. "
+            f"Whatever is not shown is of {part['min_patients']} patients or more, where there are "
+            "as many, since it can be computed from what is."
         )
     if unknown:
         texts.append(f"Patients without a value: {unknown}.")

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 from medmtl.tracking.criterion import Criterion, count, measured_model, said
 from medmtl.tracking.figures import Figure, figure, mean_figure, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from medmtl.tracking.criterion import Evidence
     from medmtl.tracking.gate_settings import GateSettings
 
 __all__ = ["against_champion"]
 
+_Pair: TypeAlias = tuple[Figure | None, Figure | None]
+"""Candidate's and champion's; None where it was not measured."""
+
 
 def against_champion(
     candidate: Evidence, champion: Evidence, settings: GateSettings
 ) -> Iterator[Criterion]:
-    """Answers lost, other cases, and figures that are worse by more than the tolerance."""
+    """Answers lost, other cases, and figures of shared answers that are worse than tolerated."""
     limits = settings.champion
     known = {*candidate.bundle.segments, *candidate.bundle.findings}
     lost = [
@@ -48,34 +52,46 @@ def against_champion(
 def _figures_against_champion(
     candidate: Evidence, champion: Evidence, settings: GateSettings
 ) -> Iterator[Criterion]:
-    limits = settings.champion
-    shared = [name for name in champion.bundle.findings if name in candidate.bundle.findings]
-    rows: list[tuple[str, tuple[str, ...], float, bool]] = [
-        ("mean Dice", ("segmentation", "mean_dice"), limits.dice_tolerance, True),
-        ("macro AUROC", ("diagnosis", "macro_auroc"), limits.auroc_tolerance, True),
-    ]
-    for title, path, tolerance, is_higher_better in rows:
-        figures = (figure(candidate.metrics, *path), figure(champion.metrics, *path))
-        yield from _not_worse(
-            title, figures, tolerance, settings, is_higher_better=is_higher_better
-        )
-    for title, key, tolerance in (
-        ("mean Brier", "brier", limits.brier_tolerance),
-        ("mean ECE", "ece", limits.ece_tolerance),
+    limits, theirs = settings.champion, champion.bundle
+    segments = [name for name in theirs.segments if name in candidate.bundle.segments]
+    findings = [name for name in theirs.findings if name in candidate.bundle.findings]
+    dice = (limits.dice_tolerance, limits.segment_dice_tolerance)
+    auroc = (limits.auroc_tolerance, limits.finding_auroc_tolerance)
+    for metric, names, (of_mean, of_each), is_higher_better in (
+        ("Dice", segments, dice, True),
+        ("AUROC", findings, auroc, True),
+        ("Brier", findings, (limits.brier_tolerance, None), False),
+        ("ECE", findings, (limits.ece_tolerance, None), False),
     ):
-        mine, theirs = (
-            mean_figure(figure(one.metrics, "diagnosis", "per_finding", n, key) for n in shared)
-            for one in (candidate, champion)
-        )
-        yield from _not_worse(title, (mine, theirs), tolerance, settings, is_higher_better=False)
+        judged = partial(_not_worse, settings=settings, is_higher_better=is_higher_better)
+        pairs = {name: _pair(candidate, champion, name, metric.lower()) for name in names}
+        both = [pair for pair in pairs.values() if None not in pair]
+        yield from judged(f"mean {metric}", _means(both), of_mean)
+        if of_each is None:
+            continue
+        for name, pair in pairs.items():
+            if pair[0] is not None or name not in settings.may_be_unmeasured:
+                yield from judged(f"{metric}, {name}", pair, of_each)
+
+
+def _pair(candidate: Evidence, champion: Evidence, name: str, key: str) -> _Pair:
+    """The figure of one segment or finding, of either model."""
+    path = ("segmentation", "per_segment") if key == "dice" else ("diagnosis", "per_finding")
+    mine, theirs = (figure(one.metrics, *path, name, key) for one in (candidate, champion))
+    return mine, theirs
+
+
+def _means(pairs: Sequence[_Pair]) -> _Pair:
+    """Over the same segments or findings on both sides: more answers, easy ones, gain nothing."""
+    return mean_figure(mine for mine, _ in pairs), mean_figure(theirs for _, theirs in pairs)
 
 
 def _not_worse(
     title: str,
-    figures: tuple[Figure | None, Figure | None],
+    figures: _Pair,
     tolerance: float,
-    settings: GateSettings,
     *,
+    settings: GateSettings,
     is_higher_better: bool,
 ) -> Iterator[Criterion]:
     """One criterion; none where the champion has no such figure."""

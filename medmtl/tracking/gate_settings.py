@@ -44,11 +44,16 @@ class EvidenceLimits(_Strict):
 
 
 class ChampionLimits(_Strict):
-    """How much worse than the present holder of the alias a model may be."""
+    """How much worse than the present holder of the alias a model may be.
+
+    The tolerances of one segment and of one finding may be left out, and are then those shown.
+    """
 
     require_same_cases: bool
     dice_tolerance: Share
+    segment_dice_tolerance: Share = 0.03
     auroc_tolerance: Share
+    finding_auroc_tolerance: Share = 0.05
     brier_tolerance: Share
     ece_tolerance: Share
 
@@ -62,7 +67,7 @@ class CardLimits(_Strict):
 class GateSettings(_Strict):
     """What a model must reach before it gets an alias; see `gate.toml` for what each means.
 
-    Every key must be given: a gate with a forgotten limit would be open.
+    A forgotten limit would leave the gate open, so keys without a default must be given.
     """
 
     judge_by: Literal["value", "bound"]

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from medmtl.networks.joint import NetworkConfig
     from medmtl.training.calibrate_config import CalibrationConfig
 
-__all__ = ["Delivery", "answers_of", "bundle_weights", "deliver", "merged_schema", "score_cases"]
+__all__ = [
+    "Delivery", "answers_of", "are_exclusive", "bundle_weights", "deliver", "merged_schema",
+    "score_cases",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -62,19 +65,12 @@ def merged_schema(sources: Sequence[DataSource], network: NetworkConfig) -> Labe
     """Segments and findings of the network, as the first manifest that has them describes them.
 
     Labels are places in `network.segments`: those of several manifests may contradict each other.
-    Findings exclude each other where every manifest that has any of them has all of them and says
-    so; two sets that are exclusive each may well occur together.
     """
     schemas = [source.manifest.schema for source in sources]
     segments = {spec.name: spec for schema in reversed(schemas) for spec in schema.segments}
     for name in network.segments:  # an encoder from elsewhere knows more than the manifests
         segments.setdefault(name, SegmentSpec(1, name))
     findings = {spec.name: spec for schema in reversed(schemas) for spec in schema.findings}
-    known = set(network.findings)
-    answering = [schema for schema in schemas if known.intersection(schema.finding_names)]
-    is_exclusive = bool(answering) and all(
-        schema.findings_exclusive and set(schema.finding_names) == known for schema in answering
-    )
     segment_specs = tuple(
         replace(segments[name], label=label) for label, name in enumerate(network.segments, start=1)
     )
@@ -89,7 +85,21 @@ def merged_schema(sources: Sequence[DataSource], network: NetworkConfig) -> Labe
         )
         for name in network.findings
     )
+    is_exclusive = are_exclusive(schemas, network.findings)
     return LabelSchema(segment_specs, finding_specs, findings_exclusive=is_exclusive)
+
+
+def are_exclusive(schemas: Sequence[LabelSchema], findings: Sequence[str]) -> bool:
+    """Whether at most one of the findings can be present.
+
+    So it is where every manifest that has any of them has all of them and says so; two sets that
+    are exclusive each may well occur together.
+    """
+    known = set(findings)
+    answering = [schema for schema in schemas if known.intersection(schema.finding_names)]
+    return bool(answering) and all(
+        schema.findings_exclusive and set(schema.finding_names) == known for schema in answering
+    )
 
 
 def bundle_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

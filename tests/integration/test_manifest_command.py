@@ -128,7 +128,9 @@ def test_a_table_of_diagnoses_shows_its_words_and_where_the_data_root_is(
     write_table(table, ["patient,file,effusion", *lines, "P9,case9,ja"])
     arguments = ("--column", "finding=effusion", "--word", "ja=no", "-o", out)
     assert run(monkeypatch, "table", table, "--images", root, *arguments) == 1
-    assert {case.findings["effusion"] for case in read_manifest(out).cases} == {False}
+    again = read_manifest(out)
+    assert {case.findings["effusion"] for case in again.cases} == {False}
+    assert [c.patient_id for c in again.cases] == [c.patient_id for c in manifest.cases]
     assert "row 8: no image of this file" in capfd.readouterr().err
     bad = ("--column", "name=effusion", "-o", tmp_path / "none")
     assert run(monkeypatch, "table", table, "--images", root, *bad) == 2

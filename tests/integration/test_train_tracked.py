@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 import tomli_w
 
+from medmtl.build.folder import check_folder, check_manifests
+from medmtl.core.errors import ConfigError
 from medmtl.data.manifest import manifest_sha256
 from medmtl.tracking.mlflow_store import connect
 from pipelines.__main__ import main
-from tests.tiny_run import STEPS, settings, write_data
+from tests.tiny_run import STEPS, configuration, settings, write_configuration, write_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +80,63 @@ def test_a_run_is_written_down_whole_and_names_no_place(
     for name, path in kept.items():
         assert PATIENT not in name
         assert PATIENT.encode() not in path.read_bytes(), name
+
+
+@pytest.fixture
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run folder with the note of its MLflow run; `asked.txt` beside it lists runs asked for."""
+    folder = tmp_path / "runs" / "one"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "mlflow_run_id.txt").write_text("known\n", encoding="utf-8")
+
+    def refuse(_uri: str | None, *, run_id: str | None, **_: object) -> None:
+        (tmp_path / "asked.txt").write_text(str(run_id), encoding="utf-8")
+        raise ConfigError("asked for")
+
+    monkeypatch.setattr("medmtl.tracking.mlflow_run.start_run", refuse)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("steps", "changed", "asked"),
+    [
+        ("none taken", "seed=0", "None"),
+        ("none taken", "seed=1", "None"),
+        ("taken", "seed=0", "known"),
+        ("taken", "seed=1", "nothing"),
+    ],
+)
+def test_a_resumed_run_is_opened_in_mlflow_where_it_goes_on(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, steps: str, changed: str, asked: str
+) -> None:
+    data = write_data(tmp_path / "data")
+    check_folder(configuration(data, "tracking.enabled=true"), out, resume=False, is_main=True)
+    if steps == "taken":
+        (out / "checkpoints" / "last.ckpt").touch()
+    path = write_configuration(data, tmp_path / "tiny.toml")
+    options = ("--set", "tracking.enabled=true", "--set", changed, "--data-root", data, "-o", out)
+    assert run(monkeypatch, path, "--resume", "--quiet", *options) == 2
+    found = tmp_path / "asked.txt"
+    assert (found.read_text() if found.exists() else "nothing") == asked
+
+
+@pytest.mark.parametrize("edit", ["edited", "gone"])
+def test_other_cases_are_refused_before_mlflow_is_told(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, edit: str
+) -> None:
+    data = write_data(tmp_path / "data")
+    config, table = configuration(data, "tracking.enabled=true"), data / "cases.csv"
+    check_folder(config, out, resume=False, is_main=True)
+    check_manifests(config, out, is_main=True)
+    (out / "checkpoints" / "last.ckpt").touch()
+    if edit == "edited":
+        table.write_text(table.read_text() + "\n")
+    else:
+        table.unlink()
+    path = write_configuration(data, tmp_path / "tiny.toml")
+    options = ("--set", "tracking.enabled=true", "--data-root", data, "-o", out)
+    assert run(monkeypatch, path, "--resume", "--quiet", *options) == 2
+    assert not (tmp_path / "asked.txt").exists()
 
 
 def files(runs: Path) -> Iterator[Path]:

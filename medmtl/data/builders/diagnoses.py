@@ -1,7 +1,7 @@
 """A manifest from a spreadsheet of diagnoses and a folder of images; masks may be absent.
 
-No identity goes into the manifest: a patient is the hash of what the table calls them, and messages
-name a row by its number.
+No patient's cell goes into the manifest: pseudonyms stand for the patient, and for a file that is
+called by the patient. Messages name a row by its number.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence, Set
     from pathlib import Path
 
+    from medmtl.core.pseudonym import Pseudonyms
     from medmtl.data.builders.copy import DataCopy
     from medmtl.data.builders.image_folder import FolderImage
     from medmtl.data.builders.sheet import Sheet
@@ -82,7 +83,13 @@ def parse_segments(options: Sequence[str]) -> dict[int, str]:
 
 
 def build_diagnoses_manifest(
-    sheet: Sheet, images: Path, data: DataCopy, *, name: str, choices: Choices
+    sheet: Sheet,
+    images: Path,
+    data: DataCopy,
+    *,
+    name: str,
+    choices: Choices,
+    pseudonyms: Pseudonyms,
 ) -> Diagnoses:
     """Match rows to images, and write what they say of each.
 
@@ -92,6 +99,7 @@ def build_diagnoses_manifest(
         data: Copy that holds `images`; what names the images of a DICOM series goes into it.
         name: Of the manifest.
         choices: Columns, words and masks.
+        pseudonyms: What stands for a patient.
 
     Raises:
         ConfigError: If the columns are not clear or no row has its image.
@@ -110,7 +118,7 @@ def build_diagnoses_manifest(
     rows = readable_rows(sheet, columns, words, problems)
     matched = _with_patients(_match(rows, found, problems), columns, problems)
     masks = _masks(choices.masks, found, {one.image for one in matched}, problems)
-    cases = _cases(matched, columns, data, choices, masks, problems)
+    cases = _cases(matched, columns, data, choices, masks, pseudonyms, problems)
     if not cases:
         shown = "; ".join(problems[:3])
         raise ConfigError(
@@ -213,7 +221,7 @@ def _one(
 
 def _cases(
     matched: Sequence[_Matched], columns: Columns, data: DataCopy, choices: Choices,
-    masks: Mapping[FolderImage, Path], problems: list[str],
+    masks: Mapping[FolderImage, Path], pseudonyms: Pseudonyms, problems: list[str],
 ) -> list[Case]:  # fmt: skip
     _warn_of_patients(matched, columns, problems)
     names = tuple(choices.segments.values())
@@ -241,10 +249,26 @@ def _cases(
             attributes=attributes,
         )
         covariates = _filled(row.covariates, image.covariates)
-        cases.append(
-            Case(image.case_id, row.pseudonym, "train", None, (volume,), row.findings, covariates)
-        )
+        case_id = _case_id(one, pseudonyms)
+        patient_id = f"p{pseudonyms.name(*row.person)}"
+        cases.append(Case(case_id, patient_id, "train", None, (volume,), row.findings, covariates))
     return _distinct(cases)
+
+
+def _case_id(one: _Matched, pseudonyms: Pseudonyms) -> str:
+    """The image's own name, but a pseudonym where the patient's cell is in it.
+
+    The whole name, since what follows the cell in `Muster_Erika_19610304_ct` is no less private.
+    """
+    cell = _letters(one.row.patient)
+    if cell and cell in _letters(one.image.case_id):
+        return f"c{pseudonyms.name('file', one.image.study)}"
+    return one.image.case_id
+
+
+def _letters(text: str) -> str:
+    """Only letters and digits, so that `Muster, Erika` is found in `muster_erika_ct`."""
+    return "".join(character for character in text.casefold() if character.isalnum())
 
 
 def _warn_of_patients(matched: Sequence[_Matched], columns: Columns, problems: list[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -51,10 +50,10 @@ class TableRow:
     covariates: Covariates
 
     @property
-    def pseudonym(self) -> str:
-        """Hash of the patient's cell, or of the row's own name where no patient is named."""
+    def person(self) -> tuple[str, str]:
+        """Role and key of the patient's cell, or of the row's own where no patient is named."""
         role, name = ("patient", self.patient) if self.patient else (self.role, self.name)
-        return "p" + hashlib.sha256(f"{role}\n{plain_key(name)}".encode()).hexdigest()[:12]
+        return role, plain_key(name)
 
 
 def readable_rows(

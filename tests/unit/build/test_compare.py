@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,9 +11,10 @@ import tomli_w
 
 from medmtl.build.compare import comparison_record, plan_runs
 from medmtl.core.errors import ConfigError
+from medmtl.data.manifest import read_manifest, write_manifest
 from medmtl.metrics.scores import CaseScore, FindingScore, SegmentScore
 from medmtl.report.comparison_page import comparison_page, verdict_lines
-from tests.tiny_run import settings
+from tests.tiny_run import settings, write_data
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,17 +118,28 @@ def finish(run: ArmRun, folder: Path, *, dice: float, is_right: bool) -> None:
     )
 
 
-def test_the_record_and_its_page_say_who_gained(tmp_path: Path) -> None:
-    table = settings(tmp_path)
+def finished_runs(folder: Path, *, is_exclusive: bool = False, **compare: object) -> list[ArmRun]:
+    """Of the one finding `big`, in which the joint arm is right and the others are wrong."""
+    manifest = read_manifest(write_data(folder))
+    schema = replace(
+        manifest.schema, findings=manifest.schema.findings[:1], findings_exclusive=is_exclusive
+    )
+    cases = tuple(replace(one, findings={"big": one.findings["big"]}) for one in manifest.cases)
+    write_manifest(replace(manifest, schema=schema, cases=cases), folder)
+    table = settings(folder)
     table["network"]["findings"] = ["big"]
-    table["compare"] = {"label_fractions": [0.5, 1.0]}
-    path = tmp_path / "tiny.toml"
+    table["compare"] = compare
+    path = folder / "tiny.toml"
     path.write_text(tomli_w.dumps(table), encoding="utf-8")
     runs = plan_runs(path)
     for run in runs:
         joint = run.arm == "joint"
-        finish(run, tmp_path, dice=0.9 if joint else 0.8, is_right=joint)
-    record = comparison_record(runs, tmp_path)
+        finish(run, folder, dice=0.9 if joint else 0.8, is_right=joint)
+    return runs
+
+
+def test_the_record_and_its_page_say_who_gained(tmp_path: Path) -> None:
+    record = comparison_record(finished_runs(tmp_path, label_fractions=[0.5, 1.0]), tmp_path)
     lines = list(verdict_lines(record))
     assert (
         "joint against segmentation, 100% of the labels, Dice: +0.100 [+0.100, +0.100], gain"
@@ -137,6 +149,16 @@ def test_the_record_and_its_page_say_who_gained(tmp_path: Path) -> None:
     page = comparison_page(record)
     assert "With fewer labels" in page
     assert "1.50" in page
+
+
+@pytest.mark.parametrize("is_exclusive", [True, False])
+def test_an_accuracy_is_compared_where_the_manifests_say_that_findings_exclude_each_other(
+    tmp_path: Path, is_exclusive: bool
+) -> None:
+    record = comparison_record(finished_runs(tmp_path, is_exclusive=is_exclusive), tmp_path)
+    metrics = {row["metric"] for one in record["comparisons"] for row in one["rows"]}
+    assert ("accuracy" in metrics) == is_exclusive
+    assert (record["arms"][0]["accuracy"] is not None) == is_exclusive
 
 
 def test_an_unfinished_run_is_named(tmp_path: Path) -> None:

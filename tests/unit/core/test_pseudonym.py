@@ -8,7 +8,7 @@ import pytest
 from pydicom.uid import UID
 
 from medmtl.core.errors import ConfigError
-from medmtl.core.pseudonym import Pseudonyms, read_pseudonyms
+from medmtl.core.pseudonym import Pseudonyms, kept_pseudonyms, read_pseudonyms
 
 SECRET, OTHER = "s" * 32, "t" * 32
 
@@ -72,3 +72,14 @@ def test_key_files(tmp_path: Path) -> None:
         assert SECRET not in str(caught.value)
     with pytest.raises(ConfigError, match="cannot be read"):
         read_pseudonyms(tmp_path / "absent.toml")
+
+
+def test_a_kept_secret_is_drawn_once_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "pseudonyms.toml"
+    first = kept_pseudonyms(path)
+    assert path.stat().st_mode & 0o077 == 0
+    assert kept_pseudonyms(path) == first
+    assert kept_pseudonyms(tmp_path / "other.toml") != first
+    path.write_text("")
+    with pytest.raises(ConfigError, match="key file: expected a secret"):
+        kept_pseudonyms(path)

@@ -9,6 +9,7 @@ from medmtl.core.prediction import Covariates
 from medmtl.data.cases import Case, VolumeRow
 from medmtl.inference.subgroup_columns import choose_columns, known_columns
 from medmtl.metrics.scores import CaseScore
+from medmtl.metrics.subgroups import Column
 
 
 def cases() -> list[Case]:
@@ -58,3 +59,11 @@ def test_a_number_whose_cases_lie_in_one_band_does_not_split_them() -> None:
     thick = [CaseScore(f"c{n}", f"p{n}", slice_mm=6.0 + n) for n in range(4)]
     chosen = choose_columns(known_columns(cases(), thick), None)
     assert [column.name for column in chosen] == ["vendor", "age_years"]
+
+
+def test_the_row_of_a_table_of_diagnoses_groups_nothing_unasked() -> None:
+    known = known_columns(cases(), ()) | {
+        "table_row": Column("table_row", {f"c{n}": str(n + 2) for n in range(4)})
+    }
+    assert "table_row" not in {column.name for column in choose_columns(known, None)}
+    assert [column.name for column in choose_columns(known, ["table_row"])] == ["table_row"]

@@ -79,11 +79,40 @@ def test_only_what_both_have_is_compared() -> None:
     assert not {metric for metric, _ in compare(first, blind)} & {"auroc", "brier", "accuracy"}
 
 
+def test_a_missed_structure_has_no_distance_and_is_counted() -> None:
+    first = noisy(2)
+    gone = replace(first[0].segments[0], dice=0.0, hd95_mm=None, is_missed=True)
+    second = [replace(first[0], segments=(gone,)), *first[1:]]
+    rows = compare(first, second)
+    assert rows["hd95_mm", "liver"].difference.n == 39
+    assert rows["hd95_mm", "liver"].missed == rows["hd95_mm", "mean"].missed == (0, 1)
+    assert rows["dice", "liver"].missed is None
+
+
 def test_unknown_truth_enters_nothing() -> None:
     first = noisy(4)
     unknown = tuple(replace(finding, truth=None) for finding in first[0].findings)
     without = [replace(first[0], findings=unknown), *first[1:]]
     assert compare(without, noisy(5))["auroc", "effusion"].difference.n == 39
+
+
+@pytest.mark.parametrize("count", [20, 12], ids=["as many", "fewer"])
+def test_the_mean_of_partly_labelled_findings_draws_each_ones_own_patients(count: int) -> None:
+    """One patient has all cases of the second finding: a replicate holds them all, or none."""
+
+    def nodule(number: int, *, is_right: bool) -> CaseScore:
+        one = case(number, dice=0.8, probability=0.9 if is_right == (number % 2 == 0) else 0.1)
+        finding = replace(one.findings[0], name="nodule")
+        return replace(one, patient_id="has all", findings=(finding,))
+
+    first = [case(n, dice=0.8, probability=0.5) for n in range(20)]
+    wrong, right = (
+        [*first, *(nodule(n, is_right=is_right) for n in range(20, 20 + count))]
+        for is_right in (False, True)
+    )
+    mean = rows_of(compare_scores(wrong, right, findings=["effusion", "nodule"]))["auroc", "mean"]
+    assert (mean.reference, mean.other) == (0.25, 0.75)
+    assert mean.difference.ci95 == (0, 0.5)
 
 
 def test_noise_alone_is_rarely_called_a_difference() -> None:

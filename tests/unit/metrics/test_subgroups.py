@@ -34,13 +34,30 @@ def test_each_group_has_the_numbers_of_its_own_cases() -> None:
 
 
 def test_a_small_group_is_counted_but_neither_named_nor_measured() -> None:
-    cases = [case(n) for n in range(9)]
-    vendor = column("vendor", *["A"] * 6, "Rare", "Rare", "")
+    cases = [case(n) for n in range(12)]
+    vendor = column("vendor", *["A"] * 6, "Rare", "Rare", *[""] * 4)
     found = summarise_subgroups(cases, [vendor], findings=())["vendor"]
     assert list(found["groups"]) == ["A"]
     assert found["suppressed"] == {"groups": 1, "patients": 2}
-    assert found["unknown_patients"] == 1
+    assert found["unknown_patients"] == 4
     assert "Rare" not in str(found)
+
+
+@pytest.mark.parametrize("few", ["Rare", ""], ids=["a small group", "without a value"])
+def test_few_patients_cannot_be_computed_from_all_less_the_groups_shown(few: str) -> None:
+    cases = [case(n) for n in range(21)]
+    vendor = column("vendor", *["A"] * 8, *["B"] * 6, *["C"] * 6, few)
+    found = summarise_subgroups(cases, [vendor], findings=())["vendor"]
+    assert list(found["groups"]) == ["A", "C"]
+    assert found["suppressed"]["patients"] + found["unknown_patients"] == 7
+
+
+@given(st.lists(st.sampled_from(["A", "B", "C", ""])))
+def test_what_is_not_shown_is_nobody_or_many(vendors: list[str]) -> None:
+    cases = [case(n) for n in range(len(vendors))]
+    found = summarise_subgroups(cases, [column("vendor", *vendors)], findings=())["vendor"]
+    rest = found["suppressed"]["patients"] + found["unknown_patients"]
+    assert rest == 0 or rest >= 5 or not found["groups"]
 
 
 def test_many_cases_of_few_patients_are_a_small_group() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -137,9 +138,56 @@ def test_judged_by_the_bound_the_interval_counts(bundle: BundleRecord) -> None:
 def test_the_champion_may_be_missed_by_the_tolerance_and_no_more(
     bundle: BundleRecord, dice: float, is_refused: bool
 ) -> None:
-    mine = Evidence(bundle, changed("segmentation", "mean_dice", to=number(dice)))
-    theirs = Evidence(bundle, good_metrics())
+    metrics = changed("segmentation", "per_segment", to={n: {"dice": number(dice)} for n in TORSO})
+    mine, theirs = Evidence(bundle, metrics), Evidence(bundle, good_metrics())
     assert unmet(mine, theirs) == (["mean Dice against the champion"] if is_refused else [])
+
+
+@pytest.mark.parametrize(
+    ("path", "shared", "easy", "means"),
+    [
+        (("segmentation", "per_segment"), {"dice": number(0.88)}, {"dice": number(0.99)}, "Dice"),
+        (("diagnosis", "per_finding"), {"auroc": number(0.86)}, {"auroc": number(0.99)}, "AUROC"),
+    ],
+)
+def test_further_easy_answers_do_not_make_up_for_worse_shared_ones(
+    bundle: BundleRecord,
+    path: tuple[str, str],
+    shared: dict[str, Any],
+    easy: dict[str, Any],
+    means: str,
+) -> None:
+    metrics = good_metrics()
+    answers = metrics[path[0]][path[1]]
+    for entry in answers.values():
+        entry.update(shared)
+    further = {f"easy_{n}": {**next(iter(answers.values())), **easy} for n in range(9)}
+    answers |= further
+    larger = replace(
+        bundle,
+        segments=(*bundle.segments, *(further if means == "Dice" else ())),
+        findings={**bundle.findings, **dict.fromkeys(further if means == "AUROC" else (), True)},
+    )
+    names = unmet(Evidence(larger, metrics), Evidence(bundle, good_metrics()))
+    assert names == [f"mean {means} against the champion"]
+
+
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [
+        (("segmentation", "per_segment", LUNG, "dice"), f"Dice, {LUNG}"),
+        (("diagnosis", "per_finding", NODULE, "auroc"), f"AUROC, {NODULE}"),
+    ],
+)
+def test_no_single_answer_may_be_much_worse_than_the_champions(
+    bundle: BundleRecord, path: tuple[str, ...], title: str
+) -> None:
+    theirs = Evidence(bundle, changed(*path, to=number(0.98)))
+    mine = Evidence(bundle, good_metrics())
+    loose = with_limits(
+        champion={**SETTINGS.champion.model_dump(), "dice_tolerance": 1, "auroc_tolerance": 1}
+    )
+    assert unmet(mine, theirs, loose) == [f"{title} against the champion"]
 
 
 @pytest.mark.parametrize("key", ["brier", "ece"])
@@ -164,8 +212,6 @@ def test_figures_from_other_cases_do_not_compare(bundle: BundleRecord) -> None:
 def test_a_model_that_answers_less_does_not_replace_the_champion(
     bundle: BundleRecord, tmp_path: Path
 ) -> None:
-    from dataclasses import replace
-
     smaller = replace(bundle, findings={TORSO_FINDINGS[0]: True})
     names = unmet(Evidence(smaller, good_metrics()), Evidence(bundle, good_metrics()))
     assert names == ["answers of the champion"]

@@ -9,6 +9,7 @@ from openpyxl import Workbook
 
 from medmtl.core.errors import ConfigError
 from medmtl.core.prediction import Covariates
+from medmtl.core.pseudonym import Pseudonyms
 from medmtl.data.builders.copy import DataCopy
 from medmtl.data.builders.diagnoses import Choices, Diagnoses, build_diagnoses_manifest
 from medmtl.data.builders.sheet import Sheet, SheetRow, read_sheet
@@ -27,7 +28,7 @@ def images(root: Path, *names: str) -> Path:
     return root
 
 
-def built(folder: Path, text: str, **choices: object) -> Diagnoses:
+def built(folder: Path, text: str, *, secret: str = "s" * 32, **choices: object) -> Diagnoses:
     table = folder.parent / "table.csv"
     table.write_text(text)
     data = DataCopy.at(folder)
@@ -37,6 +38,7 @@ def built(folder: Path, text: str, **choices: object) -> Diagnoses:
         data,
         name="own",
         choices=Choices(**choices),  # type: ignore[arg-type]
+        pseudonyms=Pseudonyms(secret),
     )
 
 
@@ -82,6 +84,31 @@ def test_nothing_of_a_person_reaches_the_manifest(tmp_path: Path) -> None:
     assert "Muster" not in text
     assert [case.fold for case in read_manifest(tmp_path / "out").cases] == [1, 0]
     assert all(case.volumes[0].attributes["table_row"] in "23" for case in checked.manifest.cases)
+
+
+def test_a_file_called_by_its_patient_gives_a_case_that_is_not(tmp_path: Path) -> None:
+    names = ("Müster_Erika_19610304_ct", "Müster_Erika_19610304_mr", "4711_ct", "MRN 0815/ct")
+    folder = images(tmp_path / "images", *names)
+    text = (
+        "patient,file,finding\n"
+        f'"Müster, Erika",{names[0]},1\n"Müster, Erika",{names[1]},0\n4711,,1\nMRN 0815,,0\n'
+    )
+    result = built(folder, text)
+    assert len(result.manifest.cases) == 4
+    ids = [case.case_id for case in result.manifest.cases]
+    assert len(set(ids)) == 4
+    assert ids[3] == "ct", "a folder's name does not enter the case id"
+    for part in ("ster", "erika", "1961", "4711"):
+        assert part not in "".join(ids).casefold()
+    assert [case.case_id for case in built(folder, text).manifest.cases] == ids
+
+
+def test_a_patient_is_found_again_only_with_the_secret(tmp_path: Path) -> None:
+    folder, text = images(tmp_path / "images", "a"), "patient,file,finding\n12345678,a,1\n"
+    first, again, other = (
+        built(folder, text, secret=secret * 32).manifest.cases[0].patient_id for secret in "sst"
+    )
+    assert first == again != other
 
 
 def test_every_mismatch_is_named_by_its_row(tmp_path: Path) -> None:
