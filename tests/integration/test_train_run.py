@@ -223,6 +223,31 @@ def test_cases_of_two_manifests_stay_apart_under_equal_names(tmp_path: Path) -> 
     assert list((tmp_path / "run" / "overlays").glob("other.tiny*.png"))
 
 
+def test_each_manifest_is_measured_on_the_findings_that_it_knows(tmp_path: Path) -> None:
+    known = {"all": ("big", "old"), "some": ("big",), "masks": ()}
+    for name, findings in known.items():
+        manifest = read_manifest(write_data(tmp_path / name))
+        schema = replace(
+            manifest.schema,
+            findings=tuple(spec for spec in manifest.schema.findings if spec.name in findings),
+        )
+        cases = tuple(
+            replace(case, findings={name: case.findings[name] for name in findings})
+            for case in manifest.cases
+        )
+        write_manifest(replace(manifest, name=name, schema=schema, cases=cases), tmp_path / name)
+    manifests = [{"folder": str(tmp_path / name), "data_root": name} for name in known]
+    config = configuration(tmp_path / "all", "trainer.max_steps=1")
+    config = config.model_copy(update={"data": DataConfig.model_validate({"manifests": manifests})})
+    result = train_run(config, tmp_path / "run", data_root=tmp_path)
+    answered = {
+        (score.case_id.split(".")[0], *(finding.name for finding in score.findings))
+        for score in result.scores
+    }
+    assert answered == {(name, *findings) for name, findings in known.items()}
+    assert len(result.scores) == 9
+
+
 def test_every_bad_case_is_named_before_the_first_step(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     for number in (1, 6):  # one learns, one validates
