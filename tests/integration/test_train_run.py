@@ -209,6 +209,42 @@ def test_a_balancer_that_never_sees_two_tasks_is_refused(tmp_path: Path) -> None
     assert build(config, tmp_path / "run", data_root=data).trainer.data.sampler.tasks
 
 
+def test_a_balancer_of_cases_that_teach_one_task_each_needs_two_of_them(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    apart = ["balancer={name='upgrad'}", "sampling={one_task_per_case=true}"]
+    with pytest.raises(ConfigError, match=r"no training case teaches both tasks"):
+        build(configuration(data, *apart), tmp_path / "run", data_root=data)
+    build(configuration(data, *apart, batch_size=2), tmp_path / "run", data_root=data)
+    build(configuration(data, apart[0]), tmp_path / "run", data_root=data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([], "every case teaches both tasks"),
+        (["trainer.batch_size=2"], "every batch holds each task once"),
+        (["trainer.batch_size=3"], "every case teaches both tasks"),
+        (["sampling.one_task_per_case=true"], ""),
+        (["sampling.schedule.name='constant'"], ""),
+        (["tasks=['diagnosis']"], ""),
+    ],
+)
+def test_a_schedule_that_decides_nothing_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: list[str], said: str
+) -> None:
+    data = write_data(tmp_path / "data", truths=[{"big": n % 2 == 0} for n in range(8)])
+    config = configuration(
+        data,
+        "sampling.schedule.name='dynamic_task_priority'",
+        "network.findings=['big']",
+        *changes,
+    )
+    build(config, tmp_path / "run", data_root=data)
+    found = [message for message in caplog.messages if message.startswith("sampling.schedule")]
+    assert len(found) == bool(said)
+    assert all(said in message for message in found)
+
+
 def test_cases_of_two_manifests_stay_apart_under_equal_names(tmp_path: Path) -> None:
     data = write_data(tmp_path / "a")
     write_data(tmp_path / "b")
