@@ -85,7 +85,7 @@ def train_run(
     began = time.monotonic()
     with memory_errors():
         _train(parts)
-    return _finish(parts, out, tracker, time.monotonic() - began)
+        return _finish(parts, out, tracker, time.monotonic() - began)
 
 
 def _prepare(parts: RunParts) -> None:

@@ -18,6 +18,7 @@ from medmtl.data.cases import VolumeRow
 from medmtl.data.manifest import read_manifest, write_manifest
 from medmtl.inference.bundle import verify_bundle
 from medmtl.tracking.tracker import NoTracker
+from medmtl.training.memory import OutOfMemoryError
 from medmtl.training.step import TrainingDivergedError
 from tests.tiny_run import configuration, write_data
 
@@ -161,6 +162,21 @@ def test_divergence_names_task_and_step(tmp_path: Path) -> None:
     config = configuration(data, lr=1e30, warmup_steps=0, clip_norm=1e30)
     with pytest.raises(TrainingDivergedError, match=r"step \d.*not finite.*(segm|diag|first in)"):
         train_run(config, tmp_path / "run", data_root=data)
+
+
+def test_out_of_memory_in_the_delivery_is_said_as_such(tmp_path: Path) -> None:
+    class Full(Notes):
+        def log_bundle(self, folder: Path) -> None:
+            raise MemoryError(folder)
+
+    data = write_data(tmp_path / "data")
+    with pytest.raises(OutOfMemoryError, match="Out of memory on the machine"):
+        train_run(
+            configuration(data, "trainer.max_steps=1"),
+            tmp_path / "run",
+            data_root=data,
+            tracker=Full(),
+        )
 
 
 def test_an_output_that_no_case_teaches_is_refused(tmp_path: Path) -> None:
