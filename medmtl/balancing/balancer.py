@@ -26,7 +26,7 @@ class BalanceReport:
             works on gradients. Empty for methods without one factor per task (GradDrop, trimmed
             mean).
         gradient_norms: Norm of each task's gradient where the tasks meet, in units of its loss;
-            empty between two measurements.
+            empty between two measurements and where there is nothing to measure at.
         cosines: Cosine between the gradients of two tasks, keyed "a:b" in the order of the tasks;
             a pair with a zero gradient is left out.
     """

@@ -128,7 +128,12 @@ def _measured(
     weights: dict[str, float],
     device: torch.device,
 ) -> BalanceReport:
-    """Norms and cosines at the features, over all ranks: one backward pass per task."""
+    """Norms and cosines at the features, over all ranks: one backward pass per task.
+
+    The weights alone where no rank has features that learn.
+    """
+    if not sum_over_ranks(torch.tensor(len(points), device=device)):
+        return BalanceReport(weights)
     rows: list[Row] = []
     for task in present.tasks:
         loss = losses.get(task)

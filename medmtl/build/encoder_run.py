@@ -78,7 +78,7 @@ def train_on_encoder(job: Job) -> TrainResult:
             steps = run.tune()
             run.fit(run.features(run.train, has_folds=False))
         after = run.features(run.val, has_folds=run.is_frozen)
-    return run.finish(before, after, steps=steps, seconds=time.monotonic() - began)
+        return run.finish(before, after, steps=steps, seconds=time.monotonic() - began)
 
 
 Features = list[tuple["DataSource", "Case", "CaseFeatures"]]

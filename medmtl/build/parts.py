@@ -18,6 +18,7 @@ from medmtl.data.loader import StudyLoader
 from medmtl.data.manifest import find_manifest, listed_problems, read_manifest
 from medmtl.data.sampling import TaskSampler
 from medmtl.data.sources import DataSource
+from medmtl.data.task_schedule import ConstantShares
 from medmtl.inference.predictor import choose_device
 from medmtl.networks.joint import JointNet
 from medmtl.networks.memory_format import lay_channels_last
@@ -34,6 +35,8 @@ from medmtl.training.window_objective import WindowObjective
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from medmtl.config import TrainConfig
     from medmtl.data.label_table import LabelTable
@@ -176,6 +179,7 @@ def build(
         world=ranks.world,
         tasks=tasks,
     )
+    _say_idle_schedule(sets[0].table, config, sampler)
     if config.patch and len(tasks) > 1 and config.trainer.batch_size > 1:
         logger.warning("a patch beside a whole volume is padded to its size; use batch_size=1")
     whole = build_augmentation(config.augmentation)
@@ -273,13 +277,37 @@ def _check_meeting(table: LabelTable, config: TrainConfig, *, places: int) -> No
     Raises:
         ConfigError: Saying what to set.
     """
-    both = np.logical_and.reduce([table.is_known(task) for task in config.tasks])
+    both = _teaches_all(table, config)
     is_needed = len(config.tasks) > 1 and config.balancer.name not in _WEIGHS_EACH_ALONE
     if is_needed and places < len(config.tasks) and not both.any():
         raise ConfigError(
-            f"balancer {config.balancer.name}: no training case has labels of both tasks and a "
-            "batch is one case, so there is never anything to balance. Set trainer.batch_size=2."
+            f"balancer {config.balancer.name}: no training case teaches both tasks and a batch is "
+            "one case, so there is never anything to balance. Set trainer.batch_size=2."
         )
+
+
+def _say_idle_schedule(table: LabelTable, config: TrainConfig, sampler: TaskSampler) -> None:
+    """Warn where the shares of the tasks change nothing that is learned."""
+    if len(config.tasks) < 2 or config.sampling.schedule == ConstantShares():
+        return
+    if not sampler.draws_by_shares:
+        logger.warning(
+            "sampling.schedule decides nothing: every batch holds each task once. "
+            "Set trainer.batch_size above %d",
+            len(sampler.tasks),
+        )
+    elif config.patch is None and _teaches_all(table, config).all():
+        logger.warning(
+            "sampling.schedule decides next to nothing: every case teaches both tasks, whichever "
+            "it is drawn for. Set sampling.one_task_per_case=true"
+        )
+
+
+def _teaches_all(table: LabelTable, config: TrainConfig) -> NDArray[np.bool_]:
+    """(N,), whether the case teaches all tasks at once."""
+    if config.sampling.one_task_per_case and len(config.tasks) > 1:
+        return np.zeros(len(table), dtype=bool)
+    return np.asarray(np.logical_and.reduce([table.is_known(task) for task in config.tasks]))
 
 
 def _options(config: TrainConfig, *, cases: int, world: int) -> RunOptions:

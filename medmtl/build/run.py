@@ -56,7 +56,7 @@ def train_run(
         resume: Go on from the last checkpoint in `out`; without one, start.
         tracker: Told what happens; the caller closes it.
         watch: Called after every step with its report and the number of steps in all.
-        should_stop: Asked after every step.
+        should_stop: Asked after every step and every study; once True, it stays.
         ranks: The processes that train together, of `training.distributed.join_ranks`; None for
             this one alone.
 
@@ -85,7 +85,7 @@ def train_run(
     began = time.monotonic()
     with memory_errors():
         _train(parts)
-    return _finish(parts, out, tracker, time.monotonic() - began)
+        return _finish(parts, out, tracker, time.monotonic() - began)
 
 
 def _prepare(parts: RunParts) -> None:

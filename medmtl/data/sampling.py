@@ -104,6 +104,12 @@ class TaskSampler:
         self.scheduler = TaskScheduler(config.schedule, self.tasks)
         self._weights = {task: _weights(table, task, balance=config.balance) for task in self.tasks}
 
+    @property
+    def draws_by_shares(self) -> bool:
+        """Whether any place of a batch is left for the shares to decide."""
+        places = self.world * self.batch_size
+        return self.batch_size > len(self.tasks) or places < len(self.tasks)
+
     def draw(self, step: int) -> tuple[Draw, ...]:
         """The cases of this process in a step; no case is twice in the batch of all processes.
 

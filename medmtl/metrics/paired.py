@@ -250,9 +250,9 @@ def _accuracy(
     rows = []
     for one, two in pairs:
         first, second = ([f for f in case.findings if f.name in names] for case in (one, two))
-        truth = exclusive_class(first, of_truth=True)
+        truth = exclusive_class(first, names, of_truth=True)
         if truth is not None and len(first) == len(second) == len(names):
-            right = [exclusive_class(side, of_truth=False) == truth for side in (first, second)]
+            right = [exclusive_class(s, names, of_truth=False) == truth for s in (first, second)]
             rows.append((one.patient_id, float(right[0]), float(right[1])))
     if rows:
         yield _means(rows).compare("accuracy", MEAN)

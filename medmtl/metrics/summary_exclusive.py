@@ -20,34 +20,35 @@ if TYPE_CHECKING:
 __all__ = ["exclusive_class", "summarise_classes"]
 
 
-def exclusive_class(findings: Sequence[FindingScore], *, of_truth: bool) -> str | None:
+def exclusive_class(
+    findings: Sequence[FindingScore], names: Sequence[str], *, of_truth: bool
+) -> str | None:
     """The one class of a case: the finding that is present, or none of them.
 
     Args:
-        findings: All findings of the case.
+        findings: Those of the case.
+        names: The findings that exclude each other; others do not count.
         of_truth: The true class, else the one decided on. Of several decided findings the most
-            probable counts; a truth that is not fully known and names no finding is None.
+            probable counts; a truth that is not known of all and names no finding is None.
     """
+    asked = [finding for finding in findings if finding.name in names]
     if of_truth:
-        present = [finding.name for finding in findings if finding.truth]
+        truths = {finding.name: finding.truth for finding in asked}
+        present = [name for name, is_present in truths.items() if is_present]
         if present:
             return present[0]
-        return None if any(finding.truth is None for finding in findings) else NO_FINDING
-    decided = [finding for finding in findings if finding.decision]
+        return NO_FINDING if all(truths.get(name) is False for name in names) else None
+    decided = [finding for finding in asked if finding.decision]
     return max(decided, key=lambda f: f.probability).name if decided else NO_FINDING
 
 
 def summarise_classes(cases: Sequence[CaseScore], names: Sequence[str]) -> dict[str, Any]:
     """Accuracy, balanced accuracy and the confusion matrix (rows are truth)."""
     classes = [*names, NO_FINDING]
-    answers = [
-        (case.patient_id, [finding for finding in case.findings if finding.name in names])
-        for case in cases
-    ]
     rows = [
-        (patient, truth, exclusive_class(findings, of_truth=False))
-        for patient, findings in answers
-        if (truth := exclusive_class(findings, of_truth=True)) is not None
+        (case.patient_id, truth, exclusive_class(case.findings, names, of_truth=False))
+        for case in cases
+        if (truth := exclusive_class(case.findings, names, of_truth=True)) is not None
     ]
     right = np.array([truth == decided for _, truth, decided in rows], dtype=np.float64)
     matrix = np.zeros((len(classes), len(classes)), dtype=int)

@@ -84,11 +84,11 @@ def _classes(cases: Sequence[CaseScore], names: Sequence[str]) -> dict[str, Any]
     abstains: list[bool | None] = []
     for case in cases:
         findings = [finding for finding in case.findings if finding.name in names]
-        truth = exclusive_class(findings, of_truth=True)
+        truth = exclusive_class(findings, names, of_truth=True)
         if truth is None:
             continue
         patients.append(case.patient_id)
-        risk.append(float(exclusive_class(findings, of_truth=False) != truth))
+        risk.append(float(exclusive_class(findings, names, of_truth=False) != truth))
         confidence.append(answer_confidence([finding.probability for finding in findings]))
         classes = case.diagnosis_set
         is_in_set.append(None if classes is None else truth in classes)

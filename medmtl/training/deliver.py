@@ -226,7 +226,7 @@ def _target(truth: bool | None) -> float:
 
 
 def _calibrated(score: CaseScore, settings: BundleSettings) -> CaseScore:
-    """The score as the calibrated bundle would have it."""
+    """The score as the calibrated bundle would have it, of the findings its manifest knows."""
     specs = {finding.name: finding for finding in settings.findings}
     probabilities = {}
     for finding in score.findings:
@@ -234,7 +234,9 @@ def _calibrated(score: CaseScore, settings: BundleSettings) -> CaseScore:
         logit = np.array([np.log(p / (1 - p))])
         probabilities[finding.name] = float(specs[finding.name].calibration().apply(logit)[0])
     thresholds = {name: specs[name].threshold for name in probabilities}
-    decisions = decide(settings.label_schema(), probabilities, thresholds)
+    schema = settings.label_schema()
+    known = tuple(finding for finding in schema.findings if finding.name in probabilities)
+    decisions = decide(replace(schema, findings=known), probabilities, thresholds)
     findings = tuple(
         replace(f, probability=probabilities[f.name], decision=decisions[f.name])
         for f in score.findings

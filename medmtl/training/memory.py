@@ -18,6 +18,8 @@ __all__ = ["OutOfMemoryError", "memory_errors", "peak_memory_mib"]
 
 _CPU_TEXTS = ("can't allocate memory", "not enough memory")
 """What torch's allocator of the CPU says, in a plain RuntimeError."""
+_WORKER_TEXT = "DataLoader worker"
+"""What torch says of a process beside this one that was killed, in a plain RuntimeError."""
 _ADVICE = (
     "Lower trainer.batch_size (and raise trainer.accumulate), take smaller patches or fewer "
     'filters (network.backbone), or set trainer.precision = "bfloat16".'
@@ -43,6 +45,11 @@ def memory_errors() -> Iterator[None]:
     except RuntimeError as error:
         if any(text in str(error) for text in _CPU_TEXTS):
             raise OutOfMemoryError(f"Out of memory on the machine. {_ADVICE}") from error
+        if _WORKER_TEXT in str(error):
+            raise OutOfMemoryError(
+                "A process that makes batches was killed, as a rule because the machine is out of "
+                f"memory. Lower trainer.workers. {_ADVICE}"
+            ) from error
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_standardiser", "refit_head", "volumes_ml"]
 
+logger = logging.getLogger(__name__)
+
 
 @torch.no_grad()
 def fit_standardiser(net: JointNet, samples: Samples) -> None:
     """Standardise what the diagnosis knows: covariates of all cases, measurements of true masks.
 
-    A case counts for the measurements where all segments were annotated. What is known of no case
-    stays as it is.
+    A case counts for the measurements whose own segments were annotated. What is known of no case
+    stays as it is, which is said.
     """
     if net.head is None or net.head.facts.mean.numel() == 0:
         return
@@ -39,18 +42,37 @@ def fit_standardiser(net: JointNet, samples: Samples) -> None:
     for index in range(len(samples)):
         batch = collate([samples[index]], divisor=(1, 1, 1)).to(device)
         rows.append(net.head.known_facts(_measured(net, batch), batch.covariates))
-    net.head.facts.fit(torch.cat(rows))
+    facts = torch.cat(rows)
+    names = [*net.measurement_names, *net.head.config.covariates]
+    is_unknown = facts.isnan().all(dim=0).tolist()
+    if unknown := [name for name, is_so in zip(names, is_unknown, strict=True) if is_so]:
+        logger.warning(
+            "known of no training case and so not standardised, which lets them saturate: %s",
+            ", ".join(unknown),
+        )
+    net.head.facts.fit(facts)
 
 
 def _measured(net: JointNet, batch: Batch) -> Tensor:
-    """(1, M) of the true masks, NaN where a segment is not annotated."""
-    if net.measure is None or not bool(batch.is_annotated.all()):
-        return batch.spacing_mm.new_full((1, len(net.measurement_names)), torch.nan)
+    """(1, M) of the true masks, NaN where a segment that is read is not annotated."""
+    if net.measure is None:
+        return batch.spacing_mm.new_zeros(1, 0)
     masks = [
-        nn.functional.one_hot(labels, len(net.config.segments) + 1).movedim(-1, 1).float()
-        for labels in batch.labels
+        _true_masks(labels, batch.is_annotated[:, volume])
+        for volume, labels in enumerate(batch.labels)
     ]
     return torch.as_tensor(net.measure(masks, batch.spacing_mm, batch.covariates))
+
+
+def _true_masks(labels_bkji: Tensor, is_annotated_bs: Tensor) -> Tensor:
+    """(B, S + 1, K, J, I), NaN all over a segment of which nothing is known.
+
+    So whatever is measured on it is NaN, too, and nothing else.
+    """
+    classes = is_annotated_bs.shape[1] + 1
+    masks = nn.functional.one_hot(labels_bkji.clamp_min(0), classes).movedim(-1, 1).float()
+    masks[:, 1:].masked_fill_(~is_annotated_bs[:, :, None, None, None], torch.nan)
+    return masks
 
 
 def refit_head(

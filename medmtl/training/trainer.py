@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -115,7 +116,8 @@ class Trainer:
         device: Where the network is.
         ranks: The processes that train together.
         watch: Called after every step, for a progress bar.
-        should_stop: Asked after every step; True on any process stops all.
+        should_stop: Asked after every step and before every validation study; once True, it stays.
+            True on any process stops all.
         best_score: Of the validations so far.
         history: Metrics of every epoch.
     """
@@ -144,6 +146,8 @@ class Trainer:
         """
         self._resume()
         self._learn()
+        if self._epoch.values and self._ends_epoch(self.state.step):
+            self._end_epoch(self.state.step)  # the process before ended while it validated
         saved_s = time.monotonic()
         steps = train_steps(
             self.state, self._batches(), self.objective, self.options.fit, ranks=self.ranks
@@ -159,10 +163,7 @@ class Trainer:
                 saved_s = time.monotonic()
             if self.ranks.any(flag=self.should_stop()):
                 self._save_if(due=True)
-                raise TrainingStoppedError(
-                    f"stopped after step {report.step} of {self.options.fit.steps}. The checkpoint "
-                    "is written; go on with --resume."
-                )
+                raise self._stopped()
         self._deliver()
 
     @property
@@ -180,6 +181,12 @@ class Trainer:
         backbone: Any = self.net.backbone
         for name in ("encode", "decode_levels", "classify"):
             setattr(backbone, name, torch.compile(getattr(backbone, name)))
+
+    def _stopped(self) -> TrainingStoppedError:
+        return TrainingStoppedError(
+            f"stopped after step {self.state.step} of {self.options.fit.steps}. The checkpoint "
+            "is written; go on with --resume."
+        )
 
     def _ends_epoch(self, step: int) -> bool:
         return step % self.options.steps_per_epoch == 0 or step == self.options.fit.steps
@@ -204,6 +211,7 @@ class Trainer:
         metrics = {f"train/{name}": value for name, value in self._epoch.figures().items()}
         is_last = step == self.options.fit.steps
         if len(self.validation) and (number % self.options.validate_every == 0 or is_last):  # type: ignore[arg-type]
+            self._save_if(due=True)
             validation = self._validate()
             metrics |= {f"val/{name}": value for name, value in validation.metrics.items()}
             self.data.sampler.scheduler.update(task_scores(validation))
@@ -222,10 +230,15 @@ class Trainer:
         self._save_if(due=True)
 
     def _validate(self) -> Validation:
+        """Of all processes together, which also meet where one of them is asked to stop."""
         count: int = len(self.validation)  # type: ignore[arg-type]
-        own = (self.validation[index] for index in self.ranks.share(range(count)))
+        share = takewhile(lambda _: not self.should_stop(), self.ranks.share(range(count)))
+        own = (self.validation[index] for index in share)
         net = cast("JointNet", self.state.delivered)
-        return validate(net, own, self.objective, device=self.device, ranks=self.ranks)
+        found = validate(net, own, self.objective, device=self.device, ranks=self.ranks)
+        if self.ranks.any(flag=self.should_stop()):
+            raise self._stopped()
+        return found
 
     def _log_step(self, report: StepReport) -> None:
         is_due = report.step % self.options.log_every == 0 or bool(report.balance.gradient_norms)

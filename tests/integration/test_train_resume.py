@@ -119,6 +119,30 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_so(tmp_path: Path) -> None:
     assert [row["step"] for row in result.history] == [3, 6]
 
 
+def test_a_run_that_ends_within_a_validation_resumes_with_that_validation(tmp_path: Path) -> None:
+    data, out = write_data(tmp_path / "data"), tmp_path / "stopped"
+    steps, kept = [0], list[int]()
+
+    def stops_at_the_second_study() -> bool:
+        if steps[-1] == 3:  # the end of the first epoch
+            kept.append(checkpoint(out)["state"]["step"])
+        return len(kept) > 1
+
+    with pytest.raises(TrainingStoppedError, match=r"after step 3 of 6.*--resume"):
+        train_run(
+            configuration(data),
+            out,
+            data_root=data,
+            watch=lambda report, _: steps.append(report.step),
+            should_stop=stops_at_the_second_study,
+        )
+    assert kept[0] == 3, "a process that is killed while it validates must lose no step"
+    assert not checkpoint(out)["history"]
+    train_run(configuration(data), out, data_root=data, resume=True)
+    train_run(configuration(data), tmp_path / "whole", data_root=data)
+    assert_same_numbers(tmp_path / "whole", out)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
 def test_sigterm_ends_the_command_with_143_and_a_checkpoint(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")

@@ -18,6 +18,7 @@ from medmtl.data.cases import VolumeRow
 from medmtl.data.manifest import read_manifest, write_manifest
 from medmtl.inference.bundle import verify_bundle
 from medmtl.tracking.tracker import NoTracker
+from medmtl.training.memory import OutOfMemoryError
 from medmtl.training.step import TrainingDivergedError
 from tests.tiny_run import configuration, write_data
 
@@ -163,6 +164,21 @@ def test_divergence_names_task_and_step(tmp_path: Path) -> None:
         train_run(config, tmp_path / "run", data_root=data)
 
 
+def test_out_of_memory_in_the_delivery_is_said_as_such(tmp_path: Path) -> None:
+    class Full(Notes):
+        def log_bundle(self, folder: Path) -> None:
+            raise MemoryError(folder)
+
+    data = write_data(tmp_path / "data")
+    with pytest.raises(OutOfMemoryError, match="Out of memory on the machine"):
+        train_run(
+            configuration(data, "trainer.max_steps=1"),
+            tmp_path / "run",
+            data_root=data,
+            tracker=Full(),
+        )
+
+
 def test_an_output_that_no_case_teaches_is_refused(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", truths=[{"big": True, "old": None}] * 8)
     config = configuration(data, "network.segments=['liver', 'speen']")
@@ -209,6 +225,42 @@ def test_a_balancer_that_never_sees_two_tasks_is_refused(tmp_path: Path) -> None
     assert build(config, tmp_path / "run", data_root=data).trainer.data.sampler.tasks
 
 
+def test_a_balancer_of_cases_that_teach_one_task_each_needs_two_of_them(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    apart = ["balancer={name='upgrad'}", "sampling={one_task_per_case=true}"]
+    with pytest.raises(ConfigError, match=r"no training case teaches both tasks"):
+        build(configuration(data, *apart), tmp_path / "run", data_root=data)
+    build(configuration(data, *apart, batch_size=2), tmp_path / "run", data_root=data)
+    build(configuration(data, apart[0]), tmp_path / "run", data_root=data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([], "every case teaches both tasks"),
+        (["trainer.batch_size=2"], "every batch holds each task once"),
+        (["trainer.batch_size=3"], "every case teaches both tasks"),
+        (["sampling.one_task_per_case=true"], ""),
+        (["sampling.schedule.name='constant'"], ""),
+        (["tasks=['diagnosis']"], ""),
+    ],
+)
+def test_a_schedule_that_decides_nothing_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: list[str], said: str
+) -> None:
+    data = write_data(tmp_path / "data", truths=[{"big": n % 2 == 0} for n in range(8)])
+    config = configuration(
+        data,
+        "sampling.schedule.name='dynamic_task_priority'",
+        "network.findings=['big']",
+        *changes,
+    )
+    build(config, tmp_path / "run", data_root=data)
+    found = [message for message in caplog.messages if message.startswith("sampling.schedule")]
+    assert len(found) == bool(said)
+    assert all(said in message for message in found)
+
+
 def test_cases_of_two_manifests_stay_apart_under_equal_names(tmp_path: Path) -> None:
     data = write_data(tmp_path / "a")
     write_data(tmp_path / "b")
@@ -221,6 +273,31 @@ def test_cases_of_two_manifests_stay_apart_under_equal_names(tmp_path: Path) -> 
     assert len({score.case_id for score in result.scores}) == len(result.scores) == 6
     assert len({score.patient_id for score in result.scores}) == 6
     assert list((tmp_path / "run" / "overlays").glob("other.tiny*.png"))
+
+
+def test_each_manifest_is_measured_on_the_findings_that_it_knows(tmp_path: Path) -> None:
+    known = {"all": ("big", "old"), "some": ("big",), "masks": ()}
+    for name, findings in known.items():
+        manifest = read_manifest(write_data(tmp_path / name))
+        schema = replace(
+            manifest.schema,
+            findings=tuple(spec for spec in manifest.schema.findings if spec.name in findings),
+        )
+        cases = tuple(
+            replace(case, findings={name: case.findings[name] for name in findings})
+            for case in manifest.cases
+        )
+        write_manifest(replace(manifest, name=name, schema=schema, cases=cases), tmp_path / name)
+    manifests = [{"folder": str(tmp_path / name), "data_root": name} for name in known]
+    config = configuration(tmp_path / "all", "trainer.max_steps=1")
+    config = config.model_copy(update={"data": DataConfig.model_validate({"manifests": manifests})})
+    result = train_run(config, tmp_path / "run", data_root=tmp_path)
+    answered = {
+        (score.case_id.split(".")[0], *(finding.name for finding in score.findings))
+        for score in result.scores
+    }
+    assert answered == {(name, *findings) for name, findings in known.items()}
+    assert len(result.scores) == 9
 
 
 def test_every_bad_case_is_named_before_the_first_step(tmp_path: Path) -> None:

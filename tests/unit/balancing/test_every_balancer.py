@@ -103,6 +103,14 @@ def test_every_parameter_gets_a_finite_gradient(name: str, on: str, tasks: tuple
     assert all(abs(cosine) <= 1 + 1e-6 for cosine in report.cosines.values())
 
 
+@pytest.mark.parametrize("has_features", [True, False])
+def test_without_features_that_learn_no_norm_is_reported(has_features: bool) -> None:
+    losses, features = Net("ab")(batch())
+    fixed = [feature.detach() for feature in features] if has_features else []
+    report = make("sum", "features", ("a", "b")).backward(losses, features=fixed)
+    assert report == BalanceReport({"a": 1.0, "b": 1.0})
+
+
 @every
 def test_a_task_alone_passes_up_to_its_weight(name: str, on: str, tasks: tuple[str, ...]) -> None:
     plain = Net(tasks)

@@ -78,8 +78,34 @@ def test_accuracy_counts_the_findings_and_none_of_them() -> None:
 
 def test_of_several_decided_findings_the_most_probable_is_the_class() -> None:
     findings = [finding("a", None, 0.7), finding("b", None, 0.8)]
-    assert exclusive_class(findings, of_truth=False) == "b"
-    assert exclusive_class(findings, of_truth=True) is None
+    assert exclusive_class(findings, ("a", "b"), of_truth=False) == "b"
+    assert exclusive_class(findings, ("a", "b"), of_truth=True) is None
+
+
+@pytest.mark.parametrize(
+    ("truths", "expected"),
+    [
+        ({}, None),
+        ({"a": False}, None),
+        ({"a": False, "b": None}, None),
+        ({"a": False, "b": False}, "none"),
+        ({"b": True}, "b"),
+        ({"a": False, "b": False, "other": True}, "none"),
+    ],
+)
+def test_the_true_class_is_unknown_unless_a_finding_is_present_or_all_are_absent(
+    truths: dict[str, bool | None], expected: str | None
+) -> None:
+    findings = [finding(name, truth, 0.1) for name, truth in truths.items()]
+    assert exclusive_class(findings, ("a", "b"), of_truth=True) == expected
+
+
+def test_a_case_without_answers_enters_no_class() -> None:
+    cases = [case(0, finding("a", True, 0.2), finding("b", False, 0.1)), case(1)]
+    part = summarise(cases, findings=("a", "b"), is_exclusive=True)
+    assert part["diagnosis"]["accuracy"]["value"] == 0
+    assert part["diagnosis"]["accuracy"]["n"] == 1
+    assert part["uncertainty"]["classes"]["by_probability"]["n"] == 1
 
 
 def test_macro_auroc_leaves_out_what_has_one_truth_value() -> None:

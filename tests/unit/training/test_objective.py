@@ -188,6 +188,8 @@ def test_frozen_statistics_stay() -> None:
         MemoryError(),
         torch.cuda.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+        RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"),
     ],
 )
 def test_out_of_memory_says_what_to_lower(error: Exception) -> None:

@@ -18,12 +18,20 @@ from medmtl.transforms.preprocessing import PreprocessingConfig, RobustZScore
 from tests.data_factory import make_source
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 HEIGHTS_CM = (150.0, 160.0, 170.0, 180.0, 190.0)
+VOLUME_ML = 2 * 4 * 3 * 1.0 * 1.5 * 3.0 / 1000
+"""Of each segment: so many voxels, in mm3."""
+BACKBONE = DynUNetConfig(
+    filters=(4, 4, 4), kernels=((3, 3, 3),) * 3, strides=((1, 1, 1),) + ((2, 2, 2),) * 2
+)
 
 
-def fitted(folder: Path, *, has_masks: bool) -> tuple[JointNet, StudyDataset]:
+def fitted(
+    folder: Path, *, has_masks: bool, annotated: Sequence[str] | None = None
+) -> tuple[JointNet, StudyDataset]:
     """A network of both tasks, or of the diagnosis alone, and its training cases."""
     source = make_source(
         folder,
@@ -32,15 +40,14 @@ def fitted(folder: Path, *, has_masks: bool) -> tuple[JointNet, StudyDataset]:
         findings=["big"],
         truths=[{"big": True}] * len(HEIGHTS_CM),
         has_masks=has_masks,
+        annotated=annotated,
     )
     cases = tuple(
         replace(case, covariates=Covariates(height_cm=height))
         for case, height in zip(source.cases, HEIGHTS_CM, strict=True)
     )
     network = NetworkConfig(
-        backbone=DynUNetConfig(
-            filters=(4, 4, 4), kernels=((3, 3, 3),) * 3, strides=((1, 1, 1),) + ((2, 2, 2),) * 2
-        ),
+        backbone=BACKBONE,
         segments=("lung", "heart") if has_masks else (),
         has_segmentation=has_masks,
         findings=("big",),
@@ -73,5 +80,46 @@ def test_covariates_keep_what_they_say(tmp_path: Path, has_masks: bool) -> None:
 def test_measurements_are_those_of_the_true_masks(tmp_path: Path) -> None:
     net, _ = fitted(tmp_path, has_masks=True)
     assert net.head is not None
-    voxels, voxel_ml = 2 * 4 * 3, 1.0 * 1.5 * 3.0 / 1000
-    assert net.head.facts.mean[:2].tolist() == pytest.approx([voxels * voxel_ml] * 2)
+    assert net.head.facts.mean[:2].tolist() == pytest.approx([VOLUME_ML] * 2)
+
+
+def test_a_measurement_needs_its_own_segments_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    net, _ = fitted(tmp_path, has_masks=True, annotated=("lung",))
+    assert net.head is not None
+    assert net.measurement_names == ("lung_volume", "heart_volume", "cardiothoracic_ratio")
+    assert net.head.facts.mean[:3].tolist() == pytest.approx([VOLUME_ML, 0, 0])
+    assert caplog.messages == [
+        "known of no training case and so not standardised, which lets them saturate: "
+        "heart_volume, cardiothoracic_ratio"
+    ]
+
+
+def test_what_is_measured_on_the_heart_needs_its_own_chamber_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = make_source(
+        tmp_path,
+        name="heart",
+        labels={"rv": 1, "myocardium": 2, "lv": 3},
+        findings=["big"],
+        volumes=("ed", "es"),
+        annotated=("rv",),
+    )
+    network = NetworkConfig(
+        backbone=BACKBONE,
+        volumes=("ed", "es"),
+        segments=("rv", "myocardium", "lv"),
+        findings=("big",),
+        head=HeadConfig(measurements="cardiac", embedding=0, hidden=4),
+    )
+    net = JointNet(network)
+    preprocessing = PreprocessingConfig(intensity=RobustZScore())
+    fit_standardiser(net, StudyDataset([source], network=network, preprocessing=preprocessing))
+    (said,) = caplog.messages
+    unknown = said.split(": ")[1].split(", ")
+    known = {"rv_ed_volume", "rv_es_volume"}
+    assert known == {n for n in net.measurement_names if n not in unknown and "index" not in n}
+    assert net.head is not None
+    assert net.head.facts.mean[2:4].tolist() == pytest.approx([VOLUME_ML] * 2)
