@@ -147,8 +147,9 @@ def _segment_rows(
     for one, two in pairs:
         theirs = _by_place(two.segments)
         for place, score in _by_place(one.segments).items():
-            first: float | None = getattr(score, metric)
-            second: float | None = getattr(theirs.get(place), metric, None)
+            if place not in theirs:
+                continue
+            first, second = _values(score, theirs[place], metric)
             if first is not None and second is not None:
                 rows.setdefault(place[1], []).append((one.patient_id, first, second))
     parts = {name: _means(part) for name, part in rows.items()}
@@ -161,6 +162,20 @@ def _segment_rows(
     ):
         missed = _missed(pairs, segments) if metric == "hd95_mm" else None
         yield replace(part.compare(metric, name), missed=missed)
+
+
+def _values(
+    one: SegmentScore, other: SegmentScore, metric: str
+) -> tuple[float | None, float | None]:
+    """Of both models; None where there is nothing to measure.
+
+    Where a structure is absent and one model alone draws it, its Dice is 0 and the other is right.
+    """
+    first: float | None = getattr(one, metric)
+    second: float | None = getattr(other, metric)
+    if metric == "dice" and (first is None) != (second is None):
+        return 1.0 if first is None else first, 1.0 if second is None else second
+    return first, second
 
 
 def _missed(

@@ -238,7 +238,12 @@ def _calibrated(score: CaseScore, settings: BundleSettings) -> CaseScore:
     known = tuple(finding for finding in schema.findings if finding.name in probabilities)
     decisions = decide(replace(schema, findings=known), probabilities, thresholds)
     findings = tuple(
-        replace(f, probability=probabilities[f.name], decision=decisions[f.name])
+        replace(
+            f,
+            probability=probabilities[f.name],
+            threshold=thresholds[f.name],
+            decision=decisions[f.name],
+        )
         for f in score.findings
     )
     return replace(score, findings=findings)

@@ -71,6 +71,25 @@ def test_perfect_against_reversed_probabilities() -> None:
     assert rows["brier", "effusion"].verdict == "gain"
 
 
+def test_a_structure_that_one_model_invents_is_a_loss() -> None:
+    """Ten of thirty cases have a liver, equally good in both; the other model draws one in all."""
+    first = [
+        case(n, dice=0.8, probability=0.5)
+        if n < 10
+        else replace(
+            case(n, dice=0.0, probability=0.5),
+            segments=(SegmentScore("ct", "liver", None, None, None, False, 0.0, 0.0),),
+        )
+        for n in range(30)
+    ]
+    invented = SegmentScore("ct", "liver", 0.0, None, 0.0, True, 0.0, 5.0)
+    second = [one if n < 10 else replace(one, segments=(invented,)) for n, one in enumerate(first)]
+    row = compare(first, second)["dice", "liver"]
+    assert (row.difference.n, row.verdict) == (30, "loss")
+    assert row.difference.value == pytest.approx(-20 / 30)
+    assert compare(first, first)["dice", "liver"].difference.n == 10  # nothing to draw, twice
+
+
 def test_only_what_both_have_is_compared() -> None:
     first, second = noisy(2), noisy(3)[:30]
     rows = compare(first, second)
