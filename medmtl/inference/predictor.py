@@ -442,6 +442,8 @@ class AutoPredictor(Staged):
             try:
                 return predictor, predictor.select(study)
             except InputRefusedError as error:
+                if error.code != "no-fitting-volume":  # it fits, and may not be read
+                    raise
                 problems.append(error)
         first = problems[0]
         raise InputRefusedError(

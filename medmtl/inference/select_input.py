@@ -3,6 +3,7 @@
 single: of the volumes of the model's modality, the one with the most voxels (ties: the id).
 phase_pair: volumes named `ed` and `es`; else all phases of the cine series with the most slices
 (ties: most phases, then the id); else exactly two volumes of the modality on one grid.
+Phases that lie on several grids are refused: the masks of a phase with fewer slices are too small.
 NIfTI says no modality and is taken to be the model's own.
 """
 
@@ -29,13 +30,15 @@ __all__ = ["other_series_flags", "select_volumes"]
 _PHASE_SUFFIX = re.compile(r"-?t\d+\Z")
 MIN_PHASES = 4
 """A series with fewer phases is no cine."""
+SAME_GRID_VOXEL = 0.5
+"""Phases of one slice can jitter; a missing slice moves a corner by a whole one."""
 
 
 def select_volumes(study: Study, settings: BundleSettings) -> tuple[VolumeRef, ...]:
     """The volumes to read, in the order the model wants them; a cine gives all its phases.
 
     Raises:
-        InputRefusedError: If nothing in the study fits.
+        InputRefusedError: If nothing in the study fits, or its phases lie on several grids.
     """
     wanted = settings.input
     fitting = [
@@ -46,6 +49,8 @@ def select_volumes(study: Study, settings: BundleSettings) -> tuple[VolumeRef, .
     chosen = _single(fitting) if wanted.kind == "single" else _phase_pair(fitting)
     if not chosen:
         raise _refusal(study, settings)
+    if wanted.kind == "phase_pair":
+        _check_one_grid(study, chosen)
     return tuple(chosen)
 
 
@@ -82,6 +87,45 @@ def _phase_pair(refs: Sequence[VolumeRef]) -> list[VolumeRef]:
 def _series(ref: VolumeRef) -> tuple[str, str]:
     """Series and stack: one series may hold a short-axis and a long-axis cine, or two echoes."""
     return ref.series_key, _PHASE_SUFFIX.sub("", ref.id)
+
+
+def _check_one_grid(study: Study, chosen: Sequence[VolumeRef]) -> None:
+    """Refuse phases of different grids, also those with too few slices to be chosen."""
+    stack = _series(chosen[0])
+    beside = [
+        ref
+        for ref in study.volumes
+        if ref.phase is not None and ref not in chosen and _series(ref) == stack
+    ]
+    grids = _by_grid([*chosen, *beside])
+    if len(grids) > 1:
+        raise InputRefusedError(
+            f"case {study.case_id}",
+            stage="select",
+            code="phases-on-several-grids",
+            found=", ".join(map(_described, grids)),
+            expected="all phases on one grid",
+            advice="Slices of a phase may be missing; export the whole series again.",
+        )
+
+
+def _by_grid(refs: Sequence[VolumeRef]) -> list[list[VolumeRef]]:
+    """Groups of one grid, the largest first."""
+    groups: list[list[VolumeRef]] = []
+    for ref in refs:
+        grid = ref.geometry
+        for group in groups:
+            if grid.is_close(group[0].geometry, tolerance_voxel=SAME_GRID_VOXEL):
+                group.append(ref)
+                break
+        else:
+            groups.append([ref])
+    return sorted(groups, key=len, reverse=True)
+
+
+def _described(group: Sequence[VolumeRef]) -> str:
+    names = ", ".join(ref.id for ref in group[:3]) + (", ..." if len(group) > 3 else "")
+    return f"{len(group)} x {group[0].geometry.shape[2]} slices ({names})"
 
 
 def _refusal(study: Study, settings: BundleSettings) -> InputRefusedError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from medmtl.core.errors import InputRefusedError
+from medmtl.core.geometry import Geometry
 from medmtl.inference.select_input import select_volumes
 from tests.tiny_bundle import heart_settings, image, reference, study, torso_settings
 
@@ -99,6 +101,45 @@ def test_two_volumes_on_one_grid_are_taken_for_the_two_phases() -> None:
 def test_what_is_no_pair_of_phases_is_refused(refs: list[VolumeRef]) -> None:
     with pytest.raises(InputRefusedError, match="no-fitting-volume"):
         select_volumes(study(refs), HEART)
+
+
+@pytest.mark.parametrize("slices", [8, 3], ids=["still-enough", "too-few-for-the-model"])
+def test_a_phase_without_its_end_slices_refuses_the_cine_and_is_named(slices: int) -> None:
+    whole = cine("s", phases=6, slices=9)
+    refs = [*whole[:5], cine("s", phases=6, slices=slices)[5]]
+    with pytest.raises(InputRefusedError, match="phases-on-several-grids") as caught:
+        select_volumes(study(refs), HEART)
+    expected = f"5 x 9 slices (s-t00, s-t01, s-t02, ...), 1 x {slices} slices (s-t05)"
+    assert caught.value.found == expected
+
+
+def test_a_phase_that_lies_one_slice_higher_refuses_the_cine() -> None:
+    refs = cine("s", phases=6, slices=9)
+    higher = refs[2].geometry.affine_lps.copy()
+    higher[:3, 3] += higher[:3, 2]
+    refs[2] = replace(refs[2], geometry=Geometry(refs[2].geometry.shape, higher))
+    with pytest.raises(InputRefusedError, match="phases-on-several-grids"):
+        select_volumes(study(refs), HEART)
+
+
+def test_named_phases_of_different_slices_are_refused() -> None:
+    refs = [ct("ed", modality="", slices=9), ct("es", modality="", slices=8)]
+    with pytest.raises(InputRefusedError, match="phases-on-several-grids"):
+        select_volumes(study(refs), HEART)
+
+
+def test_phases_may_jitter_by_a_part_of_a_voxel() -> None:
+    refs = cine("s", phases=6, slices=9)
+    moved = refs[2].geometry.affine_lps.copy()
+    moved[:3, 3] += 0.3 * moved[:3, 0]
+    refs[2] = replace(refs[2], geometry=Geometry(refs[2].geometry.shape, moved))
+    assert len(select_volumes(study(refs), HEART)) == 6
+
+
+def test_another_stack_of_the_series_has_its_own_grid() -> None:
+    long_axis = cine("s", phases=6, slices=5, stack="-s2")
+    chosen = select_volumes(study([*cine("s", phases=6, slices=9), *long_axis]), HEART)
+    assert len(chosen) == 6
 
 
 def test_a_refusal_names_what_was_found_expected_and_can_be_done() -> None:
