@@ -25,6 +25,7 @@ _ADVICE: Mapping[str, str] = {
     "intensity-outside-training": "Compare the masks with the image before using any number.",
     "lesion-without-finding": "Look at the lesion mask: it may be wrong, or the finding missed.",
     "modality-unexpected": "Do not use this answer; run a model for this modality.",
+    "one-of-several-volumes": "Check that the volume analysed is the one that you mean.",
     "orientation-unknown": "This file does not say left and right. Check them on the image.",
     "segment-cut-off": "The volume counts only what lies inside the image.",
     "segment-empty": "The organ was not found. Volumes and findings that need it mean nothing.",

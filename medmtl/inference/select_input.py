@@ -1,8 +1,10 @@
 """Which volumes of a study a model reads, by a written rule.
 
-single: of the volumes of the model's modality, the one with the most voxels (ties: the id).
+single: of the volumes of the model's modality, the one with the most voxels (ties: an original
+before a derived one, then the id).
 phase_pair: volumes named `ed` and `es`; else all phases of the cine series with the most slices
-(ties: most phases, then the id); else exactly two volumes of the modality on one grid.
+(ties: most phases, then an original, then the id); else exactly two volumes of the modality on one
+grid.
 Phases that lie on several grids are refused: the masks of a phase with fewer slices are too small.
 NIfTI says no modality and is taken to be the model's own.
 """
@@ -55,18 +57,39 @@ def select_volumes(study: Study, settings: BundleSettings) -> tuple[VolumeRef, .
 
 
 def other_series_flags(study: Study, volumes: Sequence[Volume]) -> list[Flag]:
-    """That the study holds series which the model did not read."""
-    read = {volume.series_uid for volume in volumes}
-    others = {ref.series_uid for ref in study.volumes} - read
-    if not others:
-        return []
-    message = f"{len(others)} other series of the study were not analysed: this model reads one."
-    return [Flag("other-series-not-analysed", "info", message)]
+    """That the study holds volumes which the model did not read, in the same series and in others.
+
+    Args:
+        study: As it was listed.
+        volumes: All that were read, under the ids of the study.
+    """
+    read = {volume.id for volume in volumes}
+    series = {volume.series_uid for volume in volumes}
+    unread = [ref.series_uid for ref in study.volumes if ref.id not in read]
+    beside = sum(uid in series for uid in unread)
+    others = len({*unread} - series)
+    flags = []
+    if beside:
+        message = (
+            f"{len(read)} of {len(read) + beside} volumes were analysed; the others of the same "
+            "series (image types, echoes, phases or stacks) were not."
+        )
+        flags.append(Flag("one-of-several-volumes", "warning", message))
+    if others:
+        message = f"{others} other series of the study were not analysed: this model reads one."
+        flags.append(Flag("other-series-not-analysed", "info", message))
+    return flags
 
 
 def _single(refs: Sequence[VolumeRef]) -> list[VolumeRef]:
     still = [ref for ref in refs if ref.phase is None] or list(refs)
-    return sorted(still, key=lambda ref: (-math.prod(ref.geometry.shape), ref.id))[:1]
+    by_size = sorted(still, key=lambda r: (-math.prod(r.geometry.shape), _is_derived(r), r.id))
+    return by_size[:1]
+
+
+def _is_derived(ref: VolumeRef) -> bool:
+    """Value 1 of Image Type (PS3.3 C.7.6.1.1.2)."""
+    return str(ref.metadata.get("image_type", "")).startswith("DERIVED")
 
 
 def _phase_pair(refs: Sequence[VolumeRef]) -> list[VolumeRef]:
@@ -77,11 +100,16 @@ def _phase_pair(refs: Sequence[VolumeRef]) -> list[VolumeRef]:
     cines = [list(phases) for _, phases in groupby(in_series, key=_series)]
     cines = [phases for phases in cines if len(phases) >= MIN_PHASES]
     if cines:
-        best = min(cines, key=lambda c: (-c[0].geometry.shape[2], -len(c), c[0].series_key))
+        best = min(cines, key=_cine_rank)
         return sorted(best, key=lambda ref: ref.phase or 0)
     if len(refs) == 2 and refs[0].geometry.is_close(refs[1].geometry, tolerance_voxel=0.1):
         return list(refs)
     return []
+
+
+def _cine_rank(phases: Sequence[VolumeRef]) -> tuple[int, int, bool, str]:
+    first = phases[0]
+    return -first.geometry.shape[2], -len(phases), _is_derived(first), first.series_key
 
 
 def _series(ref: VolumeRef) -> tuple[str, str]:

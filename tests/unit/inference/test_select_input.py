@@ -9,7 +9,7 @@ import pytest
 
 from medmtl.core.errors import InputRefusedError
 from medmtl.core.geometry import Geometry
-from medmtl.inference.select_input import select_volumes
+from medmtl.inference.select_input import other_series_flags, select_volumes
 from tests.tiny_bundle import heart_settings, image, reference, study, torso_settings
 
 if TYPE_CHECKING:
@@ -53,6 +53,43 @@ def test_a_tie_goes_to_the_first_id_whatever_the_order() -> None:
 def test_a_still_image_is_preferred_to_a_phase() -> None:
     refs = [ct("t00", slices=20, phase=0), ct("t01", slices=20, phase=1), ct("still", slices=6)]
     assert ids(select_volumes(study(refs), TORSO)) == ["still"]
+
+
+def test_an_original_is_preferred_to_a_derived_image_of_the_same_size() -> None:
+    derived = replace(ct("a"), metadata={"image_type": "DERIVED/PRIMARY/MPR"})
+    original = replace(ct("b"), metadata={"image_type": "ORIGINAL/PRIMARY/AXIAL"})
+    assert ids(select_volumes(study([derived, original]), TORSO)) == ["b"]
+
+
+def test_a_cine_of_original_images_is_preferred_to_a_derived_one() -> None:
+    derived = [
+        replace(ref, metadata={"image_type": "DERIVED/PRIMARY"})
+        for ref in cine("s", phases=6, slices=9, stack="-m1")
+    ]
+    chosen = select_volumes(study([*derived, *cine("s", phases=6, slices=9, stack="-m2")]), HEART)
+    assert ids(chosen)[0] == "s-m2-t00"
+
+
+def unread(refs: list[VolumeRef], read: list[str]) -> list[tuple[str, str]]:
+    volumes = [ref.read() for ref in refs if ref.id in read]
+    flags = other_series_flags(study(refs), volumes)
+    return [(flag.code, flag.message.split(";")[0].split(" of the study")[0]) for flag in flags]
+
+
+def test_volumes_of_the_same_series_that_were_not_read_are_counted() -> None:
+    assert unread([ct("a-m1"), ct("a-m2"), ct("a-m3")], ["a-m2"]) == [
+        ("one-of-several-volumes", "1 of 3 volumes were analysed")
+    ]
+
+
+def test_volumes_of_other_series_are_counted_apart() -> None:
+    other = reference(image("c", seed=5))
+    assert unread([ct("a"), other], ["a"]) == [("other-series-not-analysed", "1 other series")]
+
+
+def test_all_phases_of_a_cine_were_read() -> None:
+    refs = cine("s", phases=6, slices=9)
+    assert unread(refs, ids(tuple(refs))) == []
 
 
 def test_nifti_says_no_modality_and_is_taken_to_be_the_models_own() -> None:
