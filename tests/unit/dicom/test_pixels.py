@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -83,12 +84,17 @@ def jpeg_2000(rows: int, columns: int) -> bytes:
 
 
 def test_a_bomb_is_seen_in_the_codestream_before_decoding() -> None:
-    syntax = str(JPEG2000Lossless)
-    assert check_frame(jpeg_2000(4, 5), syntax=syntax, rows=4, columns=5, allocated=16) == 16
+    expected: dict[str, Any] = {
+        "syntax": str(JPEG2000Lossless),
+        "rows": 4,
+        "columns": 5,
+        "signed": False,
+    }
+    assert check_frame(jpeg_2000(4, 5), allocated=16, **expected) == 16
     with pytest.raises(CodestreamError, match="60000 x 60000"):
-        check_frame(jpeg_2000(60000, 60000), syntax=syntax, rows=4, columns=5, allocated=16)
+        check_frame(jpeg_2000(60000, 60000), allocated=16, **expected)
     with pytest.raises(CodestreamError, match="cut off"):
-        check_frame(jpeg_2000(4, 5)[:-2], syntax=syntax, rows=4, columns=5, allocated=16)
+        check_frame(jpeg_2000(4, 5)[:-2], allocated=16, **expected)
 
 
 def write_big_endian(file: Path, header: pydicom.FileDataset, *, vr: str, data: bytes) -> None:
