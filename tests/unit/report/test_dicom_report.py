@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from medmtl.core.flags import Flag
 from medmtl.core.geometry import points_to_space
 from medmtl.report.dicom_pm import make_pm
 from medmtl.report.dicom_seg import make_seg
@@ -25,6 +26,23 @@ def _source(folder: Path, kind: str) -> tuple[Any, ...]:
     write_source(folder / "in", kind)
     study, volume = read_source(folder / "in")
     return DicomSource.of(study, volume, MODEL), study, volume, answer(volume)
+
+
+def _mean_units(folder: Path, *flags: str) -> set[str]:
+    """Units of the mean intensities that are reported of a CT with these flags."""
+    write_source(folder / "in", "axial")
+    study, volume = read_source(folder / "in")
+    said = tuple(Flag(code, "error", "Not HU.") for code in flags)
+    volume = replace(volume, flags=said)
+    source, prediction = DicomSource.of(study, volume, MODEL), answer(volume)
+    segments = segments_of(source, prediction)
+    seg = make_seg(source, prediction.volumes[0].label_map, segments)
+    means = [
+        item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue
+        for item in _items(make_sr(source, prediction, seg=seg, segments=segments))
+        if item.ValueType == "NUM" and _name(item).startswith("Mean of")
+    ]
+    return set(means)
 
 
 def _report(folder: Path, kind: str = "axial") -> tuple[Dataset, Dataset]:
@@ -82,6 +100,17 @@ def test_each_segment_is_measured_and_cited(tmp_path: Path) -> None:
         assert segment.TrackingUID in tracking
     volumes = [_number(group, "Volume") for _, group in cited]
     assert volumes == [0.1848, 0.2376, 0.0066]
+
+
+@pytest.mark.parametrize(
+    ("flags", "unit"),
+    [((), "[hnsf'U]"), (("rescale-missing",), "1"), (("not-hounsfield",), "1")],
+    ids=["calibrated", "no-rescale", "another-unit"],
+)
+def test_only_a_calibrated_ct_is_reported_in_hounsfield_units(
+    flags: tuple[str, ...], unit: str, tmp_path: Path
+) -> None:
+    assert _mean_units(tmp_path, *flags) == {unit}
 
 
 def test_each_finding_has_probability_threshold_decision_and_calibration(tmp_path: Path) -> None:
