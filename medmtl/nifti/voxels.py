@@ -36,6 +36,13 @@ def _compact(values: NDArray[Any], *, is_stored_integer: bool) -> NDArray[Any]:
     return values.astype(np.float32)
 
 
+def _is_beyond_32_bits(values: NDArray[Any]) -> bool:
+    """Whether whole numbers would be rounded: single precision holds 24 bits of them."""
+    info = np.iinfo(np.int32)
+    is_long = values.dtype.kind in "iu" and values.dtype.itemsize > info.dtype.itemsize
+    return is_long and (int(values.min()) < info.min or int(values.max()) > info.max)
+
+
 def volume_ref(
     path: Path, name: str, header: Header, *, index: int | None = None, keep_alive: Any = None
 ) -> VolumeRef:
@@ -70,7 +77,7 @@ class _Decoder:
         """Read the volume that `ref` describes, scaled by slope and intercept once.
 
         Raises:
-            InputRefusedError: If the voxels are damaged or not finite.
+            InputRefusedError: If the voxels are damaged, not finite or beyond 32 bits.
         """
         name = ref.source_files[0]
         try:
@@ -85,6 +92,9 @@ class _Decoder:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             count = int(values.size - np.isfinite(values).sum())
             raise refuse(name, "not-finite", f"{count} voxels that are not finite", "finite voxels")
+        if _is_beyond_32_bits(values):
+            found = f"whole numbers from {values.min()} to {values.max()}"
+            raise refuse(name, "values-too-large", found, "whole numbers of at most 32 bits")
         return Volume(
             array=_compact(values, is_stored_integer=is_stored_integer),
             geometry=ref.geometry,
