@@ -27,6 +27,7 @@ _ADVICE: Mapping[str, str] = {
     "modality-unexpected": "Do not use this answer; run a model for this modality.",
     "one-of-several-volumes": "Check that the volume analysed is the one that you mean.",
     "orientation-unknown": "This file does not say left and right. Check them on the image.",
+    "pet-not-suv": "A model of uptake values cannot be trusted here; convert the series to SUV.",
     "segment-cut-off": "The volume counts only what lies inside the image.",
     "segment-empty": "The organ was not found. Volumes and findings that need it mean nothing.",
     "segment-fragmented": "Check for a second, wrong piece of this mask, and correct it.",

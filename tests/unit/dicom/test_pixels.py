@@ -9,7 +9,11 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    JPEG2000Lossless,
+    PositronEmissionTomographyImageStorage,
+)
 
 from medmtl.core.volume import Volume
 from medmtl.data.intake import open_input
@@ -75,6 +79,34 @@ def test_a_slope_of_zero_is_refused(tmp_path: Path) -> None:
 def test_a_ct_without_rescale_is_flagged(tmp_path: Path) -> None:
     make_series(tmp_path, array=STORED, RescaleSlope=None, RescaleIntercept=None)
     assert "rescale-missing" in {flag.code for flag in read(tmp_path).flags}
+
+
+def write_pet(folder: Path, units: list[str | None]) -> None:
+    tags = {"SOPClassUID": str(PositronEmissionTomographyImageStorage)}
+    make_series(folder, array=STORED, modality="PT", per_slice={"Units": units}, **tags)
+
+
+@pytest.mark.parametrize(
+    ("units", "severity"),
+    [("GML", None), ("BQML", "warning"), ("CNTS", "error"), (None, "error")],
+)
+def test_a_pet_that_is_not_in_suv_is_flagged(
+    units: str | None, severity: str | None, tmp_path: Path
+) -> None:
+    write_pet(tmp_path, [units] * 3)
+    said = [flag.severity for flag in read(tmp_path).flags if flag.code == "pet-not-suv"]
+    assert said == ([severity] if severity else [])
+
+
+def test_a_pet_of_two_units_is_refused(tmp_path: Path) -> None:
+    write_pet(tmp_path, ["GML", "GML", "BQML"])
+    assert {refusal.code for refusal in open_input(tmp_path).refusals} == {"mixed-units"}
+
+
+def test_a_pet_that_states_its_unit_in_a_part_is_flagged_as_an_error(tmp_path: Path) -> None:
+    write_pet(tmp_path, ["GML", None, "GML"])
+    said = {flag.code: flag.severity for flag in read(tmp_path).flags}
+    assert said["pet-not-suv"] == "error"
 
 
 def jpeg_2000(rows: int, columns: int) -> bytes:
