@@ -107,7 +107,7 @@ def test_uneven_slices_are_resampled_from_the_first_to_the_last(
 def test_gaps_of_which_half_are_twice_the_others_are_missing_slices(
     gaps: list[int], tmp_path: Path
 ) -> None:
-    heights = list(np.cumsum([30.0, *gaps]))
+    heights: list[float] = np.cumsum([30.0, *gaps]).tolist()
     tags = {"ImagePositionPatient": positions(heights)}
     make_series(tmp_path, array=STORED[..., : len(heights)], per_slice=tags)
     (refusal,) = open_input(tmp_path).refusals

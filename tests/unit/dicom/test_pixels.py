@@ -82,8 +82,9 @@ def test_a_ct_without_rescale_is_flagged(tmp_path: Path) -> None:
 
 
 def write_pet(folder: Path, units: list[str | None]) -> None:
-    tags = {"SOPClassUID": str(PositronEmissionTomographyImageStorage)}
-    make_series(folder, array=STORED, modality="PT", per_slice={"Units": units}, **tags)
+    kind = str(PositronEmissionTomographyImageStorage)
+    per_slice: dict[str, list[Any]] = {"Units": units}
+    make_series(folder, array=STORED, modality="PT", per_slice=per_slice, SOPClassUID=kind)
 
 
 @pytest.mark.parametrize(
