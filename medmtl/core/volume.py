@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Volume"]
 
+_NOT_HU = {"rescale-missing", "not-hounsfield"}
+"""What the reader of a CT says where its values are something else."""
+
 
 @dataclass(frozen=True, eq=False)
 class Volume:
@@ -61,6 +64,11 @@ class Volume:
                 f"grid shape {self.geometry.shape}."
             )
             raise ValueError(message)
+
+    @property
+    def is_hounsfield(self) -> bool:
+        """Whether the header of a CT says that its values are HU, as far as the reader found."""
+        return self.modality == "CT" and not any(flag.code in _NOT_HU for flag in self.flags)
 
     def with_array(self, array: NDArray[Any]) -> Volume:
         """The same volume with other values on the same grid."""

@@ -110,7 +110,9 @@ def _check_rle(data: bytes, *, segments: int) -> None:
         raise CodestreamError(message)
 
 
-def check_frame(data: bytes, *, syntax: str, rows: int, columns: int, allocated: int) -> int | None:
+def check_frame(
+    data: bytes, *, syntax: str, rows: int, columns: int, allocated: int, signed: bool
+) -> int | None:
     """Check one compressed frame against the header.
 
     Args:
@@ -119,12 +121,13 @@ def check_frame(data: bytes, *, syntax: str, rows: int, columns: int, allocated:
         rows: Rows of the header.
         columns: Columns of the header.
         allocated: Bits allocated of the header.
+        signed: Whether the header says signed. An unsigned stream may hold such values bit by bit.
 
     Returns:
         The precision in bits that the stream states, None for RLE.
 
     Raises:
-        CodestreamError: If the stream is of another kind, size or depth.
+        CodestreamError: If the stream is of another kind, size, depth or sign.
     """
     if syntax == _RLE:
         _check_rle(data, segments=allocated // 8)
@@ -136,5 +139,8 @@ def check_frame(data: bytes, *, syntax: str, rows: int, columns: int, allocated:
         raise CodestreamError(message)
     if frame.samples != 1 or frame.precision > allocated:
         message = f"a compressed frame of {frame.samples} samples of {frame.precision} bits"
+        raise CodestreamError(message)
+    if frame.signed and not signed:
+        message = "a compressed frame of signed values in an unsigned image"
         raise CodestreamError(message)
     return frame.precision

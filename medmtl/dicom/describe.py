@@ -104,6 +104,24 @@ def _rescale_flags(frames: Sequence[Frame]) -> list[Flag]:
     return flags
 
 
+def _unit_flags(frames: Sequence[Frame]) -> list[Flag]:
+    """Anything but grams per millilitre is no standardised uptake value (PS3.3 C.8.9.1.1.3)."""
+    if frames[0].values.get("Modality") != "PT":
+        return []
+    units = {_UNSAFE.sub("", str(frame.values.get("Units", ""))) for frame in frames}
+    if units == {"GML"}:
+        return []
+    message = f"PET in {' and '.join(sorted(unit or 'no stated unit' for unit in units))[:64]}, "
+    is_unknown = not units.isdisjoint({"", "CNTS"})
+    return [
+        Flag(
+            "pet-not-suv",
+            "error" if is_unknown else "warning",
+            f"{message}not in GML: the values are no standardised uptake values.",
+        )
+    ]
+
+
 def _negative_slope(frames: Sequence[Frame]) -> bool:
     return any(float(frame.values.get("RescaleSlope", 1)) < 0 for frame in frames)
 
@@ -127,7 +145,7 @@ def _kernel_flag(frames: Sequence[Frame]) -> list[Flag]:
 
 def stack_flags(frames: Sequence[Frame]) -> tuple[Flag, ...]:
     """Flags that the headers of a stack raise."""
-    flags = _rescale_flags(frames) + _kernel_flag(frames)
+    flags = _rescale_flags(frames) + _unit_flags(frames) + _kernel_flag(frames)
     first = frames[0].values
     if _any(frames, "PhilipsScaleSlope"):
         message = "Private Philips scaling is present and not applied; values are rescaled ones."

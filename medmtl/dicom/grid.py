@@ -7,7 +7,8 @@ The rule, in full:
   5 % of the median, and no slice shifted in its plane by more than a quarter pixel. Read as it is.
 - Sheared: shifts in the plane that grow linearly with the position (gantry tilt). Resampled.
 - Uneven: each gap at most 1.5 times the median, or the slices still touch each other because
-  their thickness changes with the gap (head protocols). Resampled to the median gap.
+  their thickness changes with the gap (head protocols). Resampled to about the median gap, from
+  the first slice to the last. Of an even number of gaps it is the lower of the two in the middle.
 - Everything else is refused, naming the gap and the place. Missing slices are never filled in.
 """
 
@@ -128,6 +129,17 @@ def _check_gaps(positions: _Positions, source: str, median_mm: float) -> None:
         )
 
 
+def _lower_median(gaps_mm: NDArray[np.float64]) -> float:
+    """A gap that exists: the mean of 5 and 10 mm would let 10 pass for uneven."""
+    return float(np.sort(gaps_mm)[(len(gaps_mm) - 1) // 2])
+
+
+def _end_to_end(positions: _Positions, gap_mm: float) -> float:
+    """About `gap_mm`, such that a whole number of gaps leads from the first slice to the last."""
+    extent_mm = float(positions.heights_mm[-1] - positions.heights_mm[0])
+    return extent_mm / max(1, round(extent_mm / gap_mm))
+
+
 def _touch(frames: tuple[Frame, ...], number: int, gap_mm: float) -> bool:
     """Whether two neighbours touch although thickness changes in the series."""
     thickness = [float(frame.values.get("SliceThickness", 0)) for frame in frames]
@@ -198,12 +210,12 @@ def _straight(positions: _Positions, gap_mm: float, flags: tuple[Flag, ...]) -> 
 
 
 def _rectified(positions: _Positions, gap_mm: float, flags: tuple[Flag, ...]) -> Layout:
-    """Plan the smallest rectilinear grid that holds every slice."""
+    """Plan the smallest rectilinear grid from the first slice to the last that holds every one."""
     rows, columns = positions.frames[0].shape
     low = np.floor(positions.shifts_px.min(axis=0))
     high = np.ceil(positions.shifts_px.max(axis=0))
     extent_mm = positions.heights_mm[-1] - positions.heights_mm[0]
-    count = math.floor(extent_mm / gap_mm + 1e-6) + 1
+    count = round(extent_mm / gap_mm) + 1
     targets = positions.heights_mm[0] + gap_mm * np.arange(count)
     row_mm, column_mm = positions.frames[0].spacing
     corner = positions.axes[:, :2] @ (low * np.array([column_mm, row_mm]))
@@ -246,20 +258,20 @@ def lay_out(frames: Sequence[Frame], *, source: str) -> Layout:
     )
     if is_even and tilt is None:
         return _straight(positions, gap_mm, _jitter_flags(deviation, gap_mm))
-    flags: list[Flag] = []
     if not is_even:
-        _check_gaps(positions, source, median_mm)
-        flags.append(_uneven_flag(gaps, median_mm))
-        gap_mm = median_mm
+        gap_mm = _lower_median(gaps)
+        _check_gaps(positions, source, gap_mm)
+    gap_mm = _end_to_end(positions, gap_mm)
+    flags = [] if is_even else [_uneven_flag(gaps, gap_mm)]
     if tilt is not None:
         message = f"Slices sheared by {tilt:.1f} degrees (gantry tilt), resampled to right angles."
         flags.append(Flag("gantry-tilt-resampled", "warning", message))
     return _rectified(positions, gap_mm, tuple(flags))
 
 
-def _uneven_flag(gaps: NDArray[np.float64], median_mm: float) -> Flag:
+def _uneven_flag(gaps: NDArray[np.float64], gap_mm: float) -> Flag:
     message = (
         f"Slice gaps from {gaps.min():.2f} to {gaps.max():.2f} mm, "
-        f"resampled linearly to {median_mm:.2f} mm."
+        f"resampled linearly to {gap_mm:.2f} mm."
     )
     return Flag("uneven-spacing-resampled", "warning", message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
 from pydicom.pixels import get_decoder
 
@@ -54,8 +55,8 @@ def _items_fill(data: bytes) -> bool:
 
 def _encapsulated(
     dataset: FileDataset, form: PixelFormat, *, syntax: str, index: int
-) -> tuple[NDArray[Any], int]:
-    """Decoded frame and the number of bits that its values use."""
+) -> tuple[NDArray[Any], int | None]:
+    """Decoded frame and the number of bits that the stream states, None for RLE."""
     frame = _frame_bytes(bytes(dataset.PixelData), form, index=index)
     try:
         precision = check_frame(
@@ -64,6 +65,7 @@ def _encapsulated(
             rows=form.rows,
             columns=form.columns,
             allocated=form.allocated,
+            signed=form.signed,
         )
     except CodestreamError as error:
         raise PixelError(
@@ -74,7 +76,16 @@ def _encapsulated(
         raise PixelError(
             "decoded-shape", f"shape {decoded.shape}", f"({form.rows}, {form.columns})"
         )
-    return decoded, form.allocated if precision is None else precision
+    return decoded, precision
+
+
+def _within_depth(values: NDArray[Any], form: PixelFormat, *, precision: int) -> NDArray[Any]:
+    """The values of a stream that states its depth, which must be those of the header."""
+    cells = without_garbage(values, form)
+    is_shallow = form.signed and precision < form.stored
+    if is_shallow or (precision > form.stored and not np.array_equal(cells, values)):
+        raise PixelError("bit-depth", f"{precision} bits in the stream", f"{form.stored} bits")
+    return cells
 
 
 def _format_of(dataset: FileDataset) -> PixelFormat:
@@ -120,6 +131,6 @@ def stored_values(dataset: FileDataset, *, index: int) -> NDArray[Any]:
     if form.high_bit != form.stored - 1:
         raise PixelError("bit-depth", f"high bit {form.high_bit}", f"{form.stored - 1}")
     values, precision = _encapsulated(dataset, form, syntax=syntax, index=index)
-    if form.signed and precision < form.stored:
-        raise PixelError("bit-depth", f"{precision} bits in the stream", f"{form.stored} bits")
-    return without_garbage(values, form)
+    if precision is None:  # RLE packs whole cells, also the bits that are no value
+        return without_garbage(values, form)
+    return _within_depth(values, form, precision=precision)

@@ -33,7 +33,9 @@ SPACING_TOLERANCE = 5e-4
 """Largest relative difference of pixel spacings inside one stack."""
 _SIDE_BY_SIDE_PX = 5.0
 """Stacks closer than this in their plane are one sheared stack rather than two."""
-_SAME_THROUGHOUT = ("Modality", "PhotometricInterpretation")
+_SAME_THROUGHOUT = {
+    "Modality": "modality", "PhotometricInterpretation": "photometric", "Units": "units",
+}  # fmt: skip
 _RESCALE = ("RescaleSlope", "RescaleIntercept")
 _LARGEST_RESCALE = 1e12
 """Beyond this no single-precision value keeps a meaning."""
@@ -83,12 +85,12 @@ def _contradiction(instances: Sequence[Instance], source: str) -> InputRefusedEr
                 instance.file.name, "truncated", "pixel data that end too early",
                 "a whole file", "Copy the file again from its source.",
             )  # fmt: skip
-    for keyword in _SAME_THROUGHOUT:
+    for keyword, word in _SAME_THROUGHOUT.items():
         values = {instance.text(keyword) for instance in instances} - {""}
         if len(values) > 1:
             return _refuse(
-                source, f"mixed-{'modality' if keyword == 'Modality' else 'photometric'}",
-                f"{len(values)} values of {keyword}", "one in a series", _EXPORT,
+                source, f"mixed-{word}", f"{len(values)} values of {keyword}", "one in a series",
+                _EXPORT,
             )  # fmt: skip
     return _rescale_problem(instances, source)
 

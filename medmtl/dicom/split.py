@@ -8,6 +8,7 @@ because trigger times of different slices are never exactly equal.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from dataclasses import replace
 from statistics import median
@@ -35,6 +36,8 @@ _BEFORE_TIME = (
 _AFTER_TIME = (("ConvolutionKernel", "k"), ("KVP", "v"), ("AcquisitionNumber", "a"))
 _INTERLEAVED = (*_BEFORE_TIME, ("AcquisitionNumber", "a"), ("TriggerTime", "t"))
 _PHASE_LETTER = "t"
+_SAME_MOMENT_MS = 10.0
+"""Steps of a cine are longer; trigger times of one moment differ, each slice being gated anew."""
 
 
 def _value(frame: Frame, keyword: str) -> Hashable:
@@ -51,9 +54,23 @@ def _groups(frames: Sequence[Frame], keyword: str) -> list[list[Frame]]:
     found: dict[Hashable, list[Frame]] = defaultdict(list)
     for frame in frames:
         found[_value(frame, keyword)].append(frame)
-    return [
-        found[key] for key in sorted(found, key=lambda key: (key is not None, str(type(key)), key))
-    ]
+    ordered = sorted(found, key=lambda key: (key is not None, str(type(key)), key))
+    groups = [found[key] for key in ordered]
+    return _moments(groups) if keyword == "TriggerTime" else groups
+
+
+def _moments(groups: Sequence[list[Frame]]) -> list[list[Frame]]:
+    """Groups in the order of their trigger times, joined where these follow at once."""
+    moments: list[list[Frame]] = []
+    last_ms = math.nan
+    for group in groups:
+        time_ms = float(group[0].values.get("TriggerTime", math.nan))
+        if time_ms - last_ms < _SAME_MOMENT_MS:
+            moments[-1] = moments[-1] + group
+        else:
+            moments.append(group)
+        last_ms = time_ms
+    return moments
 
 
 def _most(buckets: Sequence[Sequence[Frame]]) -> int:

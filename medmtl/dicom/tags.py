@@ -90,6 +90,7 @@ TAGS: Mapping[int, tuple[str, str]] = {
     0x00280302: ("RecognizableVisualFeatures", "cs"),
     0x00283000: ("ModalityLUTSequence", "flag"),
     0x00431039: ("GEBValue", "cs"),
+    0x00541001: ("Units", "cs"),
     0x2005100E: ("PhilipsScaleSlope", "flag"),
     0x52009229: ("SharedFunctionalGroupsSequence", "flag"),
     0x52009230: ("PerFrameFunctionalGroupsSequence", "flag"),
@@ -173,8 +174,7 @@ def _binary(raw: bytes, letter: str, *, big_endian: bool) -> tuple[Any, ...]:
 
 def _seconds(raw: bytes) -> float:
     """Seconds of a DICOM time or date time; days count from the first of January, year 1."""
-    text = _text(raw).split("+")[0]
-    match = re.match(r"(\d{8})?(\d{2})(\d{2})?(\d{2}(?:\.\d*)?)?\Z", text)
+    match = re.match(r"(\d{8})?(\d{2})(\d{2})?(\d{2}(?:\.\d*)?)?([+-]\d{4})?\Z", _text(raw))
     if not match:
         raise ValueError
     day = int(match[1] or 0)

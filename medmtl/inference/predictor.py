@@ -163,6 +163,7 @@ class Predictor(Staged):
     def stages(self, study: Study, volumes: Sequence[Volume]) -> Stages:
         """Masks, diagnoses and evidence for the volumes that `select` named, in that order."""
         clock = StageClock()
+        unread_flags = other_series_flags(study, volumes)
         phase_flags: list[Flag] = []
         phase_facts: list[Measurement] = []
         is_cine = self._is_cine(volumes)
@@ -173,7 +174,7 @@ class Predictor(Staged):
             clock.stop("network")
         else:
             volumes = _renamed(volumes, self.net.config.volumes)
-        flags = [*other_series_flags(study, volumes), *phase_flags]
+        flags = [*unread_flags, *phase_flags]
         ranges = self.bundle.settings.ranges
         for volume in volumes:
             flags += [*volume.flags, *(check_input(volume, ranges) if ranges else ())]
@@ -444,6 +445,8 @@ class AutoPredictor(Staged):
             try:
                 return predictor, predictor.select(study)
             except InputRefusedError as error:
+                if error.code != "no-fitting-volume":  # it fits, and may not be read
+                    raise
                 problems.append(error)
         first = problems[0]
         raise InputRefusedError(

@@ -10,7 +10,7 @@ import numpy as np
 
 from medmtl.core.study import VolumeRef
 from medmtl.core.volume import Volume
-from medmtl.nifti.header import DAMAGE, Header, refuse
+from medmtl.nifti.header import Header, refuse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,13 @@ def _compact(values: NDArray[Any], *, is_stored_integer: bool) -> NDArray[Any]:
             if info.min <= values.min() and values.max() <= info.max:
                 return values.astype(dtype)
     return values.astype(np.float32)
+
+
+def _is_beyond_32_bits(values: NDArray[Any]) -> bool:
+    """Whether whole numbers would be rounded: single precision holds 24 bits of them."""
+    info = np.iinfo(np.int32)
+    is_long = values.dtype.kind in "iu" and values.dtype.itemsize > info.dtype.itemsize
+    return is_long and (int(values.min()) < info.min or int(values.max()) > info.max)
 
 
 def volume_ref(
@@ -70,7 +77,7 @@ class _Decoder:
         """Read the volume that `ref` describes, scaled by slope and intercept once.
 
         Raises:
-            InputRefusedError: If the voxels are damaged or not finite.
+            InputRefusedError: If the voxels are damaged, not finite or beyond 32 bits.
         """
         name = ref.source_files[0]
         try:
@@ -79,12 +86,15 @@ class _Decoder:
             raw = np.asanyarray(proxy if self.index is None else proxy[..., self.index])
             values = raw.reshape(ref.geometry.shape)
             is_stored_integer = image.header.get_data_dtype().kind in "iu"
-        except (*DAMAGE, MemoryError) as error:
+        except Exception as error:  # of a stranger's file nibabel raises anything
             found = "voxels that cannot be read"
             raise refuse(name, "damaged-nifti", found, "intact data") from error
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             count = int(values.size - np.isfinite(values).sum())
             raise refuse(name, "not-finite", f"{count} voxels that are not finite", "finite voxels")
+        if _is_beyond_32_bits(values):
+            found = f"whole numbers from {values.min()} to {values.max()}"
+            raise refuse(name, "values-too-large", found, "whole numbers of at most 32 bits")
         return Volume(
             array=_compact(values, is_stored_integer=is_stored_integer),
             geometry=ref.geometry,

@@ -69,6 +69,7 @@ class DicomSource:
         frames: In slice order.
         patient: Patient and study attributes as text by keyword.
         model: The model that answered.
+        is_hounsfield: Whether the voxels are HU.
     """
 
     case_id: str
@@ -80,6 +81,7 @@ class DicomSource:
     frames: tuple[SourceFrame, ...]
     patient: Mapping[str, str]
     model: ModelIdentity
+    is_hounsfield: bool = False
 
     @classmethod
     def of(cls, study: Study, volume: Volume, model: ModelIdentity) -> DicomSource:
@@ -116,6 +118,7 @@ class DicomSource:
             frames=frames,
             patient=source.read_patient(),
             model=model,
+            is_hounsfield=volume.is_hounsfield,
         )
 
     def uid(self, *words: str) -> UID:

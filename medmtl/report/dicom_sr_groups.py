@@ -103,7 +103,7 @@ def segment_group(
             Measurement(
                 own_code("mean-intensity", "Mean of the stored or rescaled voxel values"),
                 round(result.mean_intensity, 3),
-                _HU if source.modality == "CT" else _unit("1"),
+                _HU if source.is_hounsfield else _unit("1"),
                 derivation=codes.SCT.Mean,
             )
         )

@@ -131,6 +131,25 @@ def jpeg_2000_signed(folder: Path) -> Expectation:
     return reads(series.image)
 
 
+def jpeg_2000_deeper_than_its_values(folder: Path) -> Expectation:
+    """The encoder always says 16 bits; the values keep to the 12 of the header."""
+    stored = distinct_values(J2K_SHAPE) % 4096
+    series = _compressed(JPEG2000Lossless, "pylibjpeg", shape=J2K_SHAPE, stored=stored)
+    series.set(BitsStored=12, HighBit=11).write(folder)
+    return reads(series.image)
+
+
+def jpeg_2000_values_beyond_the_stored_bits(folder: Path) -> Expectation:
+    """Cut to 12 bits, 5000 would be read as 904."""
+    _jpeg_2000().set(BitsStored=12, HighBit=11).write(folder)
+    return refuses()
+
+
+def jpeg_2000_signed_in_an_unsigned_image(folder: Path) -> Expectation:
+    _jpeg_2000(signed=True).set(PixelRepresentation=0).write(folder)
+    return refuses()
+
+
 def jpeg_ls_signed(folder: Path) -> Expectation:
     stored = distinct_values((8, 7, 6)) - 2000
     series = _compressed(JPEGLSLossless, "pyjpegls", stored=stored, signed=True, intercept=0.0)
@@ -401,7 +420,9 @@ def save_without_meta(folder: Path) -> Expectation:
 
 TRAPS = (
     implicit_little_endian, explicit_big_endian, deflated, rle, jpeg_ls, jpeg_2000,
-    jpeg_2000_signed, jpeg_ls_signed, jpeg_lossless, htj2k, lossy_jpeg_2000, mixed_syntaxes,
+    jpeg_2000_signed, jpeg_2000_deeper_than_its_values, jpeg_2000_values_beyond_the_stored_bits,
+    jpeg_2000_signed_in_an_unsigned_image, jpeg_ls_signed, jpeg_lossless, htj2k, lossy_jpeg_2000,
+    mixed_syntaxes,
     declared_implicit_but_explicit, declared_jpeg_but_uncompressed,
     declared_uncompressed_but_jpeg_2000, declared_jpeg_ls_but_jpeg_2000,
     declared_big_endian_but_little, transfer_syntax_unknown, transfer_syntax_missing,

@@ -299,6 +299,32 @@ def nifti_with_identity_in_description(folder: Path) -> Expectation:
     return reads(truth)
 
 
+def nifti_cifti_beside(folder: Path) -> Expectation:
+    """A valid CIFTI-2 file ends in .nii, holds a matrix, and stops nothing."""
+    truth = _write(folder, _values(), _affine(np.eye(3)))
+    brain = nib.cifti2.BrainModelAxis.from_mask(
+        np.ones((3, 3, 3)), affine=np.eye(4), name="thalamus_left"
+    )
+    axes = (nib.cifti2.ScalarAxis(["a"]), brain)
+    nib.Cifti2Image(np.ones((1, 27), np.float32), axes).to_filename(folder / "x.dscalar.nii")
+    return reads(truth, not_images=("x.dscalar.nii",))
+
+
+def nifti_cifti_damaged(folder: Path) -> Expectation:
+    """The XML inside no longer parses."""
+    truth = nifti_cifti_beside(folder)
+    path = folder / "x.dscalar.nii"
+    path.write_bytes(path.read_bytes().replace(b"</CIFTI>", b"</CIFTX>"))
+    return truth
+
+
+def nifti_voxels_below_a_micron(folder: Path) -> Expectation:
+    _write(folder, _values(), _affine(np.eye(3)))
+    affine = np.diag([2e-4, 2e-4, 2e-4, 1])
+    _reheader(folder, **{f"srow_{axis}": affine[n] for n, axis in enumerate("xyz")}, qform_code=0)
+    return refuses()
+
+
 TRAPS = (
     nifti_plain, nifti_uncompressed_file, nifti_left_handed, nifti_right_handed_flipped,
     nifti_permuted_oblique, nifti_sform_qform_conflict, nifti_qform_only, nifti_without_forms,
@@ -307,5 +333,6 @@ TRAPS = (
     nifti_scale_zero, nifti_scale_nan, nifti_scale_overflows, nifti_unsigned_16,
     nifti_gz_truncated, nifti_gz_flipped_byte, nifti_truncated, nifti_is_text, nifti_empty,
     nifti_claims_too_much, nifti_gz_bomb, nifti_two_files, nifti_same_name_twice,
-    nifti_units_in_metres, nifti_with_identity_in_description,
+    nifti_units_in_metres, nifti_with_identity_in_description, nifti_cifti_beside,
+    nifti_cifti_damaged, nifti_voxels_below_a_micron,
 )  # fmt: skip

@@ -85,8 +85,33 @@ def test_uneven_gaps_are_resampled_and_flagged(tmp_path: Path) -> None:
     listing = open_input(tmp_path)
     assert "uneven-spacing-resampled" in codes(listing)
     volume = listing.studies[0].volumes[0].read()
-    z_mm = volume.geometry.origin_lps[2] + 2.0 * np.arange(volume.array.shape[2])
+    z_mm = np.linspace(30.0, 41.0, volume.array.shape[2])
+    assert volume.geometry.origin_lps[2] == pytest.approx(30.0)
+    assert volume.geometry.spacing_mm[2] == pytest.approx(z_mm[1] - z_mm[0])
     assert np.allclose(volume.array[2, 2], z_mm * 10, atol=1e-3)
+
+
+@pytest.mark.parametrize("last_mm", [40.7, 41.0, 41.9])
+def test_uneven_slices_are_resampled_from_the_first_to_the_last(
+    last_mm: float, tmp_path: Path
+) -> None:
+    heights = [30.0, 32.0, 34.0, 36.0, 39.0, last_mm]
+    make_series(tmp_path, array=STORED, per_slice={"ImagePositionPatient": positions(heights)})
+    volume = open_input(tmp_path).studies[0].volumes[0].read()
+    ends_mm = volume.geometry.affine_lps[2, 2] * np.array([0, volume.array.shape[2] - 1]) + 30
+    assert np.allclose(ends_mm, [30.0, last_mm])
+    assert np.array_equal(volume.array[..., [0, -1]], STORED[..., [0, -1]])
+
+
+@pytest.mark.parametrize("gaps", [[5, 10], [5, 5, 10, 10], [5, 10, 5, 10]])
+def test_gaps_of_which_half_are_twice_the_others_are_missing_slices(
+    gaps: list[int], tmp_path: Path
+) -> None:
+    heights: list[float] = np.cumsum([30.0, *gaps]).tolist()
+    tags = {"ImagePositionPatient": positions(heights)}
+    make_series(tmp_path, array=STORED[..., : len(heights)], per_slice=tags)
+    (refusal,) = open_input(tmp_path).refusals
+    assert (refusal.code, refusal.expected) == ("missing-slices", "5.00 mm")
 
 
 def test_gantry_tilt_becomes_rectilinear(tmp_path: Path) -> None:

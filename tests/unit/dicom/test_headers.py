@@ -78,6 +78,16 @@ def test_numbers_are_those_of_the_standard_only() -> None:
         assert interpret({spacing: wrong})["bad"] == ("PixelSpacing",)
 
 
+@pytest.mark.parametrize("offset", [b"", b"+0100", b"-0500 "])
+def test_a_date_time_may_state_its_offset_from_utc(offset: bytes) -> None:
+    start, end = (
+        interpret({0x0008002A: b"202401011200" + seconds + offset})["AcquisitionDateTime"]
+        for seconds in (b"00.000000", b"01.500000")
+    )
+    assert end - start == 1.5
+    assert interpret({0x0008002A: b"20240101120000-05" + offset})["bad"]
+
+
 def test_a_worker_that_dies_is_an_answer_and_is_started_again(tmp_path: Path) -> None:
     make_series(tmp_path, array=STORED)
     path = min(tmp_path.iterdir())

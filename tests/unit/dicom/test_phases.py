@@ -76,6 +76,20 @@ def test_attributes_split_a_series(keyword: str, values: list[Any], tmp_path: Pa
     assert all(any(np.array_equal(array, truth) for array in volumes) for truth in STORED[:2])
 
 
+@pytest.mark.parametrize(
+    ("times_ms", "volumes"), [((700.0, 702.5), 1), ((700.0, 760.0), 2)], ids=["jitter", "phases"]
+)
+def test_slices_in_turn_at_two_times_are_two_phases_only_where_the_times_lie_apart(
+    times_ms: tuple[float, float], volumes: int, tmp_path: Path
+) -> None:
+    array = np.arange(200, dtype=np.uint16).reshape(5, 4, 10)
+    make_series(
+        tmp_path, array=array, modality="MR",
+        per_slice={"TriggerTime": [str(times_ms[k % 2]) for k in range(10)]},
+    )  # fmt: skip
+    assert len(only_study(tmp_path).volumes) == volumes
+
+
 def test_conflicting_slices_without_a_difference_are_refused(tmp_path: Path) -> None:
     for number in range(2):
         make_series(tmp_path / str(number), array=STORED[number], modality="MR")

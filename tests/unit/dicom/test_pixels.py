@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    JPEG2000Lossless,
+    PositronEmissionTomographyImageStorage,
+)
 
 from medmtl.core.volume import Volume
 from medmtl.data.intake import open_input
@@ -76,6 +81,35 @@ def test_a_ct_without_rescale_is_flagged(tmp_path: Path) -> None:
     assert "rescale-missing" in {flag.code for flag in read(tmp_path).flags}
 
 
+def write_pet(folder: Path, units: list[str | None]) -> None:
+    kind = str(PositronEmissionTomographyImageStorage)
+    per_slice: dict[str, list[Any]] = {"Units": units}
+    make_series(folder, array=STORED, modality="PT", per_slice=per_slice, SOPClassUID=kind)
+
+
+@pytest.mark.parametrize(
+    ("units", "severity"),
+    [("GML", None), ("BQML", "warning"), ("CNTS", "error"), (None, "error")],
+)
+def test_a_pet_that_is_not_in_suv_is_flagged(
+    units: str | None, severity: str | None, tmp_path: Path
+) -> None:
+    write_pet(tmp_path, [units] * 3)
+    said = [flag.severity for flag in read(tmp_path).flags if flag.code == "pet-not-suv"]
+    assert said == ([severity] if severity else [])
+
+
+def test_a_pet_of_two_units_is_refused(tmp_path: Path) -> None:
+    write_pet(tmp_path, ["GML", "GML", "BQML"])
+    assert {refusal.code for refusal in open_input(tmp_path).refusals} == {"mixed-units"}
+
+
+def test_a_pet_that_states_its_unit_in_a_part_is_flagged_as_an_error(tmp_path: Path) -> None:
+    write_pet(tmp_path, ["GML", None, "GML"])
+    said = {flag.code: flag.severity for flag in read(tmp_path).flags}
+    assert said["pet-not-suv"] == "error"
+
+
 def jpeg_2000(rows: int, columns: int) -> bytes:
     fields = (columns, rows, 0, 0, columns, rows, 0, 0)
     size = b"".join(value.to_bytes(4, "big") for value in fields)
@@ -83,12 +117,17 @@ def jpeg_2000(rows: int, columns: int) -> bytes:
 
 
 def test_a_bomb_is_seen_in_the_codestream_before_decoding() -> None:
-    syntax = str(JPEG2000Lossless)
-    assert check_frame(jpeg_2000(4, 5), syntax=syntax, rows=4, columns=5, allocated=16) == 16
+    expected: dict[str, Any] = {
+        "syntax": str(JPEG2000Lossless),
+        "rows": 4,
+        "columns": 5,
+        "signed": False,
+    }
+    assert check_frame(jpeg_2000(4, 5), allocated=16, **expected) == 16
     with pytest.raises(CodestreamError, match="60000 x 60000"):
-        check_frame(jpeg_2000(60000, 60000), syntax=syntax, rows=4, columns=5, allocated=16)
+        check_frame(jpeg_2000(60000, 60000), allocated=16, **expected)
     with pytest.raises(CodestreamError, match="cut off"):
-        check_frame(jpeg_2000(4, 5)[:-2], syntax=syntax, rows=4, columns=5, allocated=16)
+        check_frame(jpeg_2000(4, 5)[:-2], allocated=16, **expected)
 
 
 def write_big_endian(file: Path, header: pydicom.FileDataset, *, vr: str, data: bytes) -> None:

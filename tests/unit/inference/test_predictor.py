@@ -179,6 +179,12 @@ def test_what_fits_no_model_is_refused_with_all_that_would_have_fitted(
     assert caught.value.advice
 
 
+def test_phases_on_several_grids_go_to_no_other_model(torso: Predictor, heart: Predictor) -> None:
+    pair = [image("ed", modality="", shape=(20, 16, 9)), image("es", modality="")]
+    with pytest.raises(InputRefusedError, match="phases-on-several-grids"):
+        AutoPredictor([heart, torso]).select(study([reference(volume) for volume in pair]))
+
+
 def test_unknown_choices_are_named_with_the_known_ones(torso_folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown findings tumour;.*large_heart, nodule"):
         load_predictor(torso_folder, cam="nodule,tumour")

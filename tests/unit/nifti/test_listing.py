@@ -84,6 +84,20 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         open_input(tmp_path).studies[0].volumes[0].read()
 
 
+def test_whole_numbers_that_single_precision_would_round_are_refused(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(VALUES.astype(np.int64) + 2**33, RAS, dtype="int64")
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.raises(InputRefusedError, match=r"values-too-large: found .* to 8589934651"):
+        open_input(tmp_path).studies[0].volumes[0].read()
+
+
+def test_small_whole_numbers_in_64_bits_are_read_exactly(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(VALUES.astype(np.int64), RAS, dtype="int64"), tmp_path / "a.nii")
+    volume = open_input(tmp_path).studies[0].volumes[0].read()
+    assert volume.array.dtype == np.int16
+    assert np.array_equal(volume.array, VALUES)
+
+
 @pytest.mark.parametrize(
     ("values", "sform", "code"),
     [

@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from medmtl.core.flags import Flag
 from medmtl.core.geometry import points_to_space
 from medmtl.report.dicom_pm import make_pm
 from medmtl.report.dicom_seg import make_seg
@@ -25,6 +26,23 @@ def _source(folder: Path, kind: str) -> tuple[Any, ...]:
     write_source(folder / "in", kind)
     study, volume = read_source(folder / "in")
     return DicomSource.of(study, volume, MODEL), study, volume, answer(volume)
+
+
+def _mean_units(folder: Path, *flags: str) -> set[str]:
+    """Units of the mean intensities that are reported of a CT with these flags."""
+    write_source(folder / "in", "axial")
+    study, volume = read_source(folder / "in")
+    said = tuple(Flag(code, "error", "Not HU.") for code in flags)
+    volume = replace(volume, flags=said)
+    source, prediction = DicomSource.of(study, volume, MODEL), answer(volume)
+    segments = segments_of(source, prediction)
+    seg = make_seg(source, prediction.volumes[0].label_map, segments)
+    means = [
+        item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue
+        for item in _items(make_sr(source, prediction, seg=seg, segments=segments))
+        if item.ValueType == "NUM" and _name(item).startswith("Mean of")
+    ]
+    return set(means)
 
 
 def _report(folder: Path, kind: str = "axial") -> tuple[Dataset, Dataset]:
@@ -91,6 +109,17 @@ def test_the_side_of_a_structure_is_said_in_segmentation_and_report(tmp_path: Pa
     assert [[side.CodeValue for side in of_one] for of_one in sides] == [[], ["7771000"], []]
     sites = [item for item in _items(report) if _name(item) == "Finding Site"]
     assert [(_code(site), *map(_code, _items(site))) for site in sites] == [("78961009", "7771000")]
+
+
+@pytest.mark.parametrize(
+    ("flags", "unit"),
+    [((), "[hnsf'U]"), (("rescale-missing",), "1"), (("not-hounsfield",), "1")],
+    ids=["calibrated", "no-rescale", "another-unit"],
+)
+def test_only_a_calibrated_ct_is_reported_in_hounsfield_units(
+    flags: tuple[str, ...], unit: str, tmp_path: Path
+) -> None:
+    assert _mean_units(tmp_path, *flags) == {unit}
 
 
 def test_each_finding_has_probability_threshold_decision_and_calibration(tmp_path: Path) -> None:
