@@ -49,7 +49,7 @@ def structure_centre(label_map: NDArray[Any], label: int, geometry: Geometry) ->
 
 def label_at(label_map: NDArray[Any], point: Point, geometry: Geometry) -> int:
     """The label of the voxel that holds a point; 0 outside of the grid."""
-    to_index = np.linalg.inv(geometry.affine_lps)
+    to_index = np.asarray(np.linalg.inv(geometry.affine_lps), dtype=np.float64)
     index = np.rint(points_to_space(to_index, [point])[0]).astype(int)
     is_inside = bool(np.all((index >= 0) & (index < np.array(label_map.shape))))
     return int(label_map[tuple(index)]) if is_inside else 0
