@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.resources import case_index, models, review_log, reviews_folder
+from app.services.answer_key import answer_key
 from app.services.case_view import view_of_case
 from app.services.corrections import CorrectionStore
 from app.services.drafts import empty_review
@@ -72,6 +73,15 @@ class OpenCase:
     def can_review(self) -> bool:
         """Whether this reader may answer."""
         return self.view.reader.may("reviewer")
+
+    @property
+    def has_signed_earlier(self) -> bool:
+        """Whether this reader signed another answer of the model, before it was computed again."""
+        name = self.view.reader.name
+        return any(
+            entry.review.is_signed and entry.review.reviewer == name
+            for entry in self.log.earlier(self.ref)
+        )
 
     @property
     def log(self) -> ReviewLog:
@@ -151,7 +161,8 @@ def open_case(view: View, key: str) -> OpenCase | None:
 def _opened(view: View, snapshot: Snapshot, row: CaseRow) -> OpenCase:
     result = read_result_case(snapshot.folder(row.key))
     model = models(view.settings, snapshot).get(row.model_sha256)
-    ref = CaseRef(row.run, row.case_id, row.model_sha256, row.identity)
+    answered = answer_key(result.record)
+    ref = CaseRef(row.run, row.case_id, row.model_sha256, row.identity, answered)
     last = review_log(view.settings).latest(ref, view.reader.name)
     # A review that was begun blind stays blind: switching over must not show what was hidden.
     was_blind = last is not None and last.is_blind

@@ -125,11 +125,11 @@ def _states(
     _log: ReviewLog,
     place: str,  # noqa: ARG001 - the key of the cache
     last_number: int,  # noqa: ARG001 - the same
-) -> dict[tuple[str, str], ReviewState]:
+) -> dict[tuple[str, str, str], ReviewState]:
     return _log.states()
 
 
-def review_states(settings: Settings) -> dict[tuple[str, str], ReviewState]:
+def review_states(settings: Settings) -> dict[tuple[str, str, str], ReviewState]:
     """How far every case is; asks the database again only after a save."""
     log = review_log(settings)
     return _states(log, str(log.engine.url), log.last_number())

@@ -38,6 +38,8 @@ def sign_button(case: OpenCase, following: str | None) -> None:
     if case.review.is_signed:
         st.html('<b class="m-signed">● signed</b>')
         return
+    if case.has_signed_earlier:
+        st.html('<span class="m-muted">signed an earlier result</span>')
     if st.button(
         "Sign", icon=":material/signature:", shortcut="Shift+S", type="primary",
         disabled=case.is_hidden, help="You stand by your answers; then the next case opens.",
@@ -103,18 +105,19 @@ def review_panel(case: OpenCase) -> None:
         return
     st.html(
         '<table class="m-table"><tr><th>When, UTC</th><th>Who</th><th>Said</th></tr>'
-        + "".join(_line(entry, before) for entry, before in reversed(_with_former(entries)[-30:]))
+        + "".join(_line(case, *pair) for pair in reversed(_with_former(entries)[-30:]))
         + "</table>"
     )
 
 
 def _with_former(entries: Sequence[Entry]) -> list[tuple[Entry, Review | None]]:
-    """Every line with what the same reviewer had said until then."""
-    last: dict[str, Review] = {}
+    """Every line with what the same reviewer had said of the same answer until then."""
+    last: dict[tuple[str, str], Review] = {}
     pairs: list[tuple[Entry, Review | None]] = []
     for entry in entries:
-        pairs.append((entry, last.get(entry.review.reviewer)))
-        last[entry.review.reviewer] = entry.review
+        place = (entry.review.reviewer, entry.case.answer)
+        pairs.append((entry, last.get(place)))
+        last[place] = entry.review
     return pairs
 
 
@@ -123,9 +126,10 @@ def _comment(case: OpenCase, place: str) -> None:
     case.save(lambda said: with_comment(said, words))
 
 
-def _line(entry: Entry, before: Review | None) -> str:
+def _line(case: OpenCase, entry: Entry, before: Review | None) -> str:
     when = entry.review.reviewed_at.strftime("%Y-%m-%d %H:%M:%S")
     mark = " (blind)" if entry.is_blind else ""
+    mark += "" if entry.case.is_about(case.ref.answer) else " (earlier result)"
     cells = (when, entry.review.reviewer + mark, "; ".join(_news(entry.review, before)))
     return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
 

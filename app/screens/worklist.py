@@ -153,7 +153,9 @@ def _columns(shown: pd.DataFrame, wanted: Filters) -> dict[str, Any]:
     columns["modality"] = config.TextColumn("Mod.", width=55)
     if is_mixed:
         columns["model"] = config.TextColumn("Model", width=130)
-    columns["review"] = config.TextColumn("Review", width=85)
+    columns["review"] = config.TextColumn(
+        "Review", width=_text_px(shown["review"], least=85, most=200)
+    )
     if is_blind():
         return columns
     columns["present"] = config.TextColumn(

@@ -37,6 +37,7 @@ ORDERS: Mapping[Order, str] = {
 }
 STATES: Mapping[ReviewState, str] = {
     "open": "○ open", "started": "◐ started", "signed": "● signed",
+    "earlier": "◌ signed an earlier result",
 }  # fmt: skip
 _RANK: Mapping[str, int] = {"error": 2, "warning": 1, "info": 0}
 _MARKS = ("", "⚠", "⛔")
@@ -87,6 +88,7 @@ def worklist_frame(
         "urgency": np.array([case.urgency for case in cases], dtype=float),
         "model_sha256": [case.model_sha256 for case in cases],
         "identity": [case.identity for case in cases],
+        "answer": [case.answer for case in cases],
     }
     for name in names:
         found = [findings.get(name) for findings in by_name]
@@ -111,7 +113,7 @@ def _finding_names(cases: Sequence[CaseRow]) -> list[str]:
 
 def select_rows(
     frame: pd.DataFrame,
-    states: Mapping[tuple[str, str], ReviewState],
+    states: Mapping[tuple[str, str, str], ReviewState],
     *,
     filters: Filters,
     order: Order,
@@ -120,7 +122,7 @@ def select_rows(
 
     Args:
         frame: From `worklist_frame`.
-        states: By place and model, as of `ReviewLog.states`.
+        states: By place, model and answer, as of `ReviewLog.states`.
         filters: What to keep.
         order: "urgent" puts signed cases last.
     """
@@ -142,14 +144,19 @@ def select_rows(
 
 
 def _states(
-    frame: pd.DataFrame, states: Mapping[tuple[str, str], ReviewState]
+    frame: pd.DataFrame, states: Mapping[tuple[str, str, str], ReviewState]
 ) -> list[ReviewState]:
-    """Of every row, by its identity; what was said before cases had one is found by key."""
-    places = zip(frame["identity"], frame.index, frame["model_sha256"], strict=True)
-    return [
-        states.get((identity, sha256)) or states.get((key, sha256)) or "open"
-        for identity, key, sha256 in places
-    ]
+    """Of every row, by identity and answer; what was said before these were noted, by key."""
+    signed = {place[:2] for place, state in states.items() if state == "signed"}
+    names = ("identity", "model_sha256", "answer")
+    columns = zip(frame.index, *(frame[name] for name in names), strict=True)
+    found: list[ReviewState] = []
+    for key, identity, sha256, answer in columns:
+        places = ((identity, sha256, answer), (identity, sha256, ""), (key, sha256, ""))
+        said = [states[place] for place in places if place in states]
+        other: ReviewState = "earlier" if (identity, sha256) in signed else "open"
+        found.append("signed" if "signed" in said else said[0] if said else other)
+    return found
 
 
 def browser_table(shown: pd.DataFrame, columns: Sequence[str]) -> pa.Table:

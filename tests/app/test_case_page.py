@@ -120,6 +120,31 @@ def test_a_signature_is_stored(settings: Settings) -> None:
     assert "● signed" in _text(_open())
 
 
+def test_a_signature_does_not_stand_under_a_result_that_was_computed_again(
+    settings: Settings,
+) -> None:
+    _press(_press(_open(), "Agree"), "Sign")
+    _compute_again(settings)
+    app = _open()
+    assert "m-signed" not in _text(app)
+    assert "signed an earlier result" in _text(app)
+    assert "0 of 2 answered" in _text(app)
+    _press(app, "Agree")
+    review = _said(settings)
+    assert review is not None
+    assert [(one.finding, one.decision) for one in review.findings] == [("effusion", True)]
+    assert len(open_review_log(settings.reviews or "").last_lines()) == 2
+
+
+def _compute_again(settings: Settings) -> None:
+    """The same model answers otherwise now: no nodule, but an effusion."""
+    path = settings.folder / "results" / "seen" / "case.json"
+    record = json.loads(path.read_bytes())
+    for found, probability in zip(record["findings"], (0.1, 0.9), strict=True):
+        found |= {"probability": probability, "decision": probability > 0.5}
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+
 def test_two_answers_on_one_image_take_painted_masks_each_its_own(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

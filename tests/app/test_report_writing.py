@@ -40,7 +40,7 @@ def log(tmp_path: Path) -> ReviewLog:
 
 def _ref(case: Path) -> CaseRef:
     (row,) = CaseIndex(case.parent).snapshot().rows.values()
-    return CaseRef(row.run, row.case_id, row.model_sha256, row.identity)
+    return CaseRef(row.run, row.case_id, row.model_sha256, row.identity, row.answer)
 
 
 def _sign(log: ReviewLog, case: Path, reviewer: str = "one", *, is_signed: bool = True) -> None:
@@ -83,6 +83,18 @@ def test_drafts_enter_no_report(log: ReviewLog, case: Path) -> None:
     _sign(log, case, is_signed=False)
     assert _report(log, case) == Reported()
     assert report_all(log, CaseIndex(case.parent).snapshot()) == 0
+    assert _signatures(case) == []
+
+
+def test_a_signature_enters_no_report_of_a_result_that_was_computed_again(
+    log: ReviewLog, case: Path
+) -> None:
+    _sign(log, case)
+    record = json.loads((case / "case.json").read_bytes())
+    record["findings"][0]["decision"] = not record["findings"][0]["decision"]
+    (case / "case.json").write_text(json.dumps(record), encoding="utf-8")
+    assert report_all(log, CaseIndex(case.parent).snapshot()) == 0
+    assert _report(log, case) == Reported()
     assert _signatures(case) == []
 
 
