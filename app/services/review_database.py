@@ -73,7 +73,10 @@ def open_database(address: str) -> sa.Engine:
         url = sa.make_url(address)
         if url.drivername in {"postgresql", "postgres"}:  # SQLAlchemy 2.0 would take psycopg2
             url = url.set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(url, pool_pre_ping=True, connect_args=_options(url))
+        engine = sa.create_engine(
+            url, pool_pre_ping=True, connect_args=_options(url),
+            hide_parameters=True,  # comments and names of reviewers belong into no log
+        )  # fmt: skip
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _set_up_sqlite)
         with _sole_writer(engine) as connection:

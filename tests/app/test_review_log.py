@@ -146,6 +146,14 @@ def test_nothing_is_stored_where_nothing_changed(log: ReviewLog) -> None:
     assert log.last_number() == 0
 
 
+def test_an_error_of_the_database_repeats_nothing_that_was_said(log: ReviewLog) -> None:
+    with log.engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE reviews"))
+    with pytest.raises(OutputError) as failed:
+        log.append(_review(comment="about PATIENT"), CASE)
+    assert "PATIENT" not in str(failed.value.__cause__)
+
+
 def test_two_processes_lose_nothing(url: str, log: ReviewLog) -> None:
     script = (
         "import sys; from datetime import UTC, datetime; "
