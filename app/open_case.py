@@ -64,6 +64,11 @@ class OpenCase:
         return self.row.key
 
     @property
+    def widgets(self) -> str:
+        """Stands in keys of widgets: a click is about the case and answer it was shown with."""
+        return f"{self.key}:{self.ref.answer}:{self.view.reader.name}"
+
+    @property
     def is_hidden(self) -> bool:
         """Whether the model's answer must not be seen yet."""
         answered = {verdict.finding for verdict in self.review.findings}

@@ -42,7 +42,7 @@ class Reported:
 
 
 def report_case(folder: Path, entries: Iterable[Entry]) -> Reported:
-    """Write the reports of a case where they lack a signature.
+    """Write the reports of a case where they lack a signature, or carry one that was taken back.
 
     Args:
         folder: Of the case.

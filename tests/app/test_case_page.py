@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.components.scene import CrosshairMoved
 from app.open_case import open_case
 from app.services.access import Reader
 from app.services.drafts import signed
@@ -118,6 +119,56 @@ def test_a_signature_is_stored(settings: Settings) -> None:
     assert review is not None
     assert review.is_signed
     assert "● signed" in _text(_open())
+
+
+def test_a_case_without_an_answer_is_not_signed(settings: Settings) -> None:
+    app = _open()
+    (button,) = (one for one in app.button if one.label == "Sign")
+    assert button.disabled
+    assert "Answer" in button.help
+    (button,) = (one for one in _press(app, "Agree").button if one.label == "Sign")
+    assert not button.disabled
+
+
+def test_buttons_of_two_cases_and_findings_are_others(settings: Settings) -> None:
+    """A key pressed before the page follows must not answer or sign what was not seen."""
+    shutil.copytree(settings.folder / "results", settings.folder / "other")
+    pages = [_open(), _open(finding="effusion"), _open(case="other/seen")]
+    for label in ("Agree", "Sign"):
+        keys = {one.key for app in pages for one in app.button if one.label == label}
+        assert len(keys) == (3 if label == "Agree" else 2)
+
+
+def test_an_answer_is_not_stored_for_the_finding_that_was_left_just_then(
+    settings: Settings,
+) -> None:
+    app = _open()
+    for label in ("Effusion", "Agree"):
+        (button,) = (one for one in app.button if one.label == label)
+        button.click()
+    app.run()
+    assert _said(settings) is None
+    assert "another finding" in app.toast[0].value
+
+
+def test_a_finding_chosen_by_a_key_of_the_viewer_counts_before_the_page_shows_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = _open()
+    moved = CrosshairMoved((0.0, 0.0, 0.0), "image", "axial", (0.0, 1.0), "effusion")
+    monkeypatch.setattr("app.screens.case_findings.waiting_event", lambda _: moved)
+    _press(app, "Agree")
+    assert _said(settings) is None
+
+
+def test_an_answer_that_is_not_stored_says_why(settings: Settings) -> None:
+    app = _open()
+    with open_review_log(settings.reviews or "").engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER full BEFORE INSERT ON reviews BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+    app = _press(app, "Agree")
+    assert "was not stored" in app.error[0].value
 
 
 def test_a_signature_does_not_stand_under_a_result_that_was_computed_again(

@@ -98,6 +98,24 @@ def test_a_signature_enters_no_report_of_a_result_that_was_computed_again(
     assert _signatures(case) == []
 
 
+def test_the_last_signature_taken_back_leaves_the_report_unverified(
+    log: ReviewLog, case: Path
+) -> None:
+    _sign(log, case)
+    _report(log, case)
+    _sign(log, case, is_signed=False)
+    assert report_all(log, CaseIndex(case.parent).snapshot()) == 0
+    assert _signatures(case) == []
+    (first,) = case.glob("*/findings.sr.dcm")
+    reports = [pydicom.dcmread(path) for path in report_versions(first.parent)]
+    assert [one.VerificationFlag for one in reports] == ["UNVERIFIED", "VERIFIED", "UNVERIFIED"]
+    assert reports[2].ContentSequence == reports[0].ContentSequence
+    assert _report(log, case) == Reported()
+    _sign(log, case)
+    assert _report(log, case) == Reported(written=1)
+    assert _signatures(case) == ["one"]
+
+
 def test_a_damaged_report_stops_no_other(log: ReviewLog, case: Path) -> None:
     _sign(log, case)
     (report,) = case.glob("*/findings.sr.dcm")
