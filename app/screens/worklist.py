@@ -17,7 +17,7 @@ from app.services.worklist import (
     finding_columns,
     select_rows,
 )
-from app.state import is_blind, keep_order, kept
+from app.state import is_blind, keep_order, kept, reading_order
 from app.tables import clicked_row
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def worklist_page(view: View) -> None:
     frame = worklist_table(view.settings, snapshot)
     wanted, order = _controls(view, frame)
     shown = select_rows(frame, review_states(view.settings), filters=wanted, order=order)
+    clickable = reading_order() or shown.index.tolist()
     keep_order(shown.index.tolist())
     _summary(shown, frame, snapshot)
     if shown.empty:
@@ -53,7 +54,7 @@ def worklist_page(view: View) -> None:
             icon=":material/filter_alt_off:",
         )
         return
-    _table(view, shown, wanted)
+    _table(view, shown, wanted, clickable)
 
 
 def _nothing(view: View, snapshot: Snapshot) -> None:
@@ -129,14 +130,15 @@ def _summary(shown: pd.DataFrame, frame: pd.DataFrame, snapshot: Snapshot) -> No
     st.html(f'<div class="m-muted">{words} · click a case to open it</div>')
 
 
-def _table(view: View, shown: pd.DataFrame, wanted: Filters) -> None:
+def _table(view: View, shown: pd.DataFrame, wanted: Filters, clickable: list[str]) -> None:
+    """The table; a click is on a row as the browser had it, which this run may have moved."""
     columns = _columns(shown, wanted)
     table = browser_table(shown, list(columns))
     row = clicked_row(table, key="worklist_table", columns=columns, most_px=_MOST_PX)
-    if row is not None:
-        view.go_to_case(str(shown.index[row]))
+    if row is not None and row < len(clickable):
+        view.go_to_case(clickable[row])
     if st.button("Open the first case", shortcut="O", help="O opens the first case of the list."):
-        view.go_to_case(str(shown.index[0]))
+        view.go_to_case(clickable[0])
 
 
 def _columns(shown: pd.DataFrame, wanted: Filters) -> dict[str, Any]:

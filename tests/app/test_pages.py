@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.services.drafts import empty_review, signed
+from app.services.review_log import CaseRef, open_review_log
 from app.settings import Settings
-from tests.app.results import case_record, finding, write_results
+from tests.app.results import SHA256, case_record, finding, write_results
 
 MAIN = Path(__file__).parents[2] / "app" / "main.py"
 
@@ -85,6 +87,26 @@ def test_a_blind_reader_sees_no_answer_in_the_worklist(settings: Settings) -> No
     shown = app.dataframe[0].value
     assert shown["case"].tolist() == ["a", "b"]
     assert set(shown.columns) <= {"case", "date", "modality", "model", "review"}
+
+
+def test_a_click_opens_the_case_that_stood_there(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another reader signs the first case in the moment of the click: it moves to the end."""
+    write_results(
+        settings.folder,
+        case_record("low", finding("nodule", 0.1)),
+        case_record("high", finding("nodule", 0.9)),
+    )
+    app = _open()
+    opened: list[str] = []
+    monkeypatch.setattr("app.screens.worklist.clicked_row", lambda *_, **__: 0)
+    monkeypatch.setattr("app.view.View.go_to_case", lambda _, key: opened.append(key))
+    case = CaseRef("", "high", SHA256)
+    open_review_log(settings.reviews or "").append(signed(empty_review(case, "two")), case)
+    app.run()
+    assert app.session_state["reading_order"] == ["low", "high"]
+    assert opened == ["high"]
 
 
 def test_an_unknown_error_is_a_sentence_and_no_trace(
