@@ -24,7 +24,8 @@ def reader_menu(view: View) -> None:
         else:
             st.text_input(
                 "Name under your reviews", key="reader_name",
-                help="Nobody logs in on this machine; reviews are stored under this name.",
+                help="Nobody logs in on this machine; reviews are stored under this name until the "
+                "page is reloaded, which brings back that of `medmtl view --reviewer NAME`.",
             )  # fmt: skip
         st.toggle(
             "Blind reading", key="is_blind",
