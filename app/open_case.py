@@ -12,7 +12,7 @@ from app.services.case_view import view_of_case
 from app.services.corrections import CorrectionStore
 from app.services.drafts import empty_review
 from app.services.review_log import CaseRef
-from app.state import is_blind
+from app.state import has_seen, is_blind, keep_seen
 from medmtl.core.errors import MedmtlError
 from medmtl.data.result_case import read_result_case
 
@@ -173,7 +173,8 @@ def _opened(view: View, snapshot: Snapshot, row: CaseRow) -> OpenCase:
     was_blind = last is not None and last.is_blind
     answer = view_of_case(result.record, model)
     decisions = {finding.name: finding.is_present for finding in answer.findings}
-    return OpenCase(
+    seen = f"{view.reader.name}:{ref.place}:{ref.model_sha256}:{ref.answer}"
+    opened = OpenCase(
         view=view,
         row=row,
         folder=result.folder,
@@ -182,5 +183,8 @@ def _opened(view: View, snapshot: Snapshot, row: CaseRow) -> OpenCase:
         answer=answer,
         ref=ref,
         review=last.review.about(decisions) if last else empty_review(ref, view.reader.name),
-        is_blind=was_blind or (is_blind() and last is None),
+        is_blind=was_blind or (is_blind(view.settings) and last is None and not has_seen(seen)),
     )
+    if not opened.is_hidden:
+        keep_seen(seen)
+    return opened

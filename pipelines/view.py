@@ -99,6 +99,9 @@ def view(
             show_default=False,
         ),
     ] = "",
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Everybody reads blind; nobody can switch it off.")
+    ] = False,
     dates: Annotated[bool, typer.Option("--dates", help="Show study dates.")] = False,
     tracking_uri: TrackingUriOption = None,
 ) -> None:
@@ -125,6 +128,7 @@ def view(
         "auth": None if auth is None else str(auth.resolve()),
         "roles_claim": (login or {}).get("roles_claim", "roles"),
         "shows_dates": dates,
+        "is_blind": blind,
         "tracking_uri": tracking_uri,
         "tracking_store": str(LOCAL_STORE.resolve()),
         "model_cache": str(bundle_cache()),

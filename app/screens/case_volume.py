@@ -75,7 +75,7 @@ def _answer(case: OpenCase, event: ViewerEvent) -> None:
 
 
 def _step(case: OpenCase, by: int) -> None:
-    order = reading_order()
+    order = reading_order(case.view.settings)
     place = order.index(case.key) + by if case.key in order else -1
     if 0 <= place < len(order):
         case.view.go_to_case(order[place])

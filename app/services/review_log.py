@@ -25,6 +25,8 @@ __all__ = ["CaseRef", "Entry", "ReviewLog", "ReviewState", "open_review_log"]
 ReviewState = Literal["open", "started", "signed", "earlier"]
 """Of the answer that stands now; "earlier": only another answer of the same model was signed."""
 
+_OF_A_LINE = ("run", "case_id", "model_sha256", "identity", "answer", "reviewer")
+
 
 @dataclass(frozen=True)
 class CaseRef:
@@ -139,9 +141,10 @@ class ReviewLog:
         """Every line of a case, also of other answers of its model, oldest first."""
         return tuple(self._entries(_of(case)))
 
-    def last_lines(self) -> tuple[Entry, ...]:
-        """The last line of every reviewer of every answer to every case, oldest first."""
-        return _last_of_each(self._entries([]))
+    def last_lines(self, reviewer: str | None = None) -> tuple[Entry, ...]:
+        """The last line of every reviewer, or of one, on every answer, oldest first."""
+        mine = [] if reviewer is None else [REVIEWS.c.reviewer == reviewer]
+        return _last_of_each(self._entries([REVIEWS.c.id.in_(_newest()), *mine]))
 
     def last_number(self) -> int:
         """Number of the newest line, 0 where there is none: it changes with every save."""
@@ -150,11 +153,9 @@ class ReviewLog:
 
     def states(self) -> dict[tuple[str, str, str], ReviewState]:
         """How far each case is, by place, model and answer: signed where any last line is."""
-        names = ("run", "case_id", "model_sha256", "identity", "answer", "reviewer")
-        newest = sa.select(sa.func.max(REVIEWS.c.id)).group_by(*(REVIEWS.c[one] for one in names))
         wanted = (
-            sa.select(*(REVIEWS.c[one] for one in names), REVIEWS.c.is_signed)
-            .where(REVIEWS.c.id.in_(newest))
+            sa.select(*(REVIEWS.c[one] for one in _OF_A_LINE), REVIEWS.c.is_signed)
+            .where(REVIEWS.c.id.in_(_newest()))
             .order_by(REVIEWS.c.id)
         )
         with reading(self.engine) as connection:
@@ -209,6 +210,11 @@ def _latest(connection: sa.Connection, case: CaseRef, reviewer: str) -> Entry | 
     return found[-1] if found else None
 
 
+def _newest() -> sa.Select[tuple[int]]:
+    """Numbers of the last lines of every reviewer under every name of a case."""
+    return sa.select(sa.func.max(REVIEWS.c.id)).group_by(*(REVIEWS.c[one] for one in _OF_A_LINE))
+
+
 def _of(case: CaseRef) -> list[sa.ColumnElement[bool]]:
     by_name = sa.and_(REVIEWS.c.run == case.run, REVIEWS.c.case_id == case.case_id)
     if case.identity:
@@ -218,7 +224,7 @@ def _of(case: CaseRef) -> list[sa.ColumnElement[bool]]:
 
 
 def _entry(row: Mapping[Any, Any]) -> Entry:
-    names = ("run", "case_id", "model_sha256", "identity", "answer")
+    *names, _ = _OF_A_LINE
     case = CaseRef(*(row[name] for name in names))
     review = Review.from_json(json.loads(row["record"]))
     return Entry(int(row["id"]), case, review, bool(row["is_blind"]))

@@ -12,7 +12,7 @@ import pyarrow as pa
 from app.services.words import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from app.services.case_row import CaseRow, FindingRow
     from app.services.review_log import ReviewState
@@ -25,6 +25,7 @@ __all__ = [
     "browser_table",
     "finding_columns",
     "select_rows",
+    "without_answers",
     "worklist_frame",
 ]
 
@@ -99,6 +100,25 @@ def worklist_frame(
     frame = pd.DataFrame(columns, index=[case.key for case in cases])
     frame["text"] = _searchable(cases, frame)
     return frame
+
+
+def without_answers(frame: pd.DataFrame, keys: Collection[str]) -> pd.DataFrame:
+    """The same table with nothing of the model's answers to these cases, in no order either."""
+    if not keys:
+        return frame
+    hidden = frame.index.isin(list(keys))
+    masked = frame.copy()
+    masked.loc[hidden, ["present", "flags"]] = ""
+    masked.loc[hidden, ["spread", "highest"]] = np.nan
+    masked.loc[hidden, "urgency"] = np.inf
+    masked.loc[hidden, "rank"] = 0
+    for name in finding_columns(frame):
+        masked.loc[hidden, f"p:{name}"] = np.nan
+        masked.loc[hidden, f"is:{name}"] = False
+    facts = (frame.index.to_series(), frame["model"], frame["date"], frame["modality"])
+    known = facts[0].str.cat([*facts[1:]], sep=" ").str.lower()
+    masked.loc[hidden, "text"] = known[hidden]
+    return masked
 
 
 def finding_columns(frame: pd.DataFrame) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -244,6 +245,40 @@ def test_a_blind_reader_is_not_told_whether_the_model_agrees(settings: Settings)
     assert "●" in shown
     assert not any(mark in shown for mark in ("✓", "✗"))
     assert [tab.label for tab in app.tabs][2] == "Quality"
+
+
+def test_a_case_that_was_seen_before_the_switch_was_on_is_not_read_blind(
+    settings: Settings,
+) -> None:
+    app = _open()
+    app.session_state["is_blind"] = True
+    app.run()
+    assert "Nodule: present" in _text(app)
+    _press(app, "Agree")
+    entry = open_review_log(settings.reviews or "").latest(
+        CaseRef("results", "seen", SHA256), "one"
+    )
+    assert entry is not None
+    assert not entry.is_blind
+
+
+def test_a_viewer_for_blind_readers_has_no_way_around(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDMTL_VIEW", replace(settings, is_blind=True).as_json())
+    app = _open()
+    assert "0.90" not in _text(app)
+    (switch,) = (one for one in app.toggle if one.label == "Blind reading")
+    assert switch.disabled
+
+
+def test_the_order_of_a_blind_reader_tells_nothing_of_urgency(settings: Settings) -> None:
+    app = AppTest.from_function(_page, default_timeout=30)
+    app.session_state["reading_order"] = ["results/urgent", "results/calm", KEY]
+    app.query_params["case"] = KEY
+    assert "3 of 3" in _text(app.run())
+    app.session_state["is_blind"] = True
+    assert "2 of 3" in _text(app.run())
 
 
 def test_an_answer_changed_after_the_model_was_seen_is_not_blind(settings: Settings) -> None:
