@@ -231,8 +231,10 @@ def _entry(row: Mapping[Any, Any]) -> Entry:
 
 
 def _about(case: CaseRef, entries: list[Entry]) -> tuple[Entry, ...]:
-    """The last line of each reviewer, where it is about this answer to the case."""
-    return tuple(one for one in _last_of_each(entries) if one.case.is_about(case.answer))
+    """The last line of each reviewer that is, or may be, about this answer to the case."""
+    mine = [one for one in _last_of_each(entries) if one.case.is_about(case.answer)]
+    last = {one.review.reviewer: one.number for one in mine}
+    return tuple(one for one in mine if one.number == last[one.review.reviewer])
 
 
 def _last_of_each(entries: list[Entry]) -> tuple[Entry, ...]:

@@ -273,6 +273,8 @@ def test_a_line_without_an_answer_is_about_any_until_its_reviewer_says_more(
     assert [entry.review.is_signed for entry in log.of_case(first)] == [False]
     assert log.of_case(second) == ()
     assert len(log.last_lines()) == 1
+    log.append(_review(is_signed=True), old)  # another viewer, of an earlier version
+    assert [entry.review.is_signed for entry in log.of_case(first)] == [True]
 
 
 def _as_before(url: str) -> None:
