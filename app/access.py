@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.services.access import Reader, reader_of_claims
+from app.services.access import Reader, is_recent, reader_of_claims
 from app.state import reader_name
 
 if TYPE_CHECKING:
@@ -19,10 +20,11 @@ def current_reader(settings: Settings) -> Reader | None:
     """The reader, or None after drawing the page that asks for a login or refuses it."""
     if not settings.needs_login:
         return Reader(reader_name(settings.reviewer), "admin")
-    if not st.user.is_logged_in:
+    claims = st.user.to_dict()
+    if not st.user.is_logged_in or not is_recent(claims, now_s=time.time()):
         _ask()
         return None
-    reader = reader_of_claims(st.user.to_dict(), roles_claim=settings.roles_claim)
+    reader = reader_of_claims(claims, roles_claim=settings.roles_claim)
     if reader is None:
         _refuse(settings.roles_claim)
     return reader

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.resources import case_index, models, review_log, reviews_folder
+from app.services.answer_key import answer_key
 from app.services.case_view import view_of_case
 from app.services.corrections import CorrectionStore
 from app.services.drafts import empty_review
 from app.services.review_log import CaseRef
-from app.state import is_blind
+from app.state import has_seen, is_blind, keep_seen
 from medmtl.core.errors import MedmtlError
 from medmtl.data.result_case import read_result_case
 
@@ -63,6 +64,11 @@ class OpenCase:
         return self.row.key
 
     @property
+    def widgets(self) -> str:
+        """Stands in keys of widgets: a click is about the case and answer it was shown with."""
+        return f"{self.key}:{self.ref.answer}:{self.view.reader.name}"
+
+    @property
     def is_hidden(self) -> bool:
         """Whether the model's answer must not be seen yet."""
         answered = {verdict.finding for verdict in self.review.findings}
@@ -72,6 +78,15 @@ class OpenCase:
     def can_review(self) -> bool:
         """Whether this reader may answer."""
         return self.view.reader.may("reviewer")
+
+    @property
+    def has_signed_earlier(self) -> bool:
+        """Whether this reader signed another answer of the model, before it was computed again."""
+        name = self.view.reader.name
+        return any(
+            entry.review.is_signed and entry.review.reviewer == name
+            for entry in self.log.earlier(self.ref)
+        )
 
     @property
     def log(self) -> ReviewLog:
@@ -151,13 +166,15 @@ def open_case(view: View, key: str) -> OpenCase | None:
 def _opened(view: View, snapshot: Snapshot, row: CaseRow) -> OpenCase:
     result = read_result_case(snapshot.folder(row.key))
     model = models(view.settings, snapshot).get(row.model_sha256)
-    ref = CaseRef(row.run, row.case_id, row.model_sha256, row.identity)
+    answered = answer_key(result.record)
+    ref = CaseRef(row.run, row.case_id, row.model_sha256, row.identity, answered)
     last = review_log(view.settings).latest(ref, view.reader.name)
     # A review that was begun blind stays blind: switching over must not show what was hidden.
     was_blind = last is not None and last.is_blind
     answer = view_of_case(result.record, model)
     decisions = {finding.name: finding.is_present for finding in answer.findings}
-    return OpenCase(
+    seen = f"{view.reader.name}:{ref.place}:{ref.model_sha256}:{ref.answer}"
+    opened = OpenCase(
         view=view,
         row=row,
         folder=result.folder,
@@ -166,5 +183,8 @@ def _opened(view: View, snapshot: Snapshot, row: CaseRow) -> OpenCase:
         answer=answer,
         ref=ref,
         review=last.review.about(decisions) if last else empty_review(ref, view.reader.name),
-        is_blind=was_blind or (is_blind() and last is None),
+        is_blind=was_blind or (is_blind(view.settings) and last is None and not has_seen(seen)),
     )
+    if not opened.is_hidden:
+        keep_seen(seen)
+    return opened

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.services.blind_reading import half_read_cases
 from app.services.case_index import CaseIndex
 from app.services.jobs import JobBook
 from app.services.models import bundle_folders, read_models
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "case_index",
     "catch_up",
+    "half_read",
     "job_book",
     "models",
     "patients",
@@ -125,14 +127,31 @@ def _states(
     _log: ReviewLog,
     place: str,  # noqa: ARG001 - the key of the cache
     last_number: int,  # noqa: ARG001 - the same
-) -> dict[tuple[str, str], ReviewState]:
+) -> dict[tuple[str, str, str], ReviewState]:
     return _log.states()
 
 
-def review_states(settings: Settings) -> dict[tuple[str, str], ReviewState]:
+def review_states(settings: Settings) -> dict[tuple[str, str, str], ReviewState]:
     """How far every case is; asks the database again only after a save."""
     log = review_log(settings)
     return _states(log, str(log.engine.url), log.last_number())
+
+
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _half_read(
+    _log: ReviewLog,
+    reader: str,
+    place: tuple[str, str, int, int],  # noqa: ARG001 - the key of the cache
+    _snapshot: Snapshot,
+) -> frozenset[str]:
+    return half_read_cases(_log.last_lines(reader), _snapshot.rows)
+
+
+def half_read(settings: Settings, reader: str, snapshot: Snapshot) -> frozenset[str]:
+    """Cases that this reader reads blind and has not finished; asks again after a save only."""
+    log = review_log(settings)
+    place = (str(log.engine.url), str(settings.folder), snapshot.number, log.last_number())
+    return _half_read(log, reader, place, snapshot)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)

@@ -6,6 +6,7 @@ import tomllib
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import streamlit as st
 from starlette.middleware import Middleware
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _MAIN = Path(__file__).with_name("main.py")
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 def serve(settings: Settings) -> None:
@@ -47,11 +49,25 @@ def _config(settings: Settings) -> dict[str, Any]:
         "server.headless": True,
         "server.fileWatcherType": "none",
         "server.maxUploadSize": settings.max_upload_mb,
+        "server.allowedHosts": _hosts(settings),
+        "server.enableCORS": True,
+        "server.corsAllowedOrigins": [],
+        "server.enableXsrfProtection": True,
         "logger.level": "warning",
         "browser.gatherUsageStats": False,
         "client.showErrorDetails": "none",
         "client.toolbarMode": "viewer",
     }
+
+
+def _hosts(settings: Settings) -> list[str]:
+    """Names under which the viewer answers: a foreign one that leads here (DNS rebinding) is none.
+
+    With a login, pages are reached under the name that the login service sends the browser back to.
+    """
+    login = _secrets(settings.auth)
+    public = urlsplit(login["auth"]["redirect_uri"]).hostname if login else None
+    return list(dict.fromkeys((*_THIS_MACHINE, settings.host, *([public] if public else ()))))
 
 
 def _secrets(auth: Path | None) -> dict[str, Any] | None:

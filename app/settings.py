@@ -25,6 +25,7 @@ class Settings:
         auth: TOML file with the OpenID Connect login; None where nobody logs in.
         roles_claim: Claim of the login that holds the roles.
         shows_dates: Whether study dates are read and shown.
+        is_blind: Whether every reader reads blind, whatever the switch in the menu says.
         tracking_uri: Address of the MLflow store; None for the local one.
         tracking_store: Folder of the local MLflow store.
         model_cache: Folder of bundles that came from the registry.
@@ -42,6 +43,7 @@ class Settings:
     auth: Path | None = None
     roles_claim: str = "roles"
     shows_dates: bool = False
+    is_blind: bool = False
     tracking_uri: str | None = None
     tracking_store: Path = Path("runs") / "mlflow"
     model_cache: Path = Path.home() / ".cache" / "medmtl" / "bundles"

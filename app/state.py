@@ -9,10 +9,23 @@ import streamlit as st
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["is_blind", "keep_order", "keep_reader", "kept", "reader_name", "reading_order"]
+    from app.settings import Settings
+
+__all__ = [
+    "has_seen",
+    "is_blind",
+    "keep_order",
+    "keep_reader",
+    "keep_seen",
+    "kept",
+    "reader_name",
+    "reading_order",
+    "shown_order",
+]
 
 _ORDER = "reading_order"
 _BLIND = "is_blind"
+_SEEN = "seen_answers"
 
 
 def kept(key: str, default: Any) -> Any:
@@ -29,15 +42,31 @@ def keep_order(keys: Sequence[str]) -> None:
     st.session_state[_ORDER] = list(keys)
 
 
-def reading_order() -> list[str]:
+def shown_order() -> list[str]:
     """The keys of the worklist as it was last seen; empty where no worklist was open."""
     found: list[str] = st.session_state.get(_ORDER, [])
     return found
 
 
-def is_blind() -> bool:
+def reading_order(settings: Settings) -> list[str]:
+    """The same, by case for a blind reader: an order by urgency tells what the model said."""
+    shown = shown_order()
+    return sorted(shown, key=lambda key: key.rpartition("/")[2]) if is_blind(settings) else shown
+
+
+def is_blind(settings: Settings) -> bool:
     """Whether the model's answer is hidden until the reader has given theirs."""
-    return bool(st.session_state.get(_BLIND, False))
+    return settings.is_blind or bool(st.session_state.get(_BLIND, False))
+
+
+def keep_seen(answer: str) -> None:
+    """The model's answer was shown: what is said of it from now on is not blind."""
+    st.session_state.setdefault(_SEEN, set()).add(answer)
+
+
+def has_seen(answer: str) -> bool:
+    """Whether this session has shown the model's answer."""
+    return answer in st.session_state.get(_SEEN, ())
 
 
 def keep_reader() -> None:

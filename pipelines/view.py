@@ -91,6 +91,17 @@ def view(
             show_default=False,
         ),
     ] = None,
+    reviewer: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Name under reviews where nobody logs in; else that of the account.",
+            show_default=False,
+        ),
+    ] = "",
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Everybody reads blind; nobody can switch it off.")
+    ] = False,
     dates: Annotated[bool, typer.Option("--dates", help="Show study dates.")] = False,
     tracking_uri: TrackingUriOption = None,
 ) -> None:
@@ -111,12 +122,13 @@ def view(
         "results": str((out or root.with_name(f"{root.name}-results")).resolve()),
         "reviews": reviews,
         "images": [str(place.resolve()) for place in images or ()],
-        "reviewer": getpass.getuser(),
+        "reviewer": reviewer.strip() or getpass.getuser(),
         "host": host,
         "base_url_path": _base_url_path(base_url_path),
         "auth": None if auth is None else str(auth.resolve()),
         "roles_claim": (login or {}).get("roles_claim", "roles"),
         "shows_dates": dates,
+        "is_blind": blind,
         "tracking_uri": tracking_uri,
         "tracking_store": str(LOCAL_STORE.resolve()),
         "model_cache": str(bundle_cache()),

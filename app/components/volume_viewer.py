@@ -15,11 +15,16 @@ from app.components.scene import event_from_json
 from app.serving.assets import asset_url
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from app.components.scene import Scene, ViewerEvent
 
-__all__ = ["volume_viewer"]
+__all__ = ["VIEWER", "volume_viewer", "waiting_event"]
 
 logger = logging.getLogger(__name__)
+
+VIEWER = "volume"
+"""Key of the viewer of the case page."""
 
 _LOADER = """
 let loading, latest;
@@ -69,6 +74,15 @@ def volume_viewer(
         "asset": asset_url("volume_viewer.js"),
     }
     result: Any = mount(key=key, data=data, height="content", on_event_change=_ignore)
+    return _event(result)
+
+
+def waiting_event(key: str) -> ViewerEvent | None:
+    """What came with the click whose callback asks, before the viewer itself runs."""
+    return _event(st.session_state.get(key) or {})
+
+
+def _event(result: Mapping[str, Any]) -> ViewerEvent | None:
     event = result.get("event")
     if event is None:
         return None

@@ -54,7 +54,8 @@ def _nothing(view: View, key: str) -> None:
 
 
 def _header(case: OpenCase) -> None:
-    order = reading_order() or list(case_index(case.view.settings).snapshot().rows)
+    settings = case.view.settings
+    order = reading_order(settings) or list(case_index(settings).snapshot().rows)
     place = order.index(case.key) if case.key in order else -1
     with st.container(horizontal=True, vertical_alignment="center", key="case_header"):
         previous, following = _neighbours(order, place)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.callbacks import told
+from app.components.scene import CrosshairMoved
+from app.components.volume_viewer import VIEWER, waiting_event
 from app.findings_of_scene import finding_control
 from app.look import current_look, look_at_finding
 from app.services.case_view import measurement_label
@@ -105,7 +108,7 @@ def _answer(case: OpenCase, finding: FindingView) -> None:
             for answer, label, key in _ANSWERS:
                 is_given = verdict is not None and verdict.answer == answer
                 _button(case, finding, answer, label, key, is_given=is_given)
-        place = f"comment:{case.key}:{finding.name}"
+        place = f"comment:{case.widgets}:{finding.name}"
         if place not in st.session_state:
             st.session_state[place] = verdict.comment if verdict else ""
         st.text_input(
@@ -130,7 +133,7 @@ def _button(
 ) -> None:
     st.button(
         label,
-        key=f"answer:{label}",
+        key=f"answer:{label}:{case.widgets}:{finding.name}",
         shortcut=shortcut,
         type="primary" if is_given else "secondary",
         on_click=_give,
@@ -138,15 +141,34 @@ def _button(
     )
 
 
+@told
 def _give(case: OpenCase, finding: FindingView, answer: FindingAnswer) -> None:
     """Store the answer, and go on to the next finding that has none."""
     name, decision = finding.name, finding.is_present
+    if _chosen_last(case) != name:
+        st.toast("Not stored: another finding was chosen just then.", icon=":material/warning:")
+        return
     review = case.save(lambda said: with_finding(said, name, answer=answer, decision=decision))
     following = next_open(review, (one.name for one in case.answer.findings), after=name)
     if following is not None:
         look_at_finding(case, following)
 
 
+def _chosen_last(case: OpenCase) -> str:
+    """Name of the finding in front in the browser, whose choice the page may not show yet."""
+    findings = case.answer.findings
+    clicked = (
+        one.name
+        for number, one in enumerate(findings)
+        if st.session_state.get(finding_control(number))
+    )
+    event = waiting_event(VIEWER)
+    by_key = event.finding if isinstance(event, CrosshairMoved) else None
+    name = next(clicked, None) or by_key or current_look(case).finding
+    return (case.answer.finding(name) or findings[0]).name
+
+
+@told
 def _comment(case: OpenCase, name: str, place: str) -> None:
     words = str(st.session_state[place])
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.callbacks import told
 from app.services.drafts import signed, with_comment
 from app.services.report_writing import Reported, report_case
 from app.services.words import plain
@@ -38,9 +39,14 @@ def sign_button(case: OpenCase, following: str | None) -> None:
     if case.review.is_signed:
         st.html('<b class="m-signed">● signed</b>')
         return
+    if case.has_signed_earlier:
+        st.html('<span class="m-muted">signed an earlier result</span>')
+    is_empty = not (case.review.findings or case.review.masks)
     if st.button(
         "Sign", icon=":material/signature:", shortcut="Shift+S", type="primary",
-        disabled=case.is_hidden, help="You stand by your answers; then the next case opens.",
+        key=f"sign:{case.widgets}", disabled=case.is_hidden or is_empty,
+        help="Answer a finding or judge a mask first." if is_empty
+        else "You stand by your answers; then the next case opens.",
     ):  # fmt: skip
         case.save(signed)
         reported = _report(case, is_due=True)
@@ -55,16 +61,20 @@ def sign_button(case: OpenCase, following: str | None) -> None:
 
 def report_notice(case: OpenCase) -> None:
     """Signatures that the reports of an opened case lack are written now; else why not."""
-    if not case.log.of_case(case.ref):
+    entries = case.log.of_case(case.ref)
+    if not entries:
         return
+    is_signed = any(entry.review.is_signed for entry in entries)
     reported = _report(case)
     if reported.written:
-        st.toast("The DICOM report now carries the signature.", icon=":material/check:")
+        words = "now carries the signature" if is_signed else "carries no signature any more"
+        st.toast(f"The DICOM report {words}.", icon=":material/check:")
     if not reported.problem:
         return
+    state = "Signed" if is_signed else "The signature was taken back"
     with st.container(horizontal=True, vertical_alignment="center", key="report_notice"):
         st.warning(
-            "Signed, but the DICOM report does not say so yet; it is tried again whenever this "
+            f"{state}, but the DICOM report does not say so yet; it is tried again whenever this "
             f"case is opened, and when the viewer starts. {reported.problem}",
             icon=":material/sync_problem:",
         )
@@ -91,7 +101,7 @@ def _report(case: OpenCase, *, is_due: bool = False) -> Reported:
 def review_panel(case: OpenCase) -> None:
     """The reader's own comment, and every line of the log."""
     if case.can_review:
-        place = f"case_comment:{case.key}"
+        place = f"case_comment:{case.widgets}"
         if place not in st.session_state:
             st.session_state[place] = case.review.comment
         st.text_area(
@@ -103,29 +113,32 @@ def review_panel(case: OpenCase) -> None:
         return
     st.html(
         '<table class="m-table"><tr><th>When, UTC</th><th>Who</th><th>Said</th></tr>'
-        + "".join(_line(entry, before) for entry, before in reversed(_with_former(entries)[-30:]))
+        + "".join(_line(case, *pair) for pair in reversed(_with_former(entries)[-30:]))
         + "</table>"
     )
 
 
 def _with_former(entries: Sequence[Entry]) -> list[tuple[Entry, Review | None]]:
-    """Every line with what the same reviewer had said until then."""
-    last: dict[str, Review] = {}
+    """Every line with what the same reviewer had said of the same answer until then."""
+    last: dict[tuple[str, str], Review] = {}
     pairs: list[tuple[Entry, Review | None]] = []
     for entry in entries:
-        pairs.append((entry, last.get(entry.review.reviewer)))
-        last[entry.review.reviewer] = entry.review
+        place = (entry.review.reviewer, entry.case.answer)
+        pairs.append((entry, last.get(place)))
+        last[place] = entry.review
     return pairs
 
 
+@told
 def _comment(case: OpenCase, place: str) -> None:
     words = str(st.session_state[place])
     case.save(lambda said: with_comment(said, words))
 
 
-def _line(entry: Entry, before: Review | None) -> str:
+def _line(case: OpenCase, entry: Entry, before: Review | None) -> str:
     when = entry.review.reviewed_at.strftime("%Y-%m-%d %H:%M:%S")
     mark = " (blind)" if entry.is_blind else ""
+    mark += "" if entry.case.is_about(case.ref.answer) else " (earlier result)"
     cells = (when, entry.review.reviewer + mark, "; ".join(_news(entry.review, before)))
     return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
 

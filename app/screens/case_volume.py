@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.components.scene import CrosshairMoved, KeyPressed, MaskSaved
-from app.components.volume_viewer import volume_viewer
+from app.components.volume_viewer import VIEWER, volume_viewer
 from app.look import move_to
 from app.scene_of_case import has_cine, scene_of_case
 from app.screens.case_beside import other_studies, study_beside
@@ -55,7 +55,7 @@ def _scene(case: OpenCase, *, is_cine: bool, beside: OpenCase | None) -> Scene |
 
 @st.fragment
 def _viewer(case: OpenCase, scene: Scene, *, above: int) -> None:
-    event = volume_viewer(scene, key="volume", height=_MOST_PX, above=above)
+    event = volume_viewer(scene, key=VIEWER, height=_MOST_PX, above=above)
     if event is not None:
         _answer(case, event)
 
@@ -75,7 +75,7 @@ def _answer(case: OpenCase, event: ViewerEvent) -> None:
 
 
 def _step(case: OpenCase, by: int) -> None:
-    order = reading_order()
+    order = reading_order(case.view.settings)
     place = order.index(case.key) + by if case.key in order else -1
     if 0 <= place < len(order):
         case.view.go_to_case(order[place])

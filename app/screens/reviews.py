@@ -11,6 +11,7 @@ import streamlit as st
 
 from app.resources import case_index, job_book, models, review_log, reviews_folder
 from app.services.agreement import finding_agreement, mask_agreement, reader_pairs
+from app.services.blind_reading import is_half_read
 from app.services.corrections import CorrectionStore
 from app.services.exports import manifest_command, reviews_csv, reviews_jsonl
 from app.services.images import image_root, noted_inputs
@@ -33,7 +34,7 @@ __all__ = ["reviews_page"]
 def reviews_page(view: View) -> None:
     """Tables over all reviews, and what can be taken away."""
     snapshot = case_index(view.settings).snapshot()
-    entries = _here(review_log(view.settings).last_lines(), snapshot)
+    entries = _whole(_here(review_log(view.settings).last_lines(), snapshot), snapshot)
     if not entries:
         st.subheader("No review yet")
         st.write("Open a case from the worklist and answer its findings; they are counted here.")
@@ -68,6 +69,16 @@ def _here(entries: tuple[Entry, ...], snapshot: Snapshot) -> tuple[Entry, ...]:
     """Cases by their names in this viewer; what is not here keeps its name, and enters no score."""
     return tuple(
         replace(entry, case=snapshot.placed(entry.case) or entry.case) for entry in entries
+    )
+
+
+def _whole(entries: tuple[Entry, ...], snapshot: Snapshot) -> tuple[Entry, ...]:
+    """Without blind reviews that lack a finding: they would tell what the model said."""
+    rows = [entry.case.among(snapshot.rows) for entry in entries]
+    return tuple(
+        entry
+        for entry, row in zip(entries, rows, strict=True)
+        if row is None or not is_half_read(entry, row)
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app.resources import case_index, review_states, worklist_table
+from app.resources import case_index, half_read, review_states, worklist_table
 from app.screens.reader_menu import reader_menu
 from app.services.words import plain, sentence
 from app.services.worklist import (
@@ -16,8 +16,9 @@ from app.services.worklist import (
     browser_table,
     finding_columns,
     select_rows,
+    without_answers,
 )
-from app.state import is_blind, keep_order, kept
+from app.state import is_blind, keep_order, kept, shown_order
 from app.tables import clicked_row
 
 if TYPE_CHECKING:
@@ -43,8 +44,10 @@ def worklist_page(view: View) -> None:
         _nothing(view, snapshot)
         return
     frame = worklist_table(view.settings, snapshot)
+    frame = without_answers(frame, half_read(view.settings, view.reader.name, snapshot))
     wanted, order = _controls(view, frame)
     shown = select_rows(frame, review_states(view.settings), filters=wanted, order=order)
+    clickable = shown_order() or shown.index.tolist()
     keep_order(shown.index.tolist())
     _summary(shown, frame, snapshot)
     if shown.empty:
@@ -53,7 +56,7 @@ def worklist_page(view: View) -> None:
             icon=":material/filter_alt_off:",
         )
         return
-    _table(view, shown, wanted)
+    _table(view, shown, wanted, clickable)
 
 
 def _nothing(view: View, snapshot: Snapshot) -> None:
@@ -74,7 +77,7 @@ def _nothing(view: View, snapshot: Snapshot) -> None:
 
 
 def _controls(view: View, frame: pd.DataFrame) -> tuple[Filters, Order]:
-    if is_blind():
+    if is_blind(view.settings):
         return _blind_controls(view)
     kept("worklist_text", "")
     kept("worklist_states", [])
@@ -129,17 +132,18 @@ def _summary(shown: pd.DataFrame, frame: pd.DataFrame, snapshot: Snapshot) -> No
     st.html(f'<div class="m-muted">{words} · click a case to open it</div>')
 
 
-def _table(view: View, shown: pd.DataFrame, wanted: Filters) -> None:
-    columns = _columns(shown, wanted)
+def _table(view: View, shown: pd.DataFrame, wanted: Filters, clickable: list[str]) -> None:
+    """The table; a click is on a row as the browser had it, which this run may have moved."""
+    columns = _columns(shown, wanted, is_hidden=is_blind(view.settings))
     table = browser_table(shown, list(columns))
     row = clicked_row(table, key="worklist_table", columns=columns, most_px=_MOST_PX)
-    if row is not None:
-        view.go_to_case(str(shown.index[row]))
+    if row is not None and row < len(clickable):
+        view.go_to_case(clickable[row])
     if st.button("Open the first case", shortcut="O", help="O opens the first case of the list."):
-        view.go_to_case(str(shown.index[0]))
+        view.go_to_case(clickable[0])
 
 
-def _columns(shown: pd.DataFrame, wanted: Filters) -> dict[str, Any]:
+def _columns(shown: pd.DataFrame, wanted: Filters, *, is_hidden: bool) -> dict[str, Any]:
     """Columns that hold something, each with its heading.
 
     Where several models answered, most cells of a finding's column would be empty: the highest
@@ -153,8 +157,10 @@ def _columns(shown: pd.DataFrame, wanted: Filters) -> dict[str, Any]:
     columns["modality"] = config.TextColumn("Mod.", width=55)
     if is_mixed:
         columns["model"] = config.TextColumn("Model", width=130)
-    columns["review"] = config.TextColumn("Review", width=85)
-    if is_blind():
+    columns["review"] = config.TextColumn(
+        "Review", width=_text_px(shown["review"], least=85, most=200)
+    )
+    if is_hidden:
         return columns
     columns["present"] = config.TextColumn(
         "Called present", width=_text_px(shown["present"], least=120, most=360)

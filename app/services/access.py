@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Reader", "Role", "reader_of_claims"]
+__all__ = ["Reader", "Role", "is_recent", "reader_of_claims"]
 
 Role = Literal["viewer", "reviewer", "admin"]
 """A viewer looks; a reviewer also answers, corrects and signs; an admin also exports and starts
 analyses."""
 
 _ROLES: tuple[Role, ...] = get_args(Role)
+_LONGEST_S = 12 * 3600
+"""A role that was taken away holds no longer than this; Streamlit's cookie lives for 30 days."""
 
 
 @dataclass(frozen=True)
@@ -47,5 +49,18 @@ def reader_of_claims(claims: Mapping[str, Any], *, roles_claim: str) -> Reader |
         value = value.get(part) if hasattr(value, "get") else None
     given = value if isinstance(value, list | tuple) else [value]
     held = [role for role in _ROLES if role in given]
-    subject = str(claims.get("email") or claims.get("preferred_username") or claims.get("sub", ""))
+    subject = _name(claims)
     return Reader(subject, held[-1]) if held and subject else None
+
+
+def is_recent(claims: Mapping[str, Any], *, now_s: float) -> bool:
+    """Whether the login is of half a day at most, or does not say when it was."""
+    issued_s = claims.get("iat")
+    return not isinstance(issued_s, int | float) or now_s - issued_s < _LONGEST_S
+
+
+def _name(claims: Mapping[str, Any]) -> str:
+    """Anybody can claim an address that was not verified: then it is nobody's name."""
+    is_refused = str(claims.get("email_verified")).lower() == "false"
+    email = "" if is_refused else claims.get("email")
+    return str(email or claims.get("preferred_username") or claims.get("sub", ""))

@@ -29,7 +29,7 @@ __all__ = ["CaseIndex", "Snapshot"]
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 2
+_VERSION = 3
 _CASE = "case.json"
 _NOTES = ".medmtl"
 _CACHE = "viewer.json"
@@ -70,20 +70,25 @@ class Snapshot:
         return self.folders[row.run] / row.case_id
 
     @functools.cached_property
-    def _keys(self) -> dict[tuple[str, str], str]:
-        return {(row.identity, row.model_sha256): key for key, row in self.rows.items()}
+    def _keys(self) -> dict[tuple[str, str, str], str]:
+        return {
+            (row.identity, row.model_sha256, answer): key
+            for key, row in self.rows.items()
+            for answer in ("", row.answer)
+        }
 
     def placed(self, ref: CaseRef) -> CaseRef | None:
-        """The same case under its name in this viewer; None where it is not here.
+        """The same answer under its name in this viewer; None where it is not here.
 
         Another viewer, or this one over another folder, may have called it otherwise.
         """
-        row = self.rows.get(ref.key)
-        if row is None or (ref.identity and row.identity != ref.identity):
-            row = self.rows.get(self._keys.get((ref.identity, ref.model_sha256), ""))
+        row = ref.among(self.rows)
+        if row is None:
+            place = (ref.identity, ref.model_sha256, ref.answer)
+            row = self.rows.get(self._keys.get(place, ""))
         if row is None:
             return None
-        return CaseRef(row.run, row.case_id, ref.model_sha256, row.identity)
+        return CaseRef(row.run, row.case_id, ref.model_sha256, row.identity, ref.answer)
 
 
 @dataclass(eq=False)

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
+from app.services.answer_key import answer_key
 from medmtl.core.flags import Severity
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class CaseRow:
         flags: Code and severity of each quality flag.
         study_date: "2026-01-31", or "" where it is unknown or not allowed.
         identity: Hash that the same image has in any result folder and no other image has.
+        answer: Key of the model's answer; another one once it was computed again and differs.
     """
 
     run: str
@@ -74,6 +76,7 @@ class CaseRow:
     flags: tuple[tuple[str, str], ...]
     study_date: str = ""
     identity: str = ""
+    answer: str = ""
 
     @property
     def key(self) -> str:
@@ -90,7 +93,7 @@ class CaseRow:
         findings = [list(vars(finding).values()) for finding in self.findings]
         facts = [self.run, self.case_id, self.model, self.model_version, self.model_sha256]
         ends = [self.modality, self.kind, findings, list(self.flags), self.study_date]
-        return [*facts, *ends, self.identity]
+        return [*facts, *ends, self.identity, self.answer]
 
 
 def row_from_json(values: list[Any]) -> CaseRow:
@@ -100,13 +103,12 @@ def row_from_json(values: list[Any]) -> CaseRow:
         ValueError: If there are too many or too few.
         TypeError: If a finding has too many or too few.
     """
-    *facts, findings, flags, study_date, identity = values
+    *facts, findings, flags, study_date, identity, answer = values
     run, case_id, model, version, sha256, modality, kind = facts
     parts = tuple(FindingRow(*finding) for finding in findings)
     marks = tuple((code, severity) for code, severity in flags)
-    return CaseRow(
-        run, case_id, model, version, sha256, modality, kind, parts, marks, study_date, identity
-    )
+    ends = (study_date, identity, answer)
+    return CaseRow(run, case_id, model, version, sha256, modality, kind, parts, marks, *ends)
 
 
 def row_of_case(record: Mapping[str, Any], *, run: str, study_date: str = "") -> CaseRow:
@@ -130,6 +132,7 @@ def row_of_case(record: Mapping[str, Any], *, run: str, study_date: str = "") ->
         flags=tuple(_mark(flag) for flag in record["quality"]["flags"]),
         study_date=study_date,
         identity=case_identity(record),
+        answer=answer_key(record),
     )
 
 

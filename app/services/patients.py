@@ -3,7 +3,7 @@
 Results hold no patient identity on purpose. Where the images are at hand, name, number and birth
 date are read from one header of each study and kept as a keyed hash (HMAC, RFC 2104) under a key
 that is drawn at every start. Studies belong together only where all of them are equal; a number
-that is missing, or a placeholder, belongs to nobody.
+that is missing, a placeholder, or without name and birth date, belongs to nobody.
 """
 
 from __future__ import annotations
@@ -124,8 +124,10 @@ class PatientIndex:
     def _hash(self, facts: Mapping[str, str]) -> bytes | None:
         if not facts.get("PatientID") or _NOBODY.fullmatch(facts["PatientID"]):
             return None
-        known = [facts.get(name, "").casefold().rstrip("^= ") for name in _FACTS]
-        return hmac.digest(self._key, json.dumps(known).encode(), hashlib.sha256)
+        known = {name: facts.get(name, "").casefold().rstrip("^= ") for name in _FACTS}
+        if not (known["PatientName"] or known["PatientBirthDate"]):
+            return None
+        return hmac.digest(self._key, json.dumps(list(known.values())).encode(), hashlib.sha256)
 
 
 def _nearness(study: OtherStudy) -> tuple[bool, bool, int]:

@@ -42,7 +42,7 @@ class Reported:
 
 
 def report_case(folder: Path, entries: Iterable[Entry]) -> Reported:
-    """Write the reports of a case where they lack a signature.
+    """Write the reports of a case where they lack a signature, or carry one that was taken back.
 
     Args:
         folder: Of the case.
@@ -66,7 +66,7 @@ def report_all(log: ReviewLog, snapshot: Snapshot) -> int:
     by_case: dict[str, list[Entry]] = {}
     for entry in log.last_lines():
         here = snapshot.placed(entry.case)
-        if here is not None and here.among(snapshot.rows) is not None:
+        if here is not None:
             by_case.setdefault(here.key, []).append(entry)
     missing = 0
     for key, entries in by_case.items():

@@ -37,6 +37,7 @@ REVIEWS = sa.Table(
     sa.Column("is_blind", sa.Boolean, nullable=False),
     sa.Column("record", sa.Text, nullable=False),
     sa.Column("identity", sa.String(64), nullable=False, server_default=""),
+    sa.Column("answer", sa.String(16), nullable=False, server_default=""),
     sa.Index("reviews_of_a_case", "run", "case_id", "reviewer"),
     sqlite_autoincrement=True,
 )
@@ -72,7 +73,10 @@ def open_database(address: str) -> sa.Engine:
         url = sa.make_url(address)
         if url.drivername in {"postgresql", "postgres"}:  # SQLAlchemy 2.0 would take psycopg2
             url = url.set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(url, pool_pre_ping=True, connect_args=_options(url))
+        engine = sa.create_engine(
+            url, pool_pre_ping=True, connect_args=_options(url),
+            hide_parameters=True,  # comments and names of reviewers belong into no log
+        )  # fmt: skip
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _set_up_sqlite)
         with _sole_writer(engine) as connection:
@@ -104,10 +108,12 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 def _set_up(connection: sa.Connection) -> None:
     """Only what is missing: a viewer that may not alter tables opens a finished database too."""
     _METADATA.create_all(connection)
-    known = sa.inspect(connection)
-    if "identity" not in {column["name"] for column in known.get_columns("reviews")}:
-        kind = "VARCHAR(64) DEFAULT '' NOT NULL"
-        connection.exec_driver_sql(f"ALTER TABLE reviews ADD COLUMN identity {kind}")
+    known = {column["name"] for column in sa.inspect(connection).get_columns("reviews")}
+    for name, size in (("identity", 64), ("answer", 16)):
+        if name not in known:
+            kind = f"VARCHAR({size}) DEFAULT '' NOT NULL"
+            connection.exec_driver_sql(f"ALTER TABLE reviews ADD COLUMN {name} {kind}")
+    if "identity" not in known:
         _OF_AN_IDENTITY.create(connection)
     dialect = connection.dialect.name
     if dialect == "postgresql" and connection.execute(_HAS_GUARD).first():

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CaseRef", "Entry", "ReviewLog", "ReviewState", "open_review_log"]
 
-ReviewState = Literal["open", "started", "signed"]
+ReviewState = Literal["open", "started", "signed", "earlier"]
+"""Of the answer that stands now; "earlier": only another answer of the same model was signed."""
+
+_OF_A_LINE = ("run", "case_id", "model_sha256", "identity", "answer", "reviewer")
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,15 @@ class CaseRef:
         model_sha256: The model; the verdict on another model's answer is another one.
         identity: Of the image, as `CaseRow.identity`: other viewers may give other images the same
             run and case id. "" in lines of earlier versions, which are found by run and case id.
+        answer: Key of the answer, as `CaseRow.answer`; "" in lines of earlier versions, which are
+            about any, until their reviewer says something newer.
     """
 
     run: str
     case_id: str
     model_sha256: str
     identity: str = ""
+    answer: str = ""
 
     @property
     def key(self) -> str:
@@ -52,10 +58,14 @@ class CaseRef:
         """What tells it from other cases: its identity, in old lines its key."""
         return self.identity or self.key
 
+    def is_about(self, answer: str) -> bool:
+        """Whether it may be about this answer of its model to its image; "" is not known."""
+        return "" in (self.answer, answer) or self.answer == answer
+
     def among(self, cases: Mapping[str, CaseRow]) -> CaseRow | None:
-        """Its row; None where that name is of another image, or holds another model's answer."""
+        """Its row; None where that name is of another image, or holds another answer."""
         row = cases.get(self.key)
-        if row is None or row.model_sha256 != self.model_sha256:
+        if row is None or row.model_sha256 != self.model_sha256 or not self.is_about(row.answer):
             return None
         return row if self.identity in ("", row.identity) else None
 
@@ -114,34 +124,38 @@ class ReviewLog:
                 _insert(connection, said[0], case, is_blind=said[1])
 
     def latest(self, case: CaseRef, reviewer: str) -> Entry | None:
-        """What a reviewer said last of a case; None where nothing."""
+        """What a reviewer said last of this answer to a case; None where nothing."""
         with reading(self.engine) as connection:
             return _latest(connection, case, reviewer)
 
     def of_case(self, case: CaseRef) -> tuple[Entry, ...]:
-        """The last line of every reviewer of a case, oldest first."""
-        return _last_of_each(self._entries(_of(case)))
+        """The last line of every reviewer of this answer to a case, oldest first."""
+        return _about(case, self._entries(_of(case)))
+
+    def earlier(self, case: CaseRef) -> tuple[Entry, ...]:
+        """The last line of every reviewer of each other answer of the model, oldest first."""
+        last = _last_of_each(self._entries(_of(case)))
+        return tuple(one for one in last if not one.case.is_about(case.answer))
 
     def history(self, case: CaseRef) -> tuple[Entry, ...]:
-        """Every line of a case, oldest first."""
+        """Every line of a case, also of other answers of its model, oldest first."""
         return tuple(self._entries(_of(case)))
 
-    def last_lines(self) -> tuple[Entry, ...]:
-        """The last line of every reviewer of every case, oldest first."""
-        return _last_of_each(self._entries([]))
+    def last_lines(self, reviewer: str | None = None) -> tuple[Entry, ...]:
+        """The last line of every reviewer, or of one, on every answer, oldest first."""
+        mine = [] if reviewer is None else [REVIEWS.c.reviewer == reviewer]
+        return _last_of_each(self._entries([REVIEWS.c.id.in_(_newest()), *mine]))
 
     def last_number(self) -> int:
         """Number of the newest line, 0 where there is none: it changes with every save."""
         with reading(self.engine) as connection:
             return int(connection.scalar(sa.select(sa.func.max(REVIEWS.c.id))) or 0)
 
-    def states(self) -> dict[tuple[str, str], ReviewState]:
-        """How far each case is, by place and model: signed where any reviewer's last line is."""
-        names = ("run", "case_id", "model_sha256", "identity", "reviewer")
-        newest = sa.select(sa.func.max(REVIEWS.c.id)).group_by(*(REVIEWS.c[one] for one in names))
+    def states(self) -> dict[tuple[str, str, str], ReviewState]:
+        """How far each case is, by place, model and answer: signed where any last line is."""
         wanted = (
-            sa.select(*(REVIEWS.c[one] for one in names), REVIEWS.c.is_signed)
-            .where(REVIEWS.c.id.in_(newest))
+            sa.select(*(REVIEWS.c[one] for one in _OF_A_LINE), REVIEWS.c.is_signed)
+            .where(REVIEWS.c.id.in_(_newest()))
             .order_by(REVIEWS.c.id)
         )
         with reading(self.engine) as connection:
@@ -149,10 +163,10 @@ class ReviewLog:
                 (CaseRef(*case), str(reviewer), bool(is_signed))
                 for *case, reviewer, is_signed in connection.execute(wanted)
             ]
-        states: dict[tuple[str, str], ReviewState] = {}
+        states: dict[tuple[str, str, str], ReviewState] = {}
         for number in _last_numbers((case, reviewer) for case, reviewer, _ in found):
             case, _, is_signed = found[number]
-            place = (case.place, case.model_sha256)
+            place = (case.place, case.model_sha256, case.answer)
             is_known = states.get(place) == "signed"
             states[place] = "signed" if is_signed or is_known else "started"
         return states
@@ -178,6 +192,7 @@ def _insert(connection: sa.Connection, review: Review, case: CaseRef, *, is_blin
         "case_id": case.case_id,
         "model_sha256": case.model_sha256,
         "identity": case.identity,
+        "answer": case.answer,
         "reviewer": review.reviewer,
         "reviewed_at": review.as_json()["reviewed_at"],
         "is_signed": review.is_signed,
@@ -190,9 +205,14 @@ def _insert(connection: sa.Connection, review: Review, case: CaseRef, *, is_blin
 
 def _latest(connection: sa.Connection, case: CaseRef, reviewer: str) -> Entry | None:
     mine = [*_of(case), REVIEWS.c.reviewer == reviewer]
-    wanted = sa.select(REVIEWS).where(*mine).order_by(REVIEWS.c.id.desc()).limit(1)
-    row = connection.execute(wanted).mappings().first()
-    return None if row is None else _entry(row)
+    wanted = sa.select(REVIEWS).where(*mine).order_by(REVIEWS.c.id)
+    found = _about(case, [_entry(row) for row in connection.execute(wanted).mappings()])
+    return found[-1] if found else None
+
+
+def _newest() -> sa.Select[tuple[int]]:
+    """Numbers of the last lines of every reviewer under every name of a case."""
+    return sa.select(sa.func.max(REVIEWS.c.id)).group_by(*(REVIEWS.c[one] for one in _OF_A_LINE))
 
 
 def _of(case: CaseRef) -> list[sa.ColumnElement[bool]]:
@@ -204,9 +224,17 @@ def _of(case: CaseRef) -> list[sa.ColumnElement[bool]]:
 
 
 def _entry(row: Mapping[Any, Any]) -> Entry:
-    case = CaseRef(row["run"], row["case_id"], row["model_sha256"], row["identity"])
+    *names, _ = _OF_A_LINE
+    case = CaseRef(*(row[name] for name in names))
     review = Review.from_json(json.loads(row["record"]))
     return Entry(int(row["id"]), case, review, bool(row["is_blind"]))
+
+
+def _about(case: CaseRef, entries: list[Entry]) -> tuple[Entry, ...]:
+    """The last line of each reviewer that is, or may be, about this answer to the case."""
+    mine = [one for one in _last_of_each(entries) if one.case.is_about(case.answer)]
+    last = {one.review.reviewer: one.number for one in mine}
+    return tuple(one for one in mine if one.number == last[one.review.reviewer])
 
 
 def _last_of_each(entries: list[Entry]) -> tuple[Entry, ...]:
@@ -215,9 +243,10 @@ def _last_of_each(entries: list[Entry]) -> tuple[Entry, ...]:
 
 
 def _last_numbers(lines: Iterable[tuple[CaseRef, str]]) -> list[int]:
-    """Which lines, oldest first, are the last of their reviewer on their case."""
-    last: dict[tuple[str, str, str], int] = {}
+    """Which lines, oldest first, are the last of their reviewer on their answer."""
+    last: dict[tuple[str, str, str, str], int] = {}
     for number, (case, reviewer) in enumerate(lines):
-        last.pop((case.key, case.model_sha256, reviewer), None)  # an old line, without identity
-        last[case.place, case.model_sha256, reviewer] = number
+        for place in (case.key, case.place):  # an old line, without identity or answer
+            last.pop((place, case.model_sha256, "", reviewer), None)
+        last[case.place, case.model_sha256, case.answer, reviewer] = number
     return sorted(last.values())

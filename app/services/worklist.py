@@ -12,7 +12,7 @@ import pyarrow as pa
 from app.services.words import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from app.services.case_row import CaseRow, FindingRow
     from app.services.review_log import ReviewState
@@ -25,6 +25,7 @@ __all__ = [
     "browser_table",
     "finding_columns",
     "select_rows",
+    "without_answers",
     "worklist_frame",
 ]
 
@@ -37,6 +38,7 @@ ORDERS: Mapping[Order, str] = {
 }
 STATES: Mapping[ReviewState, str] = {
     "open": "○ open", "started": "◐ started", "signed": "● signed",
+    "earlier": "◌ signed an earlier result",
 }  # fmt: skip
 _RANK: Mapping[str, int] = {"error": 2, "warning": 1, "info": 0}
 _MARKS = ("", "⚠", "⛔")
@@ -87,6 +89,7 @@ def worklist_frame(
         "urgency": np.array([case.urgency for case in cases], dtype=float),
         "model_sha256": [case.model_sha256 for case in cases],
         "identity": [case.identity for case in cases],
+        "answer": [case.answer for case in cases],
     }
     for name in names:
         found = [findings.get(name) for findings in by_name]
@@ -97,6 +100,25 @@ def worklist_frame(
     frame = pd.DataFrame(columns, index=[case.key for case in cases])
     frame["text"] = _searchable(cases, frame)
     return frame
+
+
+def without_answers(frame: pd.DataFrame, keys: Collection[str]) -> pd.DataFrame:
+    """The same table with nothing of the model's answers to these cases, in no order either."""
+    if not keys:
+        return frame
+    hidden = frame.index.isin(list(keys))
+    masked = frame.copy()
+    masked.loc[hidden, ["present", "flags"]] = ""
+    masked.loc[hidden, ["spread", "highest"]] = np.nan
+    masked.loc[hidden, "urgency"] = np.inf
+    masked.loc[hidden, "rank"] = 0
+    for name in finding_columns(frame):
+        masked.loc[hidden, f"p:{name}"] = np.nan
+        masked.loc[hidden, f"is:{name}"] = False
+    facts = (frame.index.to_series(), frame["model"], frame["date"], frame["modality"])
+    known = facts[0].str.cat([*facts[1:]], sep=" ").str.lower()
+    masked.loc[hidden, "text"] = known[hidden]
+    return masked
 
 
 def finding_columns(frame: pd.DataFrame) -> list[str]:
@@ -111,7 +133,7 @@ def _finding_names(cases: Sequence[CaseRow]) -> list[str]:
 
 def select_rows(
     frame: pd.DataFrame,
-    states: Mapping[tuple[str, str], ReviewState],
+    states: Mapping[tuple[str, str, str], ReviewState],
     *,
     filters: Filters,
     order: Order,
@@ -120,7 +142,7 @@ def select_rows(
 
     Args:
         frame: From `worklist_frame`.
-        states: By place and model, as of `ReviewLog.states`.
+        states: By place, model and answer, as of `ReviewLog.states`.
         filters: What to keep.
         order: "urgent" puts signed cases last.
     """
@@ -142,14 +164,19 @@ def select_rows(
 
 
 def _states(
-    frame: pd.DataFrame, states: Mapping[tuple[str, str], ReviewState]
+    frame: pd.DataFrame, states: Mapping[tuple[str, str, str], ReviewState]
 ) -> list[ReviewState]:
-    """Of every row, by its identity; what was said before cases had one is found by key."""
-    places = zip(frame["identity"], frame.index, frame["model_sha256"], strict=True)
-    return [
-        states.get((identity, sha256)) or states.get((key, sha256)) or "open"
-        for identity, key, sha256 in places
-    ]
+    """Of every row, by identity and answer; what was said before these were noted, by key."""
+    signed = {place[:2] for place, state in states.items() if state == "signed"}
+    names = ("identity", "model_sha256", "answer")
+    columns = zip(frame.index, *(frame[name] for name in names), strict=True)
+    found: list[ReviewState] = []
+    for key, identity, sha256, answer in columns:
+        places = ((identity, sha256, answer), (identity, sha256, ""), (key, sha256, ""))
+        said = [states[place] for place in places if place in states]
+        other: ReviewState = "earlier" if (identity, sha256) in signed else "open"
+        found.append("signed" if "signed" in said else said[0] if said else other)
+    return found
 
 
 def browser_table(shown: pd.DataFrame, columns: Sequence[str]) -> pa.Table:

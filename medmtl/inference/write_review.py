@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pydicom
 
@@ -56,7 +56,7 @@ def is_reported(case: Path, reviews: Sequence[Review]) -> bool:
     """
     newest = [versions[-1] for place in case.iterdir() if place.is_dir()
               if (versions := report_versions(place))]  # fmt: skip
-    if not newest or not reviews:
+    if not newest:
         return True
     from medmtl.report.dicom_sr_review import signature_time  # highdicom takes a second
 
@@ -77,7 +77,8 @@ def write_reviewed_reports(case: Path, reviews: Sequence[Review]) -> tuple[Path,
 
     Args:
         case: `OUT/<case>`, written by `predict` with `sr` among its formats.
-        reviews: Each reviewer's signed review that holds now.
+        reviews: Each reviewer's signed review that holds now. Without any, a report that carries
+            signatures is followed by an unverified one.
 
     Returns:
         The reports that hold now, `<volume>/findings.v<n>.sr.dcm`, one per volume; none where the
@@ -86,7 +87,7 @@ def write_reviewed_reports(case: Path, reviews: Sequence[Review]) -> tuple[Path,
     Raises:
         MedmtlError: If the case is damaged.
         OutputError: If a report cannot be written.
-        ValueError: If there is no review, one is not signed, or one is of another case or model.
+        ValueError: If a review is not signed, or of another case or model.
     """
     record = read_result_case(case)
     sha256 = str(record.record["model"]["sha256"])
@@ -127,7 +128,7 @@ def _write_next(folder: Path, reviews: Sequence[Review], volume_id: str) -> Path
         return None
     original, *earlier = (pydicom.dcmread(path) for path in versions)
     report = reviewed_report(original, earlier, reviews, volume_id=volume_id)
-    if earlier and _says_the_same(earlier[-1], report):
+    if _says_the_same((original, *earlier)[-1], report):
         return versions[-1]
     path = folder / f"findings.v{len(versions) + 1}.sr.dcm"
     save_dicom(path, report)
@@ -135,7 +136,9 @@ def _write_next(folder: Path, reviews: Sequence[Review], volume_id: str) -> Path
 
 
 def _says_the_same(last: Dataset, report: Dataset) -> bool:
-    return all(
-        last[keyword].to_json_dict(None, 0) == report[keyword].to_json_dict(None, 0)
-        for keyword in ("ContentSequence", "VerifyingObserverSequence")
-    )
+    return _said(last) == _said(report)
+
+
+def _said(report: Dataset) -> list[Any]:
+    keywords = ("ContentSequence", "VerifyingObserverSequence")
+    return [report[name].to_json_dict(None, 0) if name in report else None for name in keywords]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from highdicom.sr import (
@@ -32,7 +32,6 @@ from medmtl.report.dicom_sr_groups import own_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from datetime import datetime
 
     from medmtl.core.review import FindingVerdict, MaskVerdict, Review
 
@@ -66,14 +65,14 @@ def reviewed_report(
         earlier: Every later version so far, oldest first; they and the original become
             predecessors.
         reviews: Each reviewer's signed review that holds now. They replace those of earlier
-            versions.
+            versions; without any, the report is unverified again.
         volume_id: Of the report; verdicts on the masks of other volumes stand in the reports of
             those.
 
     Raises:
-        ValueError: If there is no review, or one is not signed.
+        ValueError: If a review is not signed.
     """
-    if not reviews or not all(review.is_signed for review in reviews):
+    if not all(review.is_signed for review in reviews):
         raise ValueError("Only signed reviews enter a report. Sign the case, then write it.")
     reviews = sorted(reviews, key=lambda review: (review.reviewed_at, review.reviewer))
     report = copy.deepcopy(original)
@@ -186,11 +185,12 @@ def _identify(report: Dataset, versions: Sequence[Dataset], reviews: Sequence[Re
     report.SOPInstanceUID = made_uid(*(str(one.SOPInstanceUID) for one in versions), digest)
     report.file_meta.MediaStorageSOPInstanceUID = report.SOPInstanceUID
     report.InstanceNumber = len(versions) + 1
-    latest = reviews[-1].reviewed_at.astimezone(UTC)
+    latest = reviews[-1].reviewed_at.astimezone(UTC) if reviews else datetime.now(UTC)
     report.ContentDate, report.ContentTime = latest.strftime("%Y%m%d"), latest.strftime("%H%M%S")
     report.PredecessorDocumentsSequence = DicomSequence([_predecessors(report, versions)])
-    report.VerificationFlag = "VERIFIED"
-    report.VerifyingObserverSequence = DicomSequence([_signature(review) for review in reviews])
+    if reviews:
+        report.VerificationFlag = "VERIFIED"
+        report.VerifyingObserverSequence = DicomSequence([_signature(one) for one in reviews])
 
 
 def _predecessors(report: Dataset, versions: Sequence[Dataset]) -> Dataset:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.components.scene import CrosshairMoved
 from app.open_case import open_case
 from app.services.access import Reader
 from app.services.drafts import signed
@@ -120,6 +122,81 @@ def test_a_signature_is_stored(settings: Settings) -> None:
     assert "● signed" in _text(_open())
 
 
+def test_a_case_without_an_answer_is_not_signed(settings: Settings) -> None:
+    app = _open()
+    (button,) = (one for one in app.button if one.label == "Sign")
+    assert button.disabled
+    assert "Answer" in button.help
+    (button,) = (one for one in _press(app, "Agree").button if one.label == "Sign")
+    assert not button.disabled
+
+
+def test_buttons_of_two_cases_and_findings_are_others(settings: Settings) -> None:
+    """A key pressed before the page follows must not answer or sign what was not seen."""
+    shutil.copytree(settings.folder / "results", settings.folder / "other")
+    pages = [_open(), _open(finding="effusion"), _open(case="other/seen")]
+    for label in ("Agree", "Sign"):
+        keys = {one.key for app in pages for one in app.button if one.label == label}
+        assert len(keys) == (3 if label == "Agree" else 2)
+
+
+def test_an_answer_is_not_stored_for_the_finding_that_was_left_just_then(
+    settings: Settings,
+) -> None:
+    app = _open()
+    for label in ("Effusion", "Agree"):
+        (button,) = (one for one in app.button if one.label == label)
+        button.click()
+    app.run()
+    assert _said(settings) is None
+    assert "another finding" in app.toast[0].value
+
+
+def test_a_finding_chosen_by_a_key_of_the_viewer_counts_before_the_page_shows_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = _open()
+    moved = CrosshairMoved((0.0, 0.0, 0.0), "image", "axial", (0.0, 1.0), "effusion")
+    monkeypatch.setattr("app.screens.case_findings.waiting_event", lambda _: moved)
+    _press(app, "Agree")
+    assert _said(settings) is None
+
+
+def test_an_answer_that_is_not_stored_says_why(settings: Settings) -> None:
+    app = _open()
+    with open_review_log(settings.reviews or "").engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER full BEFORE INSERT ON reviews BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+    app = _press(app, "Agree")
+    assert "was not stored" in app.error[0].value
+
+
+def test_a_signature_does_not_stand_under_a_result_that_was_computed_again(
+    settings: Settings,
+) -> None:
+    _press(_press(_open(), "Agree"), "Sign")
+    _compute_again(settings)
+    app = _open()
+    assert "m-signed" not in _text(app)
+    assert "signed an earlier result" in _text(app)
+    assert "0 of 2 answered" in _text(app)
+    _press(app, "Agree")
+    review = _said(settings)
+    assert review is not None
+    assert [(one.finding, one.decision) for one in review.findings] == [("effusion", True)]
+    assert len(open_review_log(settings.reviews or "").last_lines()) == 2
+
+
+def _compute_again(settings: Settings) -> None:
+    """The same model answers otherwise now: no nodule, but an effusion."""
+    path = settings.folder / "results" / "seen" / "case.json"
+    record = json.loads(path.read_bytes())
+    for found, probability in zip(record["findings"], (0.1, 0.9), strict=True):
+        found |= {"probability": probability, "decision": probability > 0.5}
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+
 def test_two_answers_on_one_image_take_painted_masks_each_its_own(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +245,40 @@ def test_a_blind_reader_is_not_told_whether_the_model_agrees(settings: Settings)
     assert "●" in shown
     assert not any(mark in shown for mark in ("✓", "✗"))
     assert [tab.label for tab in app.tabs][2] == "Quality"
+
+
+def test_a_case_that_was_seen_before_the_switch_was_on_is_not_read_blind(
+    settings: Settings,
+) -> None:
+    app = _open()
+    app.session_state["is_blind"] = True
+    app.run()
+    assert "Nodule: present" in _text(app)
+    _press(app, "Agree")
+    entry = open_review_log(settings.reviews or "").latest(
+        CaseRef("results", "seen", SHA256), "one"
+    )
+    assert entry is not None
+    assert not entry.is_blind
+
+
+def test_a_viewer_for_blind_readers_has_no_way_around(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDMTL_VIEW", replace(settings, is_blind=True).as_json())
+    app = _open()
+    assert "0.90" not in _text(app)
+    (switch,) = (one for one in app.toggle if one.label == "Blind reading")
+    assert switch.disabled
+
+
+def test_the_order_of_a_blind_reader_tells_nothing_of_urgency(settings: Settings) -> None:
+    app = AppTest.from_function(_page, default_timeout=30)
+    app.session_state["reading_order"] = ["results/urgent", "results/calm", KEY]
+    app.query_params["case"] = KEY
+    assert "3 of 3" in _text(app.run())
+    app.session_state["is_blind"] = True
+    assert "2 of 3" in _text(app.run())
 
 
 def test_an_answer_changed_after_the_model_was_seen_is_not_blind(settings: Settings) -> None:

@@ -81,6 +81,14 @@ def test_reviews_are_counted_by_finding(settings: Settings) -> None:
     assert table[["Finding", "Answers", "Model only"]].to_numpy().tolist() == [["Nodule", 1, 1]]
 
 
+def test_a_half_read_blind_review_is_in_no_table(settings: Settings) -> None:
+    write_seen_case(settings.folder)
+    case = CaseRef("results", "seen", SHA256)
+    review = with_finding(empty_review(case, "one"), "nodule", answer="disagree")
+    open_review_log(settings.reviews or "").append(review, case, is_blind=True)
+    assert _open("reviews").subheader[0].value == "No review yet"
+
+
 def test_only_an_admin_exports(settings: Settings) -> None:
     write_seen_case(settings.folder)
     _sign(settings)

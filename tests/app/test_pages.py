@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.services.case_row import row_of_case
+from app.services.drafts import empty_review, signed, with_finding
+from app.services.review_log import CaseRef, open_review_log
 from app.settings import Settings
-from tests.app.results import case_record, finding, write_results
+from tests.app.results import SHA256, case_record, finding, write_results
+
+if TYPE_CHECKING:
+    from app.services.case_row import CaseRow
 
 MAIN = Path(__file__).parents[2] / "app" / "main.py"
 
@@ -85,6 +92,54 @@ def test_a_blind_reader_sees_no_answer_in_the_worklist(settings: Settings) -> No
     shown = app.dataframe[0].value
     assert shown["case"].tolist() == ["a", "b"]
     assert set(shown.columns) <= {"case", "date", "modality", "model", "review"}
+
+
+def test_a_half_read_blind_case_shows_no_answer_once_the_switch_is_off(settings: Settings) -> None:
+    findings = (finding("nodule", 0.9), finding("cyst", 0.8))
+    records = [
+        case_record(name, *findings, source=_source(name), flags={"cine": "warning"})
+        for name in ("half", "whole")
+    ]
+    write_results(settings.folder, *records)
+    log = open_review_log(settings.reviews or "")
+    for row, names in zip(map(_row, records), (("nodule",), ("nodule", "cyst")), strict=True):
+        case = CaseRef(row.run, row.case_id, row.model_sha256, row.identity, row.answer)
+        review = empty_review(case, settings.reviewer)
+        for name in names:
+            review = with_finding(review, name, answer="agree", decision=True)
+        log.append(review, case, is_blind=True)
+    shown = _open().dataframe[0].value.set_index("case")
+    assert shown.loc["half", ["present", "flags"]].tolist() == ["", ""]
+    assert shown.loc["half", ["p:nodule", "p:cyst"]].isna().all()
+    assert shown.loc["whole", "present"] == "nodule, cyst"
+
+
+def _source(name: str) -> dict[str, Any]:
+    return {**case_record(name)["source"], "study_uid": f"2.25.{len(name)}"}
+
+
+def _row(record: dict[str, Any]) -> CaseRow:
+    return row_of_case(record, run="")
+
+
+def test_a_click_opens_the_case_that_stood_there(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another reader signs the first case in the moment of the click: it moves to the end."""
+    write_results(
+        settings.folder,
+        case_record("low", finding("nodule", 0.1)),
+        case_record("high", finding("nodule", 0.9)),
+    )
+    app = _open()
+    opened: list[str] = []
+    monkeypatch.setattr("app.screens.worklist.clicked_row", lambda *_, **__: 0)
+    monkeypatch.setattr("app.view.View.go_to_case", lambda _, key: opened.append(key))
+    case = CaseRef("", "high", SHA256)
+    open_review_log(settings.reviews or "").append(signed(empty_review(case, "two")), case)
+    app.run()
+    assert app.session_state["reading_order"] == ["low", "high"]
+    assert opened == ["high"]
 
 
 def test_an_unknown_error_is_a_sentence_and_no_trace(

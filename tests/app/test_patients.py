@@ -87,6 +87,18 @@ def test_a_number_that_stands_for_nobody_joins_nobody(tmp_path: Path, number: st
     assert _others(tmp_path, mine) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "birth_date", "are_joined"),
+    [("", "", False), ("^^", "", False), ("Roe^Jane", "", True), ("", "19700131", True)],
+)
+def test_a_number_alone_joins_nobody(
+    tmp_path: Path, name: str, birth_date: str, *, are_joined: bool
+) -> None:
+    facts = {"PatientID": "12", "PatientName": name, "PatientBirthDate": birth_date}
+    mine, other = (write_study(tmp_path, place, **facts) for place in "ab")
+    assert [one.key for one in _others(tmp_path, mine)] == ([other] if are_joined else [])
+
+
 def test_a_study_without_its_images_stands_alone(tmp_path: Path) -> None:
     mine = write_study(tmp_path, "a")
     write_study(tmp_path, "b")

@@ -40,7 +40,7 @@ def log(tmp_path: Path) -> ReviewLog:
 
 def _ref(case: Path) -> CaseRef:
     (row,) = CaseIndex(case.parent).snapshot().rows.values()
-    return CaseRef(row.run, row.case_id, row.model_sha256, row.identity)
+    return CaseRef(row.run, row.case_id, row.model_sha256, row.identity, row.answer)
 
 
 def _sign(log: ReviewLog, case: Path, reviewer: str = "one", *, is_signed: bool = True) -> None:
@@ -84,6 +84,36 @@ def test_drafts_enter_no_report(log: ReviewLog, case: Path) -> None:
     assert _report(log, case) == Reported()
     assert report_all(log, CaseIndex(case.parent).snapshot()) == 0
     assert _signatures(case) == []
+
+
+def test_a_signature_enters_no_report_of_a_result_that_was_computed_again(
+    log: ReviewLog, case: Path
+) -> None:
+    _sign(log, case)
+    record = json.loads((case / "case.json").read_bytes())
+    record["findings"][0]["decision"] = not record["findings"][0]["decision"]
+    (case / "case.json").write_text(json.dumps(record), encoding="utf-8")
+    assert report_all(log, CaseIndex(case.parent).snapshot()) == 0
+    assert _report(log, case) == Reported()
+    assert _signatures(case) == []
+
+
+def test_the_last_signature_taken_back_leaves_the_report_unverified(
+    log: ReviewLog, case: Path
+) -> None:
+    _sign(log, case)
+    _report(log, case)
+    _sign(log, case, is_signed=False)
+    assert report_all(log, CaseIndex(case.parent).snapshot()) == 0
+    assert _signatures(case) == []
+    (first,) = case.glob("*/findings.sr.dcm")
+    reports = [pydicom.dcmread(path) for path in report_versions(first.parent)]
+    assert [one.VerificationFlag for one in reports] == ["UNVERIFIED", "VERIFIED", "UNVERIFIED"]
+    assert reports[2].ContentSequence == reports[0].ContentSequence
+    assert _report(log, case) == Reported()
+    _sign(log, case)
+    assert _report(log, case) == Reported(written=1)
+    assert _signatures(case) == ["one"]
 
 
 def test_a_damaged_report_stops_no_other(log: ReviewLog, case: Path) -> None:

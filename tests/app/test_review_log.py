@@ -91,10 +91,10 @@ def test_reviewers_cases_and_models_do_not_mix(log: ReviewLog) -> None:
         "0", "", "1", "2", "3",
     ]  # fmt: skip
     assert log.states() == {
-        ("results/a", "0" * 64): "signed",
-        ("results/b", "0" * 64): "started",
-        ("a", "0" * 64): "started",
-        ("results/a", "f" * 64): "started",
+        ("results/a", "0" * 64, ""): "signed",
+        ("results/b", "0" * 64, ""): "started",
+        ("a", "0" * 64, ""): "started",
+        ("results/a", "f" * 64, ""): "started",
     }
 
 
@@ -144,6 +144,14 @@ def test_two_tabs_that_answer_at_once_lose_neither_answer(url: str, log: ReviewL
 def test_nothing_is_stored_where_nothing_changed(log: ReviewLog) -> None:
     log.revise(CASE, "one", lambda _last: None)
     assert log.last_number() == 0
+
+
+def test_an_error_of_the_database_repeats_nothing_that_was_said(log: ReviewLog) -> None:
+    with log.engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE reviews"))
+    with pytest.raises(OutputError) as failed:
+        log.append(_review(comment="about PATIENT"), CASE)
+    assert "PATIENT" not in str(failed.value.__cause__)
 
 
 def test_two_processes_lose_nothing(url: str, log: ReviewLog) -> None:
@@ -221,7 +229,10 @@ def test_equal_names_of_two_viewers_are_two_cases_where_their_images_differ(
     assert log.latest(there, "one") is None
     assert log.history(there) == ()
     log.append(_review(), there)
-    assert log.states() == {("a" * 64, "0" * 64): "signed", ("b" * 64, "0" * 64): "started"}
+    assert log.states() == {
+        ("a" * 64, "0" * 64, ""): "signed",
+        ("b" * 64, "0" * 64, ""): "started",
+    }
     assert len(log.last_lines()) == 2
 
 
@@ -232,8 +243,38 @@ def test_the_same_image_is_one_case_in_every_result_folder(log: ReviewLog) -> No
     assert found is not None
     assert found.review.is_signed
     log.append(_review(), moved)
-    assert log.states() == {("a" * 64, "0" * 64): "started"}
+    assert log.states() == {("a" * 64, "0" * 64, ""): "started"}
     assert [entry.case.run for entry in log.last_lines()] == ["archive/new"]
+
+
+def test_another_answer_of_the_same_model_starts_anew(log: ReviewLog) -> None:
+    first, second = (replace(CASE, identity="a" * 64, answer=name * 16) for name in "pq")
+    log.append(_review(is_signed=True), first)
+    assert log.latest(second, "one") is None
+    assert log.of_case(second) == ()
+    assert [entry.review.is_signed for entry in log.earlier(second)] == [True]
+    assert len(log.history(second)) == 1
+    log.append(_review(), second)
+    assert log.states() == {
+        ("a" * 64, "0" * 64, "p" * 16): "signed",
+        ("a" * 64, "0" * 64, "q" * 16): "started",
+    }
+
+
+def test_a_line_without_an_answer_is_about_any_until_its_reviewer_says_more(
+    log: ReviewLog,
+) -> None:
+    old = replace(CASE, identity="a" * 64)
+    first, second = (replace(old, answer=name * 16) for name in "pq")
+    log.append(_review(is_signed=True), old)
+    for case in (first, second):
+        assert [entry.review.is_signed for entry in log.of_case(case)] == [True]
+    log.append(_review(), first)
+    assert [entry.review.is_signed for entry in log.of_case(first)] == [False]
+    assert log.of_case(second) == ()
+    assert len(log.last_lines()) == 1
+    log.append(_review(is_signed=True), old)  # another viewer, of an earlier version
+    assert [entry.review.is_signed for entry in log.of_case(first)] == [True]
 
 
 def _as_before(url: str) -> None:
@@ -265,9 +306,9 @@ def test_a_database_of_before_opens_with_all_its_lines(tmp_path: Path) -> None:
     found = log.latest(case, "one")
     assert found is not None
     assert found.review == _review(is_signed=True)
-    assert log.states() == {("results/a", "0" * 64): "signed"}
+    assert log.states() == {("results/a", "0" * 64, ""): "signed"}
     log.append(_review(), case)  # the new line takes the place of the old one
-    assert log.states() == {("a" * 64, "0" * 64): "started"}
+    assert log.states() == {("a" * 64, "0" * 64, ""): "started"}
     assert len(log.last_lines()) == 1
     assert [entry.review.is_signed for entry in log.history(case)] == [True, False]
     again = open_review_log(url)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from app.services.case_row import CaseRow, row_of_case
-from app.services.worklist import Filters, browser_table, select_rows, worklist_frame
+from app.services.worklist import (
+    Filters,
+    browser_table,
+    select_rows,
+    without_answers,
+    worklist_frame,
+)
 from tests.app.results import SHA256, case_record, finding
 
 if TYPE_CHECKING:
@@ -27,7 +33,7 @@ def _shown(
     order: Any = "urgent",
     **filters: Any,
 ) -> list[str]:
-    known = {(key, SHA256): state for key, state in (reviews or {}).items()}
+    known = {(key, SHA256, ""): state for key, state in (reviews or {}).items()}
     frame = worklist_frame(rows)
     return list(select_rows(frame, known, filters=Filters(**filters), order=order).index)
 
@@ -57,8 +63,35 @@ def test_a_signed_case_goes_to_the_end() -> None:
 
 def test_a_review_of_another_model_does_not_count() -> None:
     frame = worklist_frame([_row("a", finding("a", 0.9))])
-    shown = select_rows(frame, {("a", "f" * 64): "signed"}, filters=Filters(), order="case")
+    shown = select_rows(frame, {("a", "f" * 64, ""): "signed"}, filters=Filters(), order="case")
     assert not shown["is_signed"].any()
+
+
+def test_a_signature_under_an_earlier_result_is_said_and_is_no_signature() -> None:
+    row = _row("a", finding("a", 0.9))
+    here = (row.identity, SHA256)
+    for answer, state in ((row.answer, "● signed"), ("f" * 16, "◌ signed an earlier result")):
+        shown = select_rows(
+            worklist_frame([row]), {(*here, answer): "signed"}, filters=Filters(), order="case"
+        )
+        assert shown["review"].tolist() == [state]
+        assert shown["is_signed"].tolist() == [answer == row.answer]
+
+
+def test_a_case_without_its_answer_is_found_by_nothing_that_the_model_said() -> None:
+    hidden = _row("hidden", finding("nodule", 0.1), flags={"activation-empty": "warning"})
+    frame = without_answers(
+        worklist_frame([hidden, _row("seen", finding("nodule", 0.9))]), {"hidden"}
+    )
+
+    def found(order: Any = "urgent", **filters: Any) -> list[str]:
+        return list(select_rows(frame, {}, filters=Filters(**filters), order=order).index)
+
+    assert found() == ["hidden", "seen"]  # with another answer, too
+    assert found("uncertain") == ["hidden", "seen"]
+    assert found(text="hidden torso") == ["hidden"]
+    assert found(text="empty") == found(is_flagged=True) == []
+    assert found(finding="nodule") == ["seen"]
 
 
 def test_the_most_uncertain_is_first_and_an_unknown_spread_last() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import json
 import re
 import signal
 import socket
@@ -9,10 +11,12 @@ import subprocess
 import sys
 import urllib.request
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import pipelines.view as command
+from app.settings import Settings
 from tests.app.results import case_record, finding, write_results
 
 if TYPE_CHECKING:
@@ -56,6 +60,22 @@ def _running(
             except subprocess.TimeoutExpired:
                 program.kill()  # or leaving the block would wait for ever
                 raise
+
+
+@pytest.mark.parametrize(("given", "shown"), [(" one ", "one"), (" ", getpass.getuser())])
+def test_reader_and_blind_reading_are_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, shown: str
+) -> None:
+    started: list[dict[str, Any]] = []
+
+    def serve(settings: dict[str, Any]) -> bool:
+        started.append(settings)
+        return True
+
+    monkeypatch.setattr(command, "_serve", serve)
+    command.view(tmp_path, reviewer=given, blind=True)
+    assert (started[0]["reviewer"], started[0]["is_blind"]) == (shown, True)
+    assert Settings.from_json(json.dumps(started[0])).is_blind
 
 
 @pytest.mark.slow
