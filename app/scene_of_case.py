@@ -19,11 +19,11 @@ from app.components.scene import (
 from app.findings_of_scene import findings_of_scene
 from app.look import current_look
 from app.resources import case_index
-from app.services.drafts import with_correction
 from app.services.images import case_image, noted_inputs
 from app.services.words import plain, sentence
 from app.serving.gateway import gateway
 from app.serving.sources import NiftiSource
+from app.shown_masks import keep_correction, shown_corrections
 from medmtl.core.geometry import closest_axes, points_to_space
 from medmtl.data.volume_file import read_grid
 
@@ -156,7 +156,7 @@ def _beside(case: OpenCase, other: OpenCase) -> Iterator[tuple[SceneVolume, Geom
         yield (
             SceneVolume(
                 id=f"beside-{name}",
-                title=f"{name.upper()} of {other.row.case_id[:6]}",
+                title=_title_beside(other, name, has_masks=has_masks),
                 image_url=gateway().register_volume(session, image),
                 labels_url=gateway().register_labels(session, labels) if labels else None,
                 slices_url=gateway().register_slices(session, image, labels=labels),
@@ -164,6 +164,12 @@ def _beside(case: OpenCase, other: OpenCase) -> Iterator[tuple[SceneVolume, Geom
             ),
             image.geometry,
         )
+
+
+def _title_beside(other: OpenCase, name: str, *, has_masks: bool) -> str:
+    kept = shown_corrections(other).get(name) if has_masks else None
+    whose = f", mask by {kept.reviewer}" if kept else ""
+    return f"{name.upper()} of {other.row.case_id[:6]}{whose}"
 
 
 def _first_layout(geometry: Geometry) -> Layout:
@@ -190,10 +196,10 @@ def _session() -> str:
 
 
 def _labels(case: OpenCase, volume: str) -> NiftiSource:
-    """The newest correction, else the model's mask."""
-    newest = case.corrections.newest(case.ref, volume)
-    if newest is not None:
-        return NiftiSource(case.corrections.folder(case.ref), newest.file)
+    """The correction that is shown, else the model's mask."""
+    kept = shown_corrections(case).get(volume)
+    if kept is not None:
+        return NiftiSource(case.corrections.folder(case.ref), kept.file)
     return NiftiSource(case.folder, f"{volume}/segmentation.nii.gz")
 
 
@@ -275,20 +281,6 @@ def _save_url(case: OpenCase, volume: str, image: CaseImage) -> str | None:
 
     def save(label_map: NDArray[Any], geometry: Geometry) -> None:
         """Runs in a thread of the server: nothing of Streamlit may be touched."""
-        _keep_painted(case, volume, label_map, geometry)
+        keep_correction(case, label_map, volume=volume, geometry=geometry, source="painted")
 
     return gateway().register_mask_writer(_session(), image, save=save, name=f"{case.key}-{volume}")
-
-
-def _keep_painted(case: OpenCase, volume: str, label_map: NDArray[Any], geometry: Geometry) -> None:
-    case.corrections.keep(
-        label_map,
-        case.ref,
-        before=case.result.volume(volume).label_map,
-        geometry=geometry,
-        schema=case.result.schema,
-        volume=volume,
-        reviewer=case.view.reader.name,
-        source="painted",
-    )
-    case.save(lambda said: with_correction(said, volume))

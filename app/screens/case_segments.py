@@ -10,9 +10,15 @@ import streamlit as st
 
 from app.look import current_look, look_at_segment
 from app.services.case_view import measurement_label
-from app.services.drafts import with_correction, with_mask
+from app.services.drafts import with_judgement, with_mask
 from app.services.uploads import read_upload
 from app.services.words import plain, sentence
+from app.shown_masks import (
+    keep_correction,
+    newest_corrections,
+    outdated_corrections,
+    shown_corrections,
+)
 from app.style import MEASUREMENT_HEAD
 from app.tables import clicked_row
 from medmtl.core.errors import MedmtlError
@@ -136,10 +142,12 @@ def _verdict(case: OpenCase, volume: str, chosen: SegmentView | None) -> None:
 
 def _say(case: OpenCase, volume: str, segment: str | None, answer: MaskAnswer) -> None:
     """Of the chosen structure; of every mask of the case where none is chosen."""
+    shown = {name: kept.segments for name, kept in shown_corrections(case).items()}
 
     def judged(said: Review) -> Review:
         for one in (volume,) if segment else case.answer.volumes:
-            said = with_mask(said, one, segment=segment, answer=answer)
+            corrected = shown.get(one, ())
+            said = with_judgement(said, one, answer=answer, segment=segment, corrected=corrected)
         return said
 
     case.save(judged)
@@ -158,7 +166,13 @@ def _comment(case: OpenCase, volume: str, segment: str | None, place: str) -> No
 
 
 def _correct(case: OpenCase, volume: str) -> None:
-    newest = case.corrections.newest(case.ref, volume)
+    newest = newest_corrections(case).get(volume)
+    outdated = outdated_corrections(case)
+    if outdated:
+        st.html(
+            f'<span class="m-muted">Corrected masks of an earlier answer, before this case was '
+            f"analysed again, which do not count here: {outdated}.</span>"
+        )
     title = "Corrected mask" if newest is None else "Corrected mask ✎"
     with st.expander(title):
         if newest is not None:
@@ -190,17 +204,10 @@ def _keep(case: OpenCase, volume: str, name: str, content: bytes) -> None:
     except MedmtlError as error:
         st.error(str(error), icon=":material/error:")
         return
-    case.corrections.keep(
-        read.label_map,
-        case.ref,
-        before=masks.label_map,
-        geometry=masks.geometry,
-        schema=case.result.schema,
-        volume=volume,
-        reviewer=case.view.reader.name,
-        source=read.kind,
-    )
-    case.save(lambda said: with_correction(said, volume))
+    keep_correction(
+        case, read.label_map, volume=volume, geometry=masks.geometry, source=read.kind,
+        segments=read.segments,
+    )  # fmt: skip
     for flag in read.flags:
         st.toast(flag.message)
     st.rerun()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -11,12 +12,16 @@ from app.components.volume_viewer import VIEWER, volume_viewer
 from app.look import move_to
 from app.scene_of_case import has_cine, scene_of_case
 from app.screens.case_beside import other_studies, study_beside
+from app.shown_masks import newest_corrections, own_masks_key
 from app.state import reading_order
 from medmtl.core.errors import MedmtlError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from app.components.scene import Scene, ViewerEvent
     from app.open_case import OpenCase
+    from app.services.corrections import KeptCorrection
 
 __all__ = ["volume_area"]
 
@@ -28,15 +33,26 @@ _SWITCH_PX = 48
 def volume_area(case: OpenCase) -> None:
     """The viewer, or why there is none."""
     others = other_studies(case)
-    has_switches = has_cine(case) or bool(others)
+    corrected = {} if case.is_hidden else newest_corrections(case)
+    has_switches = has_cine(case) or bool(others or corrected)
     is_cine, beside = False, None
     if has_switches:
         with st.container(horizontal=True, vertical_alignment="center", key="volume_switches"):
             is_cine = has_cine(case) and st.toggle("All phases of the cine", key=f"cine:{case.key}")
             beside = study_beside(case, others) if others else None
+            if corrected:
+                _whose_masks(case, corrected)
     scene = _scene(case, is_cine=is_cine, beside=beside)
     if scene is not None:
         _viewer(case, scene, above=_ABOVE_PX + (_SWITCH_PX if has_switches else 0))
+
+
+def _whose_masks(case: OpenCase, corrected: Mapping[str, KeptCorrection]) -> None:
+    """Who made the masks that are shown, and the way to the model's own."""
+    wants_own = st.toggle("The model's own masks", key=own_masks_key(case, corrected))
+    names = ", ".join(f"{one.upper()} by {kept.reviewer}" for one, kept in corrected.items())
+    words = f"Corrected and not shown: {names}" if wants_own else f"Shown as corrected: {names}"
+    st.html(f'<span class="m-muted">{escape(words)}</span>')
 
 
 def _scene(case: OpenCase, *, is_cine: bool, beside: OpenCase | None) -> Scene | None:

@@ -8,11 +8,12 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from app.services.case_row import CaseRow, FindingRow
     from app.services.corrections import KeptCorrection
     from app.services.review_log import Entry
+    from medmtl.core.review import Review
 
 __all__ = [
     "FindingAgreement",
@@ -91,8 +92,8 @@ class MaskAgreement:
         segment: Name.
         accepted: Verdicts that accept it.
         wanting: Verdicts that call for a correction.
-        corrected: Corrected masks that count.
-        dice: Mean Dice of the model's mask with the corrected one; None without any.
+        corrected: Corrected masks that count, and differ from the model's.
+        dice: Mean Dice of the model's mask with those; None without any.
     """
 
     segment: str
@@ -154,14 +155,12 @@ def mask_agreement(
     """
     said: dict[str, list[str]] = defaultdict(list)
     for entry in entries:
-        for verdict in entry.review.masks:
-            names = (verdict.segment,) if verdict.segment else segments.get(entry.case.key, ())
-            for name in names:
-                said[name].append(verdict.answer)
+        for name, answer in _mask_answers(entry.review, segments.get(entry.case.key, ())):
+            said[name].append(answer)
     dice: dict[str, list[float]] = defaultdict(list)
     for kept in corrections:
         for name, value in kept.dice.items():
-            if value is not None:
+            if value is not None and value < 1:
                 dice[name].append(value)
     return tuple(
         MaskAgreement(
@@ -173,6 +172,16 @@ def mask_agreement(
         )
         for name in dict.fromkeys((*said, *dice))
     )
+
+
+def _mask_answers(review: Review, segments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Segment and answer; the word on one segment comes before that on its whole volume."""
+    for volume in dict.fromkeys(verdict.volume for verdict in review.masks):
+        own = (one.segment for one in review.masks if one.volume == volume and one.segment)
+        for name in dict.fromkeys((*segments, *own)):
+            verdict = review.mask(volume, name)
+            if verdict is not None:
+                yield name, verdict.answer
 
 
 def _findings(entry: Entry, cases: Mapping[str, CaseRow]) -> Sequence[FindingRow]:

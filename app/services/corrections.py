@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from medmtl.core.geometry import Geometry
     from medmtl.core.labels import LabelSchema
 
-__all__ = ["CorrectionStore", "KeptCorrection", "mask_dice"]
+__all__ = ["CorrectionStore", "KeptCorrection", "changed_segments", "mask_dice"]
 
 Source = Literal["nifti", "seg", "rtstruct", "painted"]
 
@@ -50,6 +50,8 @@ class KeptCorrection:
         voxels_changed: Voxels with another label than before.
         dice: Overlap of the model's mask with the corrected one by segment; None for two empty.
         identity: Of the case's image, "" in notes of earlier versions.
+        segments: Names of those that it describes; None for all, as in notes of earlier versions.
+        answer: Key of the model's answer that was corrected, "" in notes of earlier versions.
     """
 
     volume: str
@@ -61,11 +63,14 @@ class KeptCorrection:
     voxels_changed: int
     dice: Mapping[str, float | None] = field(default_factory=dict)
     identity: str = ""
+    segments: tuple[str, ...] | None = None
+    answer: str = ""
 
-    def is_of(self, case: CaseRef) -> bool:
-        """Whether it corrects this model's mask of this image."""
+    def is_of(self, case: CaseRef, answer: str = "") -> bool:
+        """Whether it corrects this model's mask of this image, and this answer if one is named."""
         is_same = not (self.identity and case.identity) or self.identity == case.identity
-        return is_same and self.model_sha256 == case.model_sha256
+        is_answer = not (self.answer and answer) or self.answer == answer
+        return is_same and is_answer and self.model_sha256 == case.model_sha256
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,8 @@ class CorrectionStore:
         volume: str,
         reviewer: str,
         source: str,
+        segments: tuple[str, ...] | None = None,
+        answer: str = "",
     ) -> KeptCorrection:
         """Store a corrected mask.
 
@@ -105,6 +112,8 @@ class CorrectionStore:
             volume: Id of the volume.
             reviewer: Who corrected it.
             source: "nifti", "seg", "rtstruct" or "painted".
+            segments: Names of those that it describes; None for all.
+            answer: Key of the model's answer.
 
         Raises:
             OutputError: If it cannot be written.
@@ -125,6 +134,8 @@ class CorrectionStore:
                 for segment in schema.segments
             },
             identity=case.identity,
+            segments=segments,
+            answer=answer,
         )
         folder = self.folder(case)
         try:
@@ -141,15 +152,15 @@ class CorrectionStore:
             raise OutputError(message) from error
         return kept
 
-    def of_case(self, case: CaseRef) -> tuple[KeptCorrection, ...]:
-        """Every correction of the masks of one model's answer, oldest first."""
+    def of_case(self, case: CaseRef, *, answer: str = "") -> tuple[KeptCorrection, ...]:
+        """Every correction of one model's masks (of one answer if it is named), oldest first."""
         found = [_read(path) for path in sorted(self.folder(case).glob("*.json"))]
-        mine = [one for one in found if one and one.is_of(case)]
+        mine = [one for one in found if one and one.is_of(case, answer)]
         return tuple(sorted(mine, key=lambda one: one.saved_at))
 
-    def newest(self, case: CaseRef, volume: str) -> KeptCorrection | None:
+    def newest(self, case: CaseRef, volume: str, *, answer: str = "") -> KeptCorrection | None:
         """The correction that counts for a volume; None where there is none."""
-        mine = [one for one in self.of_case(case) if one.volume == volume]
+        mine = [one for one in self.of_case(case, answer=answer) if one.volume == volume]
         return mine[-1] if mine else None
 
 
@@ -166,6 +177,15 @@ def _check(label_map: NDArray[Any], geometry: Geometry, schema: LabelSchema) -> 
         raise MedmtlError(message)
 
 
+def changed_segments(
+    before: NDArray[Any], after: NDArray[Any], schema: LabelSchema
+) -> tuple[str, ...]:
+    """Names of the segments that gained or lost a voxel."""
+    changed = before != after
+    touched = {*np.unique(before[changed]).tolist(), *np.unique(after[changed]).tolist()}
+    return tuple(segment.name for segment in schema.segments if segment.label in touched)
+
+
 def mask_dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:
     """Twice the overlap over the sum of sizes; None for two empty masks.
 
@@ -177,6 +197,9 @@ def mask_dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | No
 
 def _read(path: Path) -> KeptCorrection | None:
     try:
-        return KeptCorrection(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        record = json.loads(path.read_bytes())
+        segments = record.get("segments")
+        described = None if segments is None else tuple(map(str, segments))
+        return KeptCorrection(**{**record, "segments": described})
+    except (OSError, ValueError, TypeError, AttributeError):
         return None

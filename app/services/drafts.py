@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from medmtl.core.review import FindingVerdict, MaskVerdict, Review
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from app.services.case_view import FindingView
     from app.services.review_log import CaseRef
@@ -24,6 +24,7 @@ __all__ = [
     "with_comment",
     "with_correction",
     "with_finding",
+    "with_judgement",
     "with_mask",
 ]
 
@@ -74,8 +75,15 @@ def with_mask(
     return replace(review, masks=kept, is_signed=False, reviewed_at=_now())
 
 
-def with_correction(review: Review, volume: str) -> Review:
-    """Another mask stands in the place of the model's: what called for it is corrected, too."""
+def with_correction(review: Review, volume: str, segments: Collection[str] | None = None) -> Review:
+    """Another mask stands in the place of the model's, of these segments; None for all.
+
+    Where it is all of them, what called for it is corrected, too.
+    """
+    if segments is not None:
+        for name in segments:
+            review = with_mask(review, volume, segment=name, answer="corrected")
+        return review
     masks = tuple(
         replace(one, answer="corrected")
         if one.volume == volume and one.answer == "needs_correction"
@@ -83,6 +91,32 @@ def with_correction(review: Review, volume: str) -> Review:
         for one in review.masks
     )
     return with_mask(replace(review, masks=masks), volume, answer="corrected")
+
+
+def with_judgement(
+    review: Review,
+    volume: str,
+    *,
+    answer: MaskAnswer,
+    segment: str | None = None,
+    corrected: Collection[str] | None = (),
+) -> Review:
+    """An answer on the masks that are shown: to accept a person's is not to accept the model's.
+
+    Args:
+        review: So far.
+        volume: Id of the volume.
+        answer: What the reader says.
+        segment: Of this one; None for all of the volume.
+        corrected: Segments of which a correction is shown; None for all.
+    """
+    review = with_mask(review, volume, segment=segment, answer=answer)
+    if answer != "accepted":
+        return review
+    if segment is None:
+        return with_correction(review, volume, corrected)
+    is_corrected = corrected is None or segment in corrected
+    return with_correction(review, volume, (segment,)) if is_corrected else review
 
 
 def with_comment(review: Review, comment: str) -> Review:

@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from medmtl.core.answer_key import answer_key
 from medmtl.core.errors import ConfigError, MedmtlError
 from medmtl.core.review import Review
 from medmtl.data.result_case import read_result_case
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from medmtl.data.result_case import ResultCase
 
-__all__ = ["ReviewedCase", "find_masks", "read_reviews", "reviewed_cases"]
+__all__ = ["ReviewedCase", "find_masks", "noted_segments", "read_reviews", "reviewed_cases"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def find_masks(folder: Path, case: ResultCase) -> dict[str, Path]:
     `<volume>-<anything>.nii.gz`, or alone in a folder `<volume>`. `image-2.nii.gz` is of `image-2`
     where there is such a volume beside `image`. Of several, the one that a note (`*.json` with
     `volume`, `file` and `saved_at`, as the viewer writes) dates last counts; those
-    whose note names another model are left out with a warning.
+    whose note names another model, or another answer of this one, are left out with a warning.
 
     Raises:
         MedmtlError: If there are several and no note says which one counts.
@@ -93,7 +94,7 @@ def find_masks(folder: Path, case: ResultCase) -> dict[str, Path]:
         others = [one for one in case.volume_ids if one.startswith(f"{volume_id}-")]
         files = [path for place in places for path in _masks_of(place, volume_id, others)]
         notes = list(_notes(files, volume_id))
-        files = _of_this_model(files, notes, case, volume_id)
+        files = _of_this_answer(files, notes, case, volume_id)
         if len(files) > 1:
             files = _latest(files, notes)
         if len(files) > 1:
@@ -128,11 +129,22 @@ def _is_named(stem: str, volume_id: str) -> bool:
 
 @dataclass(frozen=True, order=True)
 class _Note:
-    """What the viewer wrote beside a mask; `model_sha256` is "" where it names no model."""
+    """What the viewer wrote beside a mask.
+
+    `model_sha256` and `answer` are "" where it names none, `segments` is None where it says not
+    which of them the mask describes.
+    """
 
     saved_at: str
     path: Path
     model_sha256: str
+    answer: str
+    segments: tuple[str, ...] | None = field(default=None, compare=False)
+
+    def is_of(self, case: ResultCase) -> bool:
+        """Whether it may be about this answer."""
+        is_model = self.model_sha256 in ("", str(case.record["model"]["sha256"]))
+        return is_model and (not self.answer or self.answer == answer_key(case.record))
 
 
 def _notes(files: Sequence[Path], volume_id: str) -> Iterator[_Note]:
@@ -141,21 +153,34 @@ def _notes(files: Sequence[Path], volume_id: str) -> Iterator[_Note]:
             said: Any = json.loads(note.read_bytes())
             path = note.parent / str(said["file"])
             if str(said["volume"]) == volume_id and path in files:
-                yield _Note(str(said["saved_at"]), path, str(said.get("model_sha256", "")))
+                names = said.get("segments")
+                yield _Note(
+                    str(said["saved_at"]),
+                    path,
+                    str(said.get("model_sha256", "")),
+                    str(said.get("answer", "")),
+                    None if names is None else tuple(map(str, names)),
+                )
         except (OSError, ValueError, KeyError, TypeError):
             continue
 
 
-def _of_this_model(
+def noted_segments(path: Path, volume_id: str) -> tuple[str, ...] | None:
+    """The segments that a corrected mask describes by its last note; None where no note says."""
+    notes = list(_notes([path], volume_id))
+    return max(notes).segments if notes else None
+
+
+def _of_this_answer(
     files: Sequence[Path], notes: Sequence[_Note], case: ResultCase, volume_id: str
 ) -> list[Path]:
-    """Without the corrections of another model's answer: its labels may mean something else."""
-    here = ("", str(case.record["model"]["sha256"]))
-    mine = {note.path for note in notes if note.model_sha256 in here}
+    """Without the corrections of another answer: of other labels, or of another series."""
+    mine = {note.path for note in notes if note.is_of(case)}
     others = {note.path for note in notes} - mine
     if others:
         logger.warning(
-            "case %s, volume %s: %d corrected masks of another model's answer; not used",
+            "case %s, volume %s: %d corrected masks of another model's or an earlier answer; "
+            "not used",
             case.folder.name, volume_id, len(others),
         )  # fmt: skip
     return [path for path in files if path not in others]

@@ -80,9 +80,9 @@ def test_masks_are_counted_by_segment() -> None:
     verdicts = (MaskVerdict("ct", "accepted"), MaskVerdict("ct", "needs_correction", "lung"))
     review = Review("c0", "one", NOW, masks=verdicts, is_signed=True)
     entry = Entry(1, CaseRef("", "c0", SHA256), review, is_blind=False)
-    kept = KeptCorrection("ct", "one", "", "seg", SHA256, "f", 1, {"lung": 0.8, "liver": None})
+    kept = KeptCorrection("ct", "one", "", "seg", SHA256, "f", 1, {"lung": 0.8, "liver": 1.0})
     rows = {row.segment: row for row in mask_agreement([entry], [kept], {"c0": ("lung", "liver")})}
-    assert (rows["lung"].accepted, rows["lung"].wanting, rows["lung"].dice) == (1, 1, 0.8)
+    assert (rows["lung"].accepted, rows["lung"].wanting, rows["lung"].dice) == (0, 1, 0.8)
     assert (rows["liver"].accepted, rows["liver"].corrected, rows["liver"].dice) == (1, 0, None)
 
 

@@ -18,6 +18,7 @@ from app.services.review_log import CaseRef, open_review_log
 from app.serving.gateway import gateway
 from app.serving.tokens import TokenBook
 from app.settings import Settings
+from app.shown_masks import keep_correction
 from app.view import View
 from medmtl.core.errors import MedmtlError
 from tests.app.results import LESION_CENTRE, SHA256, write_seen_case
@@ -216,6 +217,56 @@ def test_a_mask_is_accepted(settings: Settings) -> None:
     assert [(one.volume, one.segment, one.answer) for one in review.masks] == [
         ("image", None, "accepted")
     ]
+
+
+@pytest.fixture
+def corrected(settings: Settings) -> Settings:
+    """Another reader has painted one voxel of the nodule."""
+    other = open_case(View(settings, Reader("two", "reviewer")), KEY)
+    assert other is not None
+    masks = other.masks("image")
+    painted = masks.label_map.copy()
+    painted[0, 0, 0] = 2
+    keep_correction(other, painted, volume="image", geometry=masks.geometry, source="painted")
+    return settings
+
+
+def test_who_paints_one_structure_says_nothing_of_the_others(corrected: Settings) -> None:
+    case = CaseRef("results", "seen", SHA256)
+    said = open_review_log(corrected.reviews or "").latest(case, "two")
+    assert said is not None
+    assert [(one.segment, one.answer) for one in said.review.masks] == [("nodule", "corrected")]
+
+
+def test_the_mask_of_another_reader_is_named_and_not_taken_for_the_models(
+    corrected: Settings,
+) -> None:
+    app = _open()
+    assert "IMAGE by two" in _text(app)
+    review = _said_after(_press(app, "Accept"), corrected)
+    nodule, lung = review.mask("image", "nodule"), review.mask("image", "lung")
+    assert (nodule and nodule.answer, lung and lung.answer) == ("corrected", "accepted")
+
+
+def test_the_models_own_mask_can_be_seen_and_accepted(corrected: Settings) -> None:
+    app = _open()
+    theirs = _scene(app)["volumes"][0]["labels_url"]
+    (switch,) = (one for one in app.toggle if one.label == "The model's own masks")
+    switch.set_value(True).run()
+    assert _scene(app)["volumes"][0]["labels_url"] != theirs
+    review = _said_after(_press(app, "Accept"), corrected)
+    nodule = review.mask("image", "nodule")
+    assert (nodule and nodule.answer) == "accepted"
+
+
+def test_a_correction_of_an_earlier_answer_is_told_and_not_shown(corrected: Settings) -> None:
+    record = corrected.folder / "results" / "seen" / "case.json"
+    again = json.loads(record.read_bytes())
+    again["source"]["volumes"][0]["series_uid"] = "2.25.9"
+    record.write_text(json.dumps(again), encoding="utf-8")
+    shown = _text(_open())
+    assert "IMAGE by two" not in shown
+    assert "which do not count here: 1." in shown
 
 
 def test_a_blind_reader_sees_nothing_of_the_answer_before_giving_one(settings: Settings) -> None:

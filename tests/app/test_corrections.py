@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from app.services.corrections import CorrectionStore, mask_dice
+from app.services.corrections import CorrectionStore, changed_segments, mask_dice
 from app.services.review_log import CaseRef
 from medmtl.core.errors import MedmtlError
 from medmtl.core.geometry import Geometry
@@ -66,6 +66,24 @@ def test_a_correction_of_another_models_mask_does_not_count(tmp_path: Path) -> N
     store = CorrectionStore(tmp_path)
     _keep(store, 6)
     assert store.newest(CaseRef("results", "a", "f" * 64), "ct") is None
+
+
+def test_a_correction_of_an_earlier_answer_does_not_count(tmp_path: Path) -> None:
+    store = CorrectionStore(tmp_path)
+    kept = _keep(store, 6, answer="before", segments=("lung",))
+    assert store.newest(CASE, "ct", answer="before") == kept
+    assert store.newest(CASE, "ct", answer="after") is None
+    noted_nothing = _keep(store, 7)
+    assert store.newest(CASE, "ct", answer="after") == noted_nothing
+
+
+def test_structures_that_gained_or_lost_a_voxel_are_those_that_were_painted() -> None:
+    before, after = _mask(4), _mask(4)
+    assert changed_segments(before, after, SCHEMA) == ()
+    after[7, 7, 7] = 2
+    assert changed_segments(before, after, SCHEMA) == ("nodule",)
+    after[0, 0, 0] = 0
+    assert changed_segments(before, after, SCHEMA) == ("lung", "nodule")
 
 
 def test_a_label_that_the_model_has_not_is_not_kept(tmp_path: Path) -> None:

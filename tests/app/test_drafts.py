@@ -14,6 +14,7 @@ from app.services.drafts import (
     with_comment,
     with_correction,
     with_finding,
+    with_judgement,
     with_mask,
 )
 from app.services.review_log import CaseRef
@@ -59,6 +60,41 @@ def test_a_corrected_mask_answers_what_called_for_it() -> None:
     assert said == {
         "lung": ("corrected", "leaks"), "heart": ("accepted", ""), None: ("corrected", ""),
     }  # fmt: skip
+
+
+def test_a_correction_of_one_structure_says_nothing_of_the_others() -> None:
+    review = with_mask(empty_review(CASE, "one"), "ct", answer="needs_correction")
+    review = with_mask(review, "ct", segment="heart", answer="needs_correction", comment="leaks")
+    review = with_correction(review, "ct", ("heart",))
+    lung, heart = review.mask("ct", "lung"), review.mask("ct", "heart")
+    assert (lung and lung.answer) == "needs_correction"
+    assert (heart and (heart.answer, heart.comment)) == ("corrected", "leaks")
+    assert with_correction(review, "ct", ()) is review
+
+
+@pytest.mark.parametrize("segment", ["heart", None])
+@pytest.mark.parametrize("corrected", [("heart",), None])
+def test_to_accept_a_persons_mask_is_not_to_accept_the_models(
+    segment: str | None, corrected: tuple[str, ...] | None
+) -> None:
+    review = with_judgement(
+        empty_review(CASE, "two"), "ct", answer="accepted", segment=segment, corrected=corrected
+    )
+    heart = review.mask("ct", "heart")
+    assert (heart and heart.answer) == "corrected"
+
+
+def test_what_the_model_drew_is_accepted_beside_a_persons_mask() -> None:
+    review = with_judgement(
+        empty_review(CASE, "two"), "ct", answer="accepted", corrected=("heart",)
+    )
+    lung = review.mask("ct", "lung")
+    assert (lung and lung.answer) == "accepted"
+    wanting = with_judgement(
+        review, "ct", answer="needs_correction", segment="heart", corrected=("heart",)
+    )
+    heart = wanting.mask("ct", "heart")
+    assert (heart and heart.answer) == "needs_correction"
 
 
 @pytest.mark.parametrize(

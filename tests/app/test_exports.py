@@ -82,6 +82,41 @@ def test_a_correction_of_another_models_answer_teaches_nothing(tmp_path: Path) -
     assert found == {"image": store.folder(CASE) / wanted.file}
 
 
+def test_a_correction_of_an_earlier_answer_teaches_nothing(tmp_path: Path) -> None:
+    """The study was analysed again, from another series on the same grid."""
+    write_seen_case(tmp_path)
+    result = read_result_case(tmp_path / "results" / "seen")
+    masks = result.volume("image")
+    CorrectionStore(tmp_path / "reviews").keep(
+        masks.label_map, CASE, before=masks.label_map, geometry=masks.geometry,
+        schema=result.schema, volume="image", reviewer="one", source="painted", answer="earlier",
+    )  # fmt: skip
+    assert find_masks(tmp_path / "reviews" / "results", result) == {}
+
+
+def test_a_structure_that_nobody_painted_is_not_annotated(tmp_path: Path) -> None:
+    write_seen_case(tmp_path)
+    result = read_result_case(tmp_path / "results" / "seen")
+    masks = result.volume("image")
+    corrected = masks.label_map.copy()
+    corrected[0, 0, 0] = 2
+    CorrectionStore(tmp_path / "reviews").keep(
+        corrected, CASE, before=masks.label_map, geometry=masks.geometry, schema=result.schema,
+        volume="image", reviewer="one", source="painted", segments=("nodule",),
+    )  # fmt: skip
+    found, _ = reviewed_cases(
+        tmp_path / "results", masks=tmp_path / "reviews" / "results", reviews={}
+    )
+    images = tmp_path / "images"
+    manifest, _ = build_corrections(
+        found, open_input(images), DataCopy.at(images, tmp_path / "made")
+    )
+    (volume,) = manifest.cases[0].volumes
+    assert volume.annotated_segments == ("nodule",)
+    truth = read_volume_file(tmp_path / "made", str(volume.segmentation))
+    assert np.array_equal(truth.array, np.where(corrected == 2, 2, 0))
+
+
 def test_the_command_of_the_viewer_makes_a_new_version_of_a_manifest(tmp_path: Path) -> None:
     """As the page runs it: a base, a signed review that calls the nodule absent, and the rest."""
     write_seen_case(tmp_path)

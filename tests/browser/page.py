@@ -44,7 +44,8 @@ def _save(mask: NDArray[Any], geometry: Geometry) -> None:
 def _volume(one: StageVolume, stage: Stage, session: str) -> SceneVolume:
     served = gateway()
     image = NiftiSource(FOLDER, one.image)
-    labels = NiftiSource(FOLDER, one.labels) if one.labels else None
+    file = "labels.nii.gz" if st.session_state.get("other") else one.labels
+    labels = NiftiSource(FOLDER, file) if file else None
     maps = {
         finding: NiftiSource(FOLDER, files[one.id])
         for finding, files in stage.maps.items()
@@ -80,13 +81,14 @@ def main() -> None:
     context = get_script_run_ctx()
     session = context.session_id if context else ""
     stage = Stage.read(FOLDER)
-    columns = st.columns(6)
+    columns = st.columns(7)
     finding = columns[0].selectbox("Finding", ["none", *stage.maps])
     theme = columns[1].selectbox("Theme", ["page", "dark", "light"])
     is_open = columns[2].checkbox("Open", value=True)
     is_first_visible = columns[3].checkbox("First segment", value=True)
     goes = columns[4].text_input("Go to", "")
     paints = columns[5].checkbox("Brush")
+    columns[6].checkbox("Other masks", key="other")
     segments = tuple(
         Segment(i, name, colour_of(i), is_visible=is_first_visible or i != 1)
         for i, name in enumerate(stage.segments, 1)

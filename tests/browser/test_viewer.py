@@ -253,6 +253,30 @@ def test_painted_voxels_arrive_on_the_source_grid_and_undo_takes_them_back(
     assert f"voxels_changed={len(changed)}" in viewer.event()
 
 
+def test_a_painted_mask_behind_is_saved_and_stays_until_then(
+    viewer: ViewerPage, stage: Path
+) -> None:
+    """Another mask of it arrives, and the reader is asked before the next case."""
+    viewer.press("6")
+    viewer.page.wait_for_timeout(500)
+    viewer.tool("Brush")
+    viewer.drag((0.75, 0.5), (0.752, 0.5))
+    viewer.page.get_by_text("Other masks").click()
+    said = viewer.page.locator(".medmtl-viewer .status").get_by_text("stays until you save")
+    said.wait_for()
+    asked: list[str] = []
+    viewer.page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    viewer.page.keyboard.press("n")
+    assert "is not saved" in asked[0]
+    viewer.page.locator(".medmtl-viewer").get_by_text("Save mask").click()
+    viewer.heard("MaskSaved")
+    saved = np.load(stage / "saved.npz")["mask"]
+    assert "volume='second'" in viewer.event()
+    assert f"voxels_changed={np.count_nonzero(saved)})" in viewer.event()
+    viewer.page.locator(".medmtl-viewer").get_by_text("Save mask").click()
+    viewer.page.get_by_text("Nothing has been painted that is not saved.").wait_for()
+
+
 def test_volumes_side_by_side_show_the_same_place(viewer: ViewerPage) -> None:
     go_to(viewer, ORGAN_LPS)
     viewer.press("h")

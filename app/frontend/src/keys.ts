@@ -75,6 +75,9 @@ export const SHORTCUTS: Shortcut[] = [
   { keys: ["?", "Escape"], shown: "?", does: "this list", run: (viewer) => viewer.toggleHelp() },
 ];
 
+/** Keys that lead to another case, those of the page among them. */
+const LEAVING = ["n", "PageDown", "p", "PageUp", "shift+KeyS"];
+
 /** A reader who types a comment means letters, not tools. */
 function isTyping(event: KeyboardEvent): boolean {
   const target = event.composedPath()[0];
@@ -99,8 +102,9 @@ export function handleKey(viewer: Viewer, event: KeyboardEvent): void {
   const isOurs = viewer.active !== null || viewer.host.contains(viewer.host.getRootNode() instanceof ShadowRoot ? (viewer.host.getRootNode() as ShadowRoot).activeElement : document.activeElement);
   if (/^(Arrow|Page| $|Delete)/.test(wanted) && !isOurs) return;
   const found = SHORTCUTS.find((s) => s.keys.includes(wanted) || s.keys.includes(event.key));
-  if (!found) return;
+  const mayGo = !LEAVING.includes(wanted) || viewer.mayLeave();
+  if (!found && mayGo) return;
   event.preventDefault();
   event.stopPropagation(); // Streamlit has shortcuts of its own
-  found.run(viewer);
+  if (mayGo) found?.run(viewer);
 }

@@ -12,7 +12,7 @@ const MOST_UNDO = 50;
 export class Painting {
   private strokes: Stroke[] = [];
   private stroke: Stroke | null = null;
-  /** What each touched voxel was when the mask arrived: how much a correction changed. */
+  /** What each touched voxel was when the mask arrived, or was last saved. */
   private readonly original = new Map<LabelData, Map<number, number>>();
 
   constructor(private readonly study: Study, private readonly changed: (volume: SceneVolume, box: Box) => void) {}
@@ -86,38 +86,45 @@ export class Painting {
     return this.strokes.length > 0;
   }
 
-  voxelsChanged(volume: SceneVolume): number {
-    const labels = this.study.labelsOf(volume);
-    if (!labels) return 0;
-    let count = 0;
-    for (const [at, value] of this.original.get(labels) ?? []) if (labels.voxels[at] !== value) count++;
-    return count;
+  private changes(labels: LabelData | undefined): number {
+    const touched = labels ? this.original.get(labels) ?? [] : [];
+    return [...touched].filter(([at, value]) => labels!.voxels[at] !== value).length;
   }
 
-  /** Sends the mask as gzipped voxels, i fastest, on the grid it came on. */
+  /** Those of these volumes on which something painted has not been saved. */
+  unsaved(volumes: SceneVolume[]): SceneVolume[] {
+    return volumes.filter((volume) => {
+      const labels = this.study.labelsOf(volume);
+      return this.changes(labels) > 0 || (labels && this.stroke?.labels === labels);
+    });
+  }
+
+  /** Sends the mask as gzipped voxels, i fastest, on the grid it came on; what is painted meanwhile stays unsaved. */
   async save(volume: SceneVolume): Promise<number> {
     const labels = this.study.labelsOf(volume);
     if (!labels || !volume.save_url) throw new Error("This mask cannot be saved here.");
     const { voxels } = labels;
+    const changed = this.changes(labels);
+    const sent = [...(this.original.get(labels)?.keys() ?? [])].map((at): [number, number] => [at, voxels[at]]);
     const stream = new Blob([voxels as Uint8Array<ArrayBuffer>]).stream().pipeThrough(new CompressionStream("gzip"));
     const url = new URL(volume.save_url, document.baseURI);
     url.searchParams.set("dtype", voxels instanceof Uint16Array ? "uint16" : "uint8");
     const response = await fetch(url, { method: "POST", body: await new Response(stream).blob() });
     if (!response.ok) throw new Error((await response.text()).slice(0, 300));
-    const changed = this.voxelsChanged(volume);
-    this.original.delete(labels);
+    for (const [at, value] of sent) this.original.get(labels)?.set(at, value);
     return changed;
   }
 
   /** Whether anything painted has not been saved. */
   get isUnsaved(): boolean {
-    return [...this.original].some(([labels, before]) => [...before].some(([at, value]) => labels.voxels[at] !== value));
+    return [...this.original.keys()].some((labels) => this.changes(labels) > 0);
   }
 
-  forget(): void {
-    this.strokes = [];
-    this.stroke = null;
-    this.original.clear();
+  /** Forgets what was painted on any other mask than those of these volumes. */
+  keepOnly(volumes: SceneVolume[]): void {
+    const kept = new Set(volumes.map((volume) => this.study.labelsOf(volume)));
+    this.strokes = this.strokes.filter(({ labels }) => kept.has(labels));
+    if (this.stroke && !kept.has(this.stroke.labels)) this.stroke = null;
+    for (const labels of [...this.original.keys()]) if (!kept.has(labels)) this.original.delete(labels);
   }
 }
-

@@ -161,15 +161,16 @@ export class Pointer {
   private readonly up = (event: PointerEvent): void => {
     const { viewer, drag } = this;
     this.drag = null;
-    if (!drag || event.type === "pointercancel") return;
+    if (!drag) return;
+    if (drag.action === "brush" || drag.action === "eraser") {
+      viewer.painting.end();
+      viewer.refreshControls();
+    }
+    if (event.type === "pointercancel") return;
     if (drag.action === "distance" && viewer.draft) {
       const { draft } = viewer;
       viewer.draft = null;
       if (length(sub(draft.points[0], draft.points[1])) >= SMALLEST_MM) viewer.addMeasurement(draft);
-    }
-    if (drag.action === "brush" || drag.action === "eraser") {
-      viewer.painting.end();
-      viewer.refreshControls();
     }
     if (drag.action === "crosshair" || drag.action === "window") viewer.settled();
     viewer.redraw();

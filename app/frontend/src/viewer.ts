@@ -114,21 +114,32 @@ export class Viewer {
     }
   }
 
-  apply(scene: Scene): void {
-    const isUnsaved = this.painting.isUnsaved;
-    const masks = (of: Scene) => JSON.stringify(of.volumes.map((v) => v.labels_url));
-    const haveMasksChanged = masks(scene) !== masks(this.state.scene);
+  apply(sent: Scene): void {
+    const wasUnsaved = this.painting.isUnsaved;
+    const scene = this.withPainted(sent);
     const isNewCase = this.state.apply(scene);
-    if (isNewCase || haveMasksChanged) this.painting.forget();
+    this.study.keepOnly(scene.volumes, scene.findings);
+    this.painting.keepOnly(scene.volumes);
     if (isNewCase) {
       this.draft = this.brushAt = null;
+      this.lastMaps.clear();
       this.say("");
-      this.tell(isUnsaved ? "What was painted on the case before has not been saved." : "");
+      this.tell(wasUnsaved && !this.painting.isUnsaved ? "What was painted on the case before has not been saved." : "");
     }
-    if (isNewCase) this.lastMaps.clear();
-    this.study.keepOnly(scene.volumes, scene.findings);
+    const kept = scene.volumes.find(({ labels_url }, i) => labels_url !== sent.volumes[i].labels_url);
+    if (kept) this.tell(`Another mask of ${kept.title} is stored or chosen. What you painted stays until you save or undo it.`);
     if (this.drawing instanceof WebGlDrawing) this.drawing.prune();
     this.show();
+  }
+
+  /** A mask with unsaved strokes stays, whichever Python has for its volume by now. */
+  private withPainted(scene: Scene): Scene {
+    const painted = this.painting.unsaved(this.state.scene.volumes);
+    const volumes = scene.volumes.map((volume) => {
+      const mine = painted.find(({ save_url }) => save_url === volume.save_url);
+      return mine ? { ...volume, labels_url: mine.labels_url } : volume;
+    });
+    return { ...scene, volumes };
   }
 
   /** After anything has changed: words, controls, data, pictures. */
@@ -522,17 +533,26 @@ export class Viewer {
     this.toolbar.update();
   }
 
+  /** Every mask with unsaved strokes, be its volume in front or not. */
   async save(): Promise<void> {
-    const volume = this.state.frontVolume;
-    this.tell("Saving the mask…");
+    const volumes = this.painting.unsaved(this.state.scene.volumes);
+    if (!volumes.length) return this.tell("Nothing has been painted that is not saved.");
+    this.tell("Saving…");
     try {
-      const voxels_changed = await this.painting.save(volume);
-      this.tell(`Mask saved: ${voxels_changed} voxels changed.`);
-      this.send({ kind: "mask_saved", volume: volume.id, voxels_changed });
+      for (const volume of volumes) {
+        const voxels_changed = await this.painting.save(volume);
+        this.tell(`Mask of ${volume.title} saved: ${voxels_changed} voxels changed.`);
+        this.send({ kind: "mask_saved", volume: volume.id, voxels_changed });
+      }
     } catch (error) {
       this.tell((error as Error).message);
     }
     this.toolbar.update();
+  }
+
+  /** Whether the reader goes on to another case, though that forgets what is not saved. */
+  mayLeave(): boolean {
+    return !this.painting.isUnsaved || window.confirm("What you painted is not saved, and is lost with the next case. Go on?");
   }
 
   undo(): void {

@@ -15,6 +15,7 @@ from medmtl.core.errors import ConfigError, MedmtlError
 from medmtl.data.cases import Case, Manifest, VolumeRow
 from medmtl.data.correction import read_result_correction
 from medmtl.data.manifest import file_sha256
+from medmtl.data.reviewed import noted_segments
 from medmtl.data.source_volume import source_volume
 from medmtl.nifti.names import is_nifti_name
 
@@ -186,8 +187,9 @@ def _truth(
     whole: NDArray[Any]
     if path is not None:
         corrected = read_result_correction(path, case=one.case, volume_id=volume_id)
-        wanting = {n for n in corrected.segments if _is_wanting(one.reviews, volume_id, n)}
-        names |= set(corrected.segments) - wanting
+        noted = noted_segments(path, volume_id)
+        described = set(corrected.segments if noted is None else noted)
+        names |= {n for n in described if not _is_wanting(one.reviews, volume_id, n)}
         whole = corrected.label_map
     elif names:
         whole = one.case.volume(volume_id).label_map
