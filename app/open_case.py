@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.resources import case_index, models, review_log, reviews_folder
-from app.services.answer_key import answer_key
 from app.services.case_view import view_of_case
 from app.services.corrections import CorrectionStore
 from app.services.drafts import empty_review
 from app.services.review_log import CaseRef
 from app.state import has_seen, is_blind, keep_seen
+from medmtl.core.answer_key import answer_key
 from medmtl.core.errors import MedmtlError
 from medmtl.data.result_case import read_result_case
 

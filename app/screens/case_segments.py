@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
+from app.callbacks import told
 from app.look import current_look, look_at_segment
 from app.services.case_view import measurement_label
 from app.services.drafts import with_judgement, with_mask
@@ -124,13 +125,13 @@ def _verdict(case: OpenCase, volume: str, chosen: SegmentView | None) -> None:
         for answer, label, shortcut in _ANSWERS:
             st.button(
                 label,
-                key=f"mask:{label}",
+                key=f"mask:{label}:{case.widgets}:{volume}:{name}",
                 shortcut=shortcut,
                 type="primary" if verdict and verdict.answer == answer else "secondary",
                 on_click=_say,
                 args=(case, volume, name, answer),
             )
-    place = f"mask_comment:{case.key}:{volume}:{name}"
+    place = f"mask_comment:{case.widgets}:{volume}:{name}"
     if verdict is not None:
         if place not in st.session_state:
             st.session_state[place] = verdict.comment
@@ -140,6 +141,7 @@ def _verdict(case: OpenCase, volume: str, chosen: SegmentView | None) -> None:
         )  # fmt: skip
 
 
+@told
 def _say(case: OpenCase, volume: str, segment: str | None, answer: MaskAnswer) -> None:
     """Of the chosen structure; of every mask of the case where none is chosen."""
     shown = {name: kept.segments for name, kept in shown_corrections(case).items()}
@@ -153,6 +155,7 @@ def _say(case: OpenCase, volume: str, segment: str | None, answer: MaskAnswer) -
     case.save(judged)
 
 
+@told
 def _comment(case: OpenCase, volume: str, segment: str | None, place: str) -> None:
     words = str(st.session_state[place])
 

@@ -152,7 +152,8 @@ def _corrections(view: View, entries: tuple[Entry, ...]) -> list[KeptCorrection]
     newest = {}
     for case in {entry.case for entry in entries}:
         for kept in store.of_case(case):
-            newest[case, kept.volume] = kept
+            if kept.is_of(case, case.answer):
+                newest[case, kept.volume] = kept
     return list(newest.values())
 
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
-from app.services.answer_key import answer_key
+from medmtl.core.answer_key import answer_key
 from medmtl.core.flags import Severity
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import pytest
 
-from app.services.answer_key import answer_key
+from medmtl.core.answer_key import answer_key
 from tests.app.results import case_record, finding
 
 
