@@ -14,8 +14,9 @@ Whole processes are timed, imports included; converted networks are kept before,
 and medmtl is compiled to byte code, as pip does with whatever it installs, nnU-Net too.
 Rivals take turns, for as many rounds as the time allows. Each run is kept when it ends
 (`~/.cache/medmtl-benchmarks`): a start that was stopped goes on where it was; `--fresh` measures
-all of them anew, `--minutes` ends in time, `--only` measures one network and leaves the other's
-rows as they are.
+all of them anew, `--minutes` ends in time. `--only` measures one network and `--way` one way, with
+other rows left as they are; `--steps` has the network learn for less, where its memory alone is
+asked for.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ from torch import Tensor, nn
 from benchmarks.measured import Measured, Run
 from benchmarks.peers.__main__ import PEERS
 from benchmarks.random_bundle import BACKBONES
-from benchmarks.record import ROOT, WORK, Row, finish, former_rows, parser_of
+from benchmarks.record import ROOT, WORK, Row, finish, former_rows, in_place, parser_of
 from benchmarks.torso_ct import write_torso_ct
-from benchmarks.trained_bundle import PATCH_OF_NNUNET, SEEDS, make, quantise
+from benchmarks.trained_bundle import PATCH_OF_NNUNET, SEEDS, TRAINED, make, quantise
 from medmtl.core.errors import ConfigError
 from medmtl.data.intake import open_input
 from medmtl.inference.backend import give_engine, verify_quantised
@@ -110,6 +111,7 @@ def prepare(
     bundles: Collection[str],
     *,
     networks: Collection[str] = tuple(BACKBONES),
+    steps: int | None = None,
     is_quick: bool,
     until_s: float,
 ) -> dict[str, Path]:
@@ -130,7 +132,8 @@ def prepare(
         if is_quick:
             folder = make(network, root=work / "trained", steps=QUICK_STEPS, seeds=SEEDS[:1])
         else:
-            folder = make(network, until_s=until_s)
+            root = TRAINED if steps is None else work / f"trained-{steps}"
+            folder = make(network, root=root, steps=steps, until_s=until_s)
             quantise(folder, bundles)
         write_case(work / folder.name, load_bundle(folder / "bundle"))
         trained[network] = folder
@@ -260,7 +263,14 @@ def measure(work: Path, ways: Mapping[str, Way], arguments: argparse.Namespace) 
     until_s = time.monotonic() + 60 * arguments.minutes
     bundles = {way.bundle for way in ways.values() if "int8" in way.options}
     networks = [arguments.only] if arguments.only else tuple(BACKBONES)
-    trained = prepare(work, bundles, networks=networks, is_quick=arguments.quick, until_s=until_s)
+    trained = prepare(
+        work,
+        bundles,
+        networks=networks,
+        steps=arguments.steps,
+        is_quick=arguments.quick,
+        until_s=until_s,
+    )
     measured = Measured.at(work / "measured.json")
     for number in range(1, (1 if arguments.quick else ROUNDS) + 1):
         for folder in trained.values():
@@ -301,7 +311,11 @@ def run(name: str, description: str, ways: Mapping[str, Way]) -> None:
     """
     parser = parser_of(description)
     parser.add_argument("--only", choices=tuple(BACKBONES), help="One network; the rest is kept.")
+    parser.add_argument("--way", choices=tuple(ways), help="One way; the rest is kept.")
+    parser.add_argument("--steps", type=int, help="Of learning, in place of the usual number.")
     arguments = parser.parse_args()
+    if arguments.way:
+        ways = {arguments.way: ways[arguments.way]}
     if not (PEERS / "nnunet").exists():
         raise SystemExit("no nnU-Net: python -m benchmarks.peers")
     work = WORK / ("end_to_end_quick" if arguments.quick else "end_to_end_torso")
@@ -313,8 +327,11 @@ def run(name: str, description: str, ways: Mapping[str, Way]) -> None:
         raise SystemExit(f"exit status {error.returncode} of {error.cmd[:4]}") from error
     except TimeoutError as error:
         raise SystemExit(str(error)) from error
-    measured = (f"{arguments.only},", f"{arguments.only}:") if arguments.only else ("",)
-    finish(name, [*former_rows(name, out=arguments.out, without=measured), *rows], arguments)
+    if arguments.steps:
+        rows.append(Row(f"{arguments.only or 'both'}: steps of learning", str(arguments.steps)))
+    if arguments.only or arguments.way:
+        rows = in_place(former_rows(name, out=arguments.out), rows)
+    finish(name, rows, arguments)
 
 
 if __name__ == "__main__":

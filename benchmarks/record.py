@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from benchmarks.figures import plot
 from benchmarks.scale_page import scale_page
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "benchmarks"
@@ -101,7 +104,13 @@ def write_result(name: str, rows: list[Row], *, out: Path) -> None:
         print(f"{row.what}: {row.measured}" + (f" (target {row.target})" if row.target else ""))
 
 
-def former_rows(name: str, *, out: Path, without: tuple[str, ...]) -> list[Row]:
+def in_place(former: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """The former rows with these in the places of those that are called alike, new ones behind."""
+    kept = {row.what: row for row in former} | {row.what: row for row in rows}
+    return list(kept.values())
+
+
+def former_rows(name: str, *, out: Path, without: tuple[str, ...] = ()) -> list[Row]:
     """Rows of the last record that begin with none of these words; nothing without a record."""
     path = out / f"{name}.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []

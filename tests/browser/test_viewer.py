@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Browser, BrowserContext, Dialog
 
 ORANGE, BLUE = (230, 159, 0), (86, 180, 233)
 
@@ -265,7 +265,12 @@ def test_a_painted_mask_behind_is_saved_and_stays_until_then(
     said = viewer.page.locator(".medmtl-viewer .status").get_by_text("stays until you save")
     said.wait_for()
     asked: list[str] = []
-    viewer.page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.dismiss()
+
+    viewer.page.once("dialog", stay)
     viewer.page.keyboard.press("n")
     assert "is not saved" in asked[0]
     viewer.page.locator(".medmtl-viewer").get_by_text("Save mask").click()
