@@ -25,6 +25,7 @@ from app.serving.gateway import gateway
 from app.serving.sources import NiftiSource
 from app.shown_masks import keep_correction, shown_corrections
 from medmtl.core.geometry import closest_axes, points_to_space
+from medmtl.core.volume import NOT_HOUNSFIELD
 from medmtl.data.volume_file import read_grid
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from medmtl.core.study import VolumeRef
     from medmtl.core.volume import Volume
 
-__all__ = ["do_meet", "has_cine", "scene_of_case"]
+__all__ = ["do_meet", "grey_values", "has_cine", "scene_of_case"]
 
 _THICK = 3.0  # slices so many pixels apart show little in another plane
 _PLANES: tuple[Layout, ...] = ("sagittal", "coronal", "axial")  # across x, y, z of the patient
@@ -160,7 +161,7 @@ def _beside(case: OpenCase, other: OpenCase) -> Iterator[tuple[SceneVolume, Geom
                 image_url=gateway().register_volume(session, image),
                 labels_url=gateway().register_labels(session, labels) if labels else None,
                 slices_url=gateway().register_slices(session, image, labels=labels),
-                **_grey_values(other),
+                **grey_values(other),
             ),
             image.geometry,
         )
@@ -214,16 +215,18 @@ def _volume(case: OpenCase, volume: str, image: CaseImage) -> SceneVolume:
         labels_url=gateway().register_labels(session, labels) if labels else None,
         save_url=_save_url(case, volume, image),
         slices_url=gateway().register_slices(session, image, labels=labels, maps=maps),
-        **_grey_values(case),
+        **grey_values(case),
     )
 
 
-def _grey_values(case: OpenCase) -> dict[str, Any]:
+def grey_values(case: OpenCase) -> dict[str, Any]:
+    """How values are called and windowed: in HU where a CT has them, else by what they are."""
     modality = _modality(case)
-    presets = _PRESETS.get(modality, ())
+    is_hounsfield = NOT_HOUNSFIELD.isdisjoint(flag.code for flag in case.answer.flags)
+    presets = _PRESETS.get(modality, ()) if is_hounsfield else ()
     return {
         "modality": modality,
-        "unit": "HU" if modality == "CT" else "",
+        "unit": "HU" if modality == "CT" and is_hounsfield else "",
         "presets": presets,
         "window": (presets[0].low, presets[0].high) if presets else None,
     }

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from medmtl.core.geometry import Geometry
     from medmtl.core.source import VolumeSource
 
-__all__ = ["Volume"]
+__all__ = ["NOT_HOUNSFIELD", "Volume"]
 
-_NOT_HU = {"rescale-missing", "not-hounsfield"}
-"""What the reader of a CT says where its values are something else."""
+NOT_HOUNSFIELD = {"rescale-missing", "not-hounsfield"}
+"""Flags of a CT whose values are something else than HU."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class Volume:
     @property
     def is_hounsfield(self) -> bool:
         """Whether the header of a CT says that its values are HU, as far as the reader found."""
-        return self.modality == "CT" and not any(flag.code in _NOT_HU for flag in self.flags)
+        return self.modality == "CT" and not any(flag.code in NOT_HOUNSFIELD for flag in self.flags)
 
     def with_array(self, array: NDArray[Any]) -> Volume:
         """The same volume with other values on the same grid."""
