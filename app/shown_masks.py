@@ -8,7 +8,6 @@ import streamlit as st
 
 from app.services.corrections import changed_segments
 from app.services.drafts import with_correction
-from medmtl.core.answer_key import answer_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,12 +29,8 @@ __all__ = [
 
 def newest_corrections(case: OpenCase) -> dict[str, KeptCorrection]:
     """By volume, the correction that counts."""
-    answer = answer_key(case.result.record)
-    found = {
-        volume: case.corrections.newest(case.ref, volume, answer=answer)
-        for volume in case.answer.volumes
-    }
-    return {volume: kept for volume, kept in found.items() if kept is not None}
+    found = case.corrections.of_case(case.ref, answer=case.ref.answer)
+    return {kept.volume: kept for kept in found if kept.volume in case.answer.volumes}
 
 
 def shown_corrections(case: OpenCase) -> dict[str, KeptCorrection]:
@@ -53,9 +48,8 @@ def own_masks_key(case: OpenCase, newest: Mapping[str, KeptCorrection]) -> str:
 
 def outdated_corrections(case: OpenCase) -> int:
     """How many correct what the same model answered before the case was analysed again."""
-    answer = answer_key(case.result.record)
     every = case.corrections.of_case(case.ref)
-    return sum(not kept.is_of(case.ref, answer) for kept in every)
+    return sum(not kept.is_of(case.ref, case.ref.answer) for kept in every)
 
 
 def keep_correction(
@@ -93,6 +87,6 @@ def keep_correction(
         reviewer=case.view.reader.name,
         source=source,
         segments=None if is_whole else described,
-        answer=answer_key(case.result.record),
+        answer=case.ref.answer,
     )
     case.save(lambda said: with_correction(said, volume, kept.segments))

@@ -110,8 +110,8 @@ def prepare(
     work: Path,
     bundles: Collection[str],
     *,
-    networks: Collection[str] = tuple(BACKBONES),
-    steps: int | None = None,
+    networks: Collection[str],
+    steps: int | None,
     is_quick: bool,
     until_s: float,
 ) -> dict[str, Path]:
@@ -132,7 +132,7 @@ def prepare(
         if is_quick:
             folder = make(network, root=work / "trained", steps=QUICK_STEPS, seeds=SEEDS[:1])
         else:
-            root = TRAINED if steps is None else work / f"trained-{steps}"
+            root = TRAINED if steps is None else work / "trained"
             folder = make(network, root=root, steps=steps, until_s=until_s)
             quantise(folder, bundles)
         write_case(work / folder.name, load_bundle(folder / "bundle"))
@@ -318,7 +318,9 @@ def run(name: str, description: str, ways: Mapping[str, Way]) -> None:
         ways = {arguments.way: ways[arguments.way]}
     if not (PEERS / "nnunet").exists():
         raise SystemExit("no nnU-Net: python -m benchmarks.peers")
-    work = WORK / ("end_to_end_quick" if arguments.quick else "end_to_end_torso")
+    size = "quick" if arguments.quick else "torso"
+    taught = f"_{arguments.steps}" if arguments.steps else ""  # no figure of one is the other's
+    work = WORK / f"end_to_end_{size}{taught}"
     if arguments.fresh or arguments.quick:
         (work / "measured.json").unlink(missing_ok=True)
     try:

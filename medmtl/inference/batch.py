@@ -5,7 +5,6 @@ The library yields one outcome per case; the program draws the progress.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from medmtl.inference.stages import finish, stages_of
 from medmtl.inference.summary import Summary
 from medmtl.inference.tally import Tally
 from medmtl.inference.write_case import DEFAULT_FORMATS, FORMATS, write_case
+from medmtl.pacs.image_files import short_hash
 from medmtl.report.table import Failure
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class Batch:
         unusable = unusable_names(study.case_id for study in listing.studies)
         if options.is_part:
             for uid, refusals in _by_study(listing).items():
-                store.note_refusals(refusals, part=hashlib.sha256(uid.encode()).hexdigest()[:16])
+                store.note_refusals(refusals, part=short_hash(uid))
         else:
             refusals = [Failure.from_refusal(refusal) for refusal in listing.refusals]
             store.note_refusals([*refusals, *unusable.values()])
