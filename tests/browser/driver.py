@@ -171,6 +171,10 @@ class ViewerPage:
         self.page.wait_for_function(_SETTLED, timeout=timeout_s * 1000, polling=20)
         self.page.evaluate(_PICTURE)
 
+    def has_all_findings(self) -> None:
+        """Wait until what the other findings show has been fetched, too."""
+        self.page.wait_for_selector('.medmtl-viewer[data-ahead="loaded"]')
+
     def frames(self) -> int:
         """How often it has been drawn."""
         return int(self.page.evaluate(f"() => {{ {_FIND} return Number(viewer.dataset.frames); }}"))

@@ -148,7 +148,7 @@ def test_another_finding_shows_while_the_server_says_nothing(
     context: BrowserContext, demo: Demo
 ) -> None:
     shown: ViewerPage = ViewerPage.open(context, demo.case_address)
-    shown.page.wait_for_load_state("networkidle")  # what other findings need comes behind
+    shown.has_all_findings()
     before = shown.picture()
     context.set_offline(True)
     try:

@@ -335,7 +335,7 @@ def test_typing_in_a_field_of_the_page_is_no_shortcut(viewer: ViewerPage) -> Non
 
 
 def test_theme_changes_without_loading_again(viewer: ViewerPage) -> None:
-    viewer.page.wait_for_load_state("networkidle")  # the maps of other findings come behind
+    viewer.has_all_findings()
     fetched: list[str] = []
     viewer.page.on("request", lambda request: fetched.append(request.url))
     viewer.choose("Theme", "light")

@@ -213,10 +213,12 @@ export class Viewer {
     const { scene } = this.state;
     if (this.ahead === scene.findings) return;
     this.ahead = scene.findings;
+    this.host.dataset.ahead = "";
     for (const finding of scene.findings) {
       if (this.isGone || this.state.scene.case_id !== scene.case_id) return;
       await this.study.loadFinding(finding, scene.volumes).catch(() => undefined); // said once it is chosen
     }
+    if (this.ahead === scene.findings) this.host.dataset.ahead = "loaded";
   }
 
   /** The crosshair goes to the chosen finding once its place is known. */
