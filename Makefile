@@ -74,11 +74,15 @@ validators:
 	fi
 
 # OpenVINO's tests in a process of their own: after the other tests it once ended with a segmentation fault.
+# The others run on two workers, each with one thread, a file's tests in one of them: a server that a
+# file starts is started once.
+WORKERS ?= 2
 BACKEND_TESTS := $(addprefix tests/unit/inference/,test_backend.py test_openvino_sizes.py)
 pytest: $(DEV_STAMP)
 	@if test -z "$(filter-out --durations=%,$(PYTEST_ARGS))"; then \
 	  set -x; $(BIN)/python -m pytest $(BACKEND_TESTS) \
-	  && $(BIN)/python -m pytest $(addprefix --ignore=,$(BACKEND_TESTS)) $(PYTEST_ARGS); \
+	  && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+	    $(addprefix --ignore=,$(BACKEND_TESTS)) $(PYTEST_ARGS); \
 	else set -x; $(BIN)/python -m pytest $(PYTEST_ARGS); fi
 
 test: lint types imports validators pytest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ _COVARIATES = {
     "weight_kg": "a weight in kg (0.5 to 400)",
 }
 """What stands in their cells."""
+_NUMBER = re.compile(r"\d{1,5}([.,]\d{1,2})?( ?[A-Za-z])?")
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,17 @@ def _covariates(line: SheetRow, columns: Columns, words: Words, problems: list[s
         weight_kg=weight_kg(cells.get("weight_kg", "")),
     )
     problems += [
-        f"row {line.number}: {columns.covariates[name]}: {text[:40]!r} is not understood as "
+        f"row {line.number}: {columns.covariates[name]}: {_quoted(text)} is not understood as "
         f"{_COVARIATES[name]}; taken as unknown"
         for name, text in cells.items()
         if getattr(covariates, name) is None and not words.is_unknown(text)
     ]
     return covariates
+
+
+def _quoted(text: str) -> str:
+    """A number as it stands; anything else may be a birth date or a name, and is not repeated."""
+    return repr(text) if _NUMBER.fullmatch(text) else f"a text of {len(text)} characters"
 
 
 def _cell(line: SheetRow, columns: Columns, role: str) -> str:

@@ -290,6 +290,16 @@ def test_a_covariate_that_is_not_plausible_is_listed(
     assert any(f"row 2: {column}: '{cell}' is not understood" in text for text in result.problems)
 
 
+@pytest.mark.parametrize("cell", ["12.03.1954", "1954-03-12", "120354", "12 March", "Muster"])
+def test_a_birth_date_or_name_in_the_wrong_column_is_not_repeated(
+    tmp_path: Path, cell: str
+) -> None:
+    result = built(images(tmp_path / "images", "a"), f"id,age,finding\na,{cell},yes\n")
+    said = f"row 2: age: a text of {len(cell)} characters is not understood"
+    assert any(said in text for text in result.problems)
+    assert not any(cell in text for text in (*result.problems, *result.understood))
+
+
 def studies(root: Path, *patient_ids: str) -> Path:
     """DICOM studies in folders 0, 1, ..."""
     for place, patient_id in enumerate(patient_ids):
