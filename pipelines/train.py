@@ -58,7 +58,11 @@ def train(
     data_root: DataRootOption = Path(),
     tracking_uri: Annotated[
         str | None,
-        typer.Option(hidden=True, help="Of MLFLOW_TRACKING_URI; tracking.uri is stronger."),
+        typer.Option(
+            metavar="URI",
+            help="MLflow server or database; tracking.uri of the configuration comes first, then "
+            "this, then MLFLOW_TRACKING_URI, else mlflow/ beside the run folder.",
+        ),
     ] = None,
     quiet: QuietOption = False,
     json_logs: JsonLogsOption = False,
