@@ -112,7 +112,7 @@ def _check_rle(data: bytes, *, segments: int) -> None:
 
 def check_frame(
     data: bytes, *, syntax: str, rows: int, columns: int, allocated: int, signed: bool
-) -> int | None:
+) -> Frame | None:
     """Check one compressed frame against the header.
 
     Args:
@@ -124,7 +124,7 @@ def check_frame(
         signed: Whether the header says signed. An unsigned stream may hold such values bit by bit.
 
     Returns:
-        The precision in bits that the stream states, None for RLE.
+        What the stream states, None for RLE.
 
     Raises:
         CodestreamError: If the stream is of another kind, size, depth or sign.
@@ -143,4 +143,4 @@ def check_frame(
     if frame.signed and not signed:
         message = "a compressed frame of signed values in an unsigned image"
         raise CodestreamError(message)
-    return frame.precision
+    return frame

@@ -8,7 +8,7 @@ import numpy as np
 from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
 from pydicom.pixels import get_decoder
 
-from medmtl.dicom.codestream import CodestreamError, check_frame
+from medmtl.dicom.codestream import CodestreamError, Frame, check_frame
 from medmtl.dicom.pixel_format import (
     NATIVE,
     PixelError,
@@ -55,12 +55,12 @@ def _items_fill(data: bytes) -> bool:
 
 def _encapsulated(
     dataset: FileDataset, form: PixelFormat, *, syntax: str, index: int
-) -> tuple[NDArray[Any], int | None]:
-    """Decoded frame and the number of bits that the stream states, None for RLE."""
-    frame = _frame_bytes(bytes(dataset.PixelData), form, index=index)
+) -> tuple[NDArray[Any], Frame | None]:
+    """Decoded frame and what its stream states, None for RLE."""
+    data = _frame_bytes(bytes(dataset.PixelData), form, index=index)
     try:
-        precision = check_frame(
-            frame,
+        stated = check_frame(
+            data,
             syntax=syntax,
             rows=form.rows,
             columns=form.columns,
@@ -76,15 +76,23 @@ def _encapsulated(
         raise PixelError(
             "decoded-shape", f"shape {decoded.shape}", f"({form.rows}, {form.columns})"
         )
-    return decoded, precision
+    return decoded, stated
 
 
-def _within_depth(values: NDArray[Any], form: PixelFormat, *, precision: int) -> NDArray[Any]:
-    """The values of a stream that states its depth, which must be those of the header."""
+def _within_depth(values: NDArray[Any], form: PixelFormat, *, stated: Frame) -> NDArray[Any]:
+    """The values of a stream that states its depth, which must be those of the header.
+
+    A stream that is not itself signed may hold whole cells, with zeros above the high bit.
+    """
     cells = without_garbage(values, form)
-    is_shallow = form.signed and precision < form.stored
-    if is_shallow or (precision > form.stored and not np.array_equal(cells, values)):
-        raise PixelError("bit-depth", f"{precision} bits in the stream", f"{form.stored} bits")
+    if stated.precision > form.stored:
+        is_cells = not stated.signed and not (values >> form.stored).any()
+        fits = is_cells or np.array_equal(cells, values)
+    else:
+        fits = stated.precision == form.stored or not form.signed
+    if not fits:
+        found = f"{stated.precision} bits in the stream"
+        raise PixelError("bit-depth", found, f"{form.stored} bits")
     return cells
 
 
@@ -130,7 +138,7 @@ def stored_values(dataset: FileDataset, *, index: int) -> NDArray[Any]:
         raise PixelError("transfer-syntax", "uncompressed data", "compressed data")
     if form.high_bit != form.stored - 1:
         raise PixelError("bit-depth", f"high bit {form.high_bit}", f"{form.stored - 1}")
-    values, precision = _encapsulated(dataset, form, syntax=syntax, index=index)
-    if precision is None:  # RLE packs whole cells, also the bits that are no value
+    values, stated = _encapsulated(dataset, form, syntax=syntax, index=index)
+    if stated is None:  # RLE packs whole cells, also the bits that are no value
         return without_garbage(values, form)
-    return _within_depth(values, form, precision=precision)
+    return _within_depth(values, form, stated=stated)

@@ -53,7 +53,7 @@ def labels_of(dataset: Mapping[str, Any]) -> NnunetLabels:
         BundleError: If labels are missing, have gaps, or regions have no order.
     """
     stated = dataset.get("labels")
-    if not isinstance(stated, dict) or stated.get(_BACKGROUND) != 0:
+    if not isinstance(stated, dict) or not _is_zero(stated.get(_BACKGROUND)):
         raise BundleError(
             "dataset.json: found no 'labels' with background = 0, expected names with numbers. "
             "Copy the file again."
@@ -132,6 +132,13 @@ def _whole(value: Any) -> int:
     if isinstance(value, bool) or (isinstance(value, float) and number != value):
         raise ValueError(value)
     return number
+
+
+def _is_zero(value: Any) -> bool:
+    try:
+        return _whole(value) == 0
+    except _NO_NUMBER:
+        return False
 
 
 def _single(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,14 @@ def jpeg_2000_values_beyond_the_stored_bits(folder: Path) -> Expectation:
     return refuses()
 
 
+def jpeg_2000_signed_values_beyond_the_stored_bits(folder: Path) -> Expectation:
+    """A signed stream means its values: 3000 is no -1096 of 12 bits."""
+    stored = distinct_values(J2K_SHAPE) % 4096
+    series = _compressed(JPEG2000Lossless, "pylibjpeg", shape=J2K_SHAPE, stored=stored, signed=True)
+    series.set(BitsStored=12, HighBit=11).write(folder)
+    return refuses()
+
+
 def jpeg_2000_signed_in_an_unsigned_image(folder: Path) -> Expectation:
     _jpeg_2000(signed=True).set(PixelRepresentation=0).write(folder)
     return refuses()
@@ -155,6 +164,16 @@ def jpeg_ls_signed(folder: Path) -> Expectation:
     series = _compressed(JPEGLSLossless, "pyjpegls", stored=stored, signed=True, intercept=0.0)
     series.write(folder)
     return reads(series.image)
+
+
+def jpeg_ls_signed_with_zeros_above_the_high_bit(folder: Path) -> Expectation:
+    """DCMTK packs whole cells: -16 in 12 bits is 0x0FF0 in a stream of 16."""
+    stored = distinct_values((8, 7, 6)) - 2000
+    series = _compressed(
+        JPEGLSLossless, "pyjpegls", stored=stored & 0xFFF, signed=True, intercept=0.0
+    )
+    series.set(BitsStored=12, HighBit=11).write(folder)
+    return reads(replace(series, stored=stored).image)
 
 
 def jpeg_lossless_frame(frame_ji: NDArray[np.uint16], scratch: Path) -> bytes:
@@ -421,8 +440,9 @@ def save_without_meta(folder: Path) -> Expectation:
 TRAPS = (
     implicit_little_endian, explicit_big_endian, deflated, rle, jpeg_ls, jpeg_2000,
     jpeg_2000_signed, jpeg_2000_deeper_than_its_values, jpeg_2000_values_beyond_the_stored_bits,
-    jpeg_2000_signed_in_an_unsigned_image, jpeg_ls_signed, jpeg_lossless, htj2k, lossy_jpeg_2000,
-    mixed_syntaxes,
+    jpeg_2000_signed_values_beyond_the_stored_bits, jpeg_2000_signed_in_an_unsigned_image,
+    jpeg_ls_signed, jpeg_ls_signed_with_zeros_above_the_high_bit, jpeg_lossless, htj2k,
+    lossy_jpeg_2000, mixed_syntaxes,
     declared_implicit_but_explicit, declared_jpeg_but_uncompressed,
     declared_uncompressed_but_jpeg_2000, declared_jpeg_ls_but_jpeg_2000,
     declared_big_endian_but_little, transfer_syntax_unknown, transfer_syntax_missing,

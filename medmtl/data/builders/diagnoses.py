@@ -268,7 +268,7 @@ def _case_id(one: _Matched, pseudonyms: Pseudonyms) -> str:
 
 def _letters(text: str) -> str:
     """Only letters and digits, so that `Muster, Erika` is found in `muster_erika_ct`."""
-    return "".join(character for character in text.casefold() if character.isalnum())
+    return "".join(character for character in plain_key(text) if character.isalnum())
 
 
 def _warn_of_patients(matched: Sequence[_Matched], columns: Columns, problems: list[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from medmtl.data.builders.image_folder import plain_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Sequence, Set
 
     from medmtl.data.builders.sheet_rows import TableRow
 
@@ -21,7 +21,8 @@ def with_header_patients(
 ) -> list[TableRow]:
     """Rows whose patient is blank get that of a row with the same Patient ID, else the ID.
 
-    One ID that all images have tells nobody apart, as after anonymisation, and is not used.
+    An ID that tells nobody apart, as after anonymisation, is not used: the only one there is, or
+    one that several patients of the table have.
 
     Args:
         rows: Of the table.
@@ -30,10 +31,12 @@ def with_header_patients(
         is_asked: Whether the table has a column of patients, so that a blank cell is missing.
     """
     keys = [plain_key(name) for name in header_ids]
-    if len(set(keys)) == 1:
+    known = [key for key in keys if key]
+    if len(known) > 1 and len(set(known)) == 1:
         keys = [""] * len(rows)
-    _list_contradictions(rows, keys, problems)
+    shared = _list_contradictions(rows, keys, problems)
     named = {key: row.patient for row, key in zip(rows, keys, strict=True) if row.patient and key}
+    named |= dict.fromkeys(shared, "")
     filled = [
         replace(row, patient=row.patient or named.get(key, key))
         for row, key in zip(rows, keys, strict=True)
@@ -52,8 +55,8 @@ def _blank(row: TableRow) -> str:
 
 def _list_contradictions(
     rows: Sequence[TableRow], keys: Sequence[str], problems: list[str]
-) -> None:
-    """One patient here and several there may be right, but is said."""
+) -> Set[str]:
+    """Say where one patient here is several there, which may be right; IDs of several patients."""
     both = [
         (row.number, plain_key(row.patient), key)
         for row, key in zip(rows, keys, strict=True)
@@ -64,20 +67,21 @@ def _list_contradictions(
     problems += [
         f"rows {numbers}: one patient in the DICOM headers, several in the table; kept as the "
         "table says"
-        for numbers in by_header
+        for numbers in by_header.values()
     ]
     problems += [
         f"rows {numbers}: one patient in the table, several in the DICOM headers; kept as the "
         "table says"
-        for numbers in by_table
+        for numbers in by_table.values()
     ]
+    return by_header.keys()
 
 
-def _differing(facts: Iterable[tuple[str, str, int]]) -> list[str]:
-    """Row numbers of each name that has several partners."""
+def _differing(facts: Iterable[tuple[str, str, int]]) -> dict[str, str]:
+    """Row numbers by name, of those that have several partners."""
     partners: dict[str, set[str]] = defaultdict(set)
     numbers: dict[str, list[str]] = defaultdict(list)
     for name, partner, number in facts:
         partners[name].add(partner)
         numbers[name].append(str(number))
-    return [", ".join(numbers[name]) for name, found in partners.items() if len(found) > 1]
+    return {name: ", ".join(numbers[name]) for name, found in partners.items() if len(found) > 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -80,8 +81,9 @@ class FolderImage:
 
 
 def plain_key(name: str) -> str:
-    """A name as it is compared: forward slashes, no image suffix, one case."""
-    return SUFFIX.sub("", name.strip().replace("\\", "/")).casefold()
+    """A name as it is compared: forward slashes, no image suffix, one case, one form of umlauts."""
+    plain = unicodedata.normalize("NFC", name.strip())  # macOS writes letter and accent apart
+    return SUFFIX.sub("", plain.replace("\\", "/")).casefold()
 
 
 def called(images: Iterable[FolderImage], role: str, name: str) -> list[FolderImage]:

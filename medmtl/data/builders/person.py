@@ -29,6 +29,8 @@ _PER_YEAR_OF_UNIT = {
     **dict.fromkeys(["day", "days"], 365.25),
 }
 """How many are one year. "64 m" may be months or a man of 64."""
+_DIGITS = 4
+"""Behind the point: a day is 0.0027 years."""
 
 
 def positive(value: object) -> float | None:
@@ -45,7 +47,7 @@ def age_years(value: object) -> float | None:
     match = _DICOM_AGE.fullmatch(str(value).strip())
     if match is None:
         return _quantity(value, _PER_YEAR_OF_UNIT, PLAUSIBLE_YEARS)
-    return within(positive(round(int(match[1]) / _PER_YEAR[match[2]], 2)), PLAUSIBLE_YEARS)
+    return within(positive(round(int(match[1]) / _PER_YEAR[match[2]], _DIGITS)), PLAUSIBLE_YEARS)
 
 
 def height_cm(value: object) -> float | None:
@@ -71,7 +73,7 @@ def _quantity(
     if match is None or match[2] not in per_unit:
         return None
     number = float(match[1].replace(",", ".")) / per_unit[match[2]]
-    return within(positive(round(number, 2)), plausible)
+    return within(positive(round(number, _DIGITS)), plausible)
 
 
 def attributes(row: Mapping[str, object], columns: Mapping[str, str]) -> dict[str, str]:

@@ -75,5 +75,10 @@ KNOWN_CODES: Mapping[str, Code] = {
 }
 """Of every structure with a code; the tissues and the implant of the table are left out."""
 
-KNOWN_LESIONS = frozenset({*_LESIONS, *(spec.name for spec in TOTAL_SEGMENTS if spec.is_lesion)})
+KNOWN_LESIONS = frozenset(_LESIONS) | {
+    name
+    for spec in TOTAL_SEGMENTS
+    if spec.is_lesion
+    for name in (spec.name, spec.name.removesuffix("_left"), spec.name.removesuffix("_right"))
+}
 """Of which zero, one or many pieces are normal."""

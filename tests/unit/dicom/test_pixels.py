@@ -17,7 +17,7 @@ from pydicom.uid import (
 
 from medmtl.core.volume import Volume
 from medmtl.data.intake import open_input
-from medmtl.dicom.codestream import CodestreamError, check_frame
+from medmtl.dicom.codestream import CodestreamError, Frame, check_frame
 from tests.dicom_factory import make_series
 
 SHAPE = (5, 4, 3)
@@ -123,7 +123,9 @@ def test_a_bomb_is_seen_in_the_codestream_before_decoding() -> None:
         "columns": 5,
         "signed": False,
     }
-    assert check_frame(jpeg_2000(4, 5), allocated=16, **expected) == 16
+    assert check_frame(jpeg_2000(4, 5), allocated=16, **expected) == Frame(
+        4, 5, 1, 16, signed=False
+    )
     with pytest.raises(CodestreamError, match="60000 x 60000"):
         check_frame(jpeg_2000(60000, 60000), allocated=16, **expected)
     with pytest.raises(CodestreamError, match="cut off"):

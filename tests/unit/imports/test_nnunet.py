@@ -569,6 +569,7 @@ def _configure(**fields: Any) -> Any:
             r"seg_layers.0.bias: found \(3",
         ),
         (_edit("dataset.json", labels={"a": 1}), "background = 0"),
+        (_edit("dataset.json", labels={"background": "x", "a": 1}), "background = 0"),
         (
             _edit("dataset.json", labels={"background": 0, "a": [1, 2], "b": 2}),
             "regions_class_order = None",

@@ -155,11 +155,18 @@ def test_every_class_has_a_code_that_tells_left_from_right() -> None:
 def test_structures_of_other_tasks_have_codes_and_lesions_are_lesions() -> None:
     assert KNOWN_CODES["heart_ventricle_left"] == Code("87878005", "Left ventricle of heart")
     assert KNOWN_CODES["kidney"] == Code("64033007", "Kidney")
-    labels = {"background": 0, "kidney_right": 1, "liver_tumor": 2, "odd_organ": 3}
-    right, tumour, odd = labels_of({"labels": labels}).segments
+    labels = {"background": 0, "kidney_right": 1, "liver_tumor": 2, "kidney_cyst": 3, "odd": 4}
+    right, tumour, cyst, odd = labels_of({"labels": labels}).segments
     assert right.code == CodeSettings.of(Code("64033007", "Kidney", modifier=RIGHT))
-    assert [segment.is_lesion for segment in (right, tumour, odd)] == [False, True, False]
+    lesions = [segment.is_lesion for segment in (right, tumour, cyst, odd)]
+    assert lesions == [False, True, True, False]
     assert odd.code is None
+
+
+@pytest.mark.parametrize("background", [0, "0", 0.0])
+def test_labels_may_be_text(background: object) -> None:
+    (spleen,) = labels_of({"labels": {"background": background, "spleen": "1"}}).segments
+    assert spleen.label == 1
 
 
 @pytest.mark.parametrize(("others", "times"), [((), 1), ((1, 3), 2)])

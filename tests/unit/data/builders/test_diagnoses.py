@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,13 @@ def test_a_file_called_by_its_patient_gives_a_case_that_is_not(tmp_path: Path) -
     for part in ("ster", "erika", "1961", "4711"):
         assert part not in "".join(ids).casefold()
     assert [case.case_id for case in built(folder, text).manifest.cases] == ids
+
+
+@pytest.mark.parametrize("row", ["Müller,Müller_ct,", "Müller,,case07", "Müller,,"])
+def test_an_umlaut_as_macos_writes_it_is_the_same_letter(tmp_path: Path, row: str) -> None:
+    folder = images(tmp_path / "images", unicodedata.normalize("NFD", "case07/Müller_ct"))
+    (case,) = built(folder, f"patient,file,study,finding\n{row},1\n").manifest.cases
+    assert "ller" not in case.case_id
 
 
 def test_a_patient_is_found_again_only_with_the_secret(tmp_path: Path) -> None:
@@ -257,9 +265,9 @@ def test_a_dicom_folder_is_found_by_patient_id_and_stays_dicom(tmp_path: Path) -
 def test_covariates_are_read_as_people_write_them(tmp_path: Path) -> None:
     lines = [
         "a;64,5;w;1,75 m;70,5 kg", "b;64 years;weiblich;175;70", "c;18 Monate;männlich;80 cm;-",
-        "d;064Y;M;;unknown",
+        "d;064Y;M;;unknown", "e;1 day;f;50;3,5", "f;004D;m;50;3,5",
     ]  # fmt: skip
-    folder = images(tmp_path / "images", *"abcd")
+    folder = images(tmp_path / "images", *"abcdef")
     text = "id;age;sex;height;weight;finding\n" + "".join(f"{line};yes\n" for line in lines)
     result = built(folder, text)
     assert not any(text.startswith("row") for text in result.problems)
@@ -268,6 +276,8 @@ def test_covariates_are_read_as_people_write_them(tmp_path: Path) -> None:
         Covariates(64.0, "F", 175.0, 70.0),
         Covariates(1.5, "M", 80.0, None),
         Covariates(64.0, "M", None, None),
+        Covariates(0.0027, "F", 50.0, 3.5),
+        Covariates(0.011, "M", 50.0, 3.5),
     ]
 
 
@@ -335,15 +345,31 @@ def test_a_blank_patient_is_that_of_the_same_header(tmp_path: Path) -> None:
     ]
 
 
-def test_without_a_column_the_headers_name_the_patients_if_they_tell_them_apart(
-    tmp_path: Path,
-) -> None:
-    text = "study,finding\n0,yes\n1,yes\n2,no\n"
-    result = built(studies(tmp_path / "real", "Meier", "Meier", "Huber"), text)
+def test_without_a_column_the_headers_name_the_patients(tmp_path: Path) -> None:
+    root = studies(tmp_path / "images", "Meier", "Meier", "Huber")
+    result = built(root, "study,finding\n0,yes\n1,yes\n2,no\n")
     assert (patients(result), result.problems) == ([0, 0, 2], [])
-    result = built(studies(tmp_path / "anonymous", "ANON", "ANON", "ANON"), text)
+
+
+@pytest.mark.parametrize("last", ["ANON", ""])
+def test_one_id_that_all_images_with_an_id_have_tells_nobody_apart(
+    tmp_path: Path, last: str
+) -> None:
+    root = studies(tmp_path / "images", "ANON", "ANON", last)
+    result = built(root, "study,finding\n0,yes\n1,yes\n2,no\n")
     assert patients(result) == [0, 1, 2]
     assert "a row without one counts as a patient of its own" in result.problems[0]
+
+
+def test_a_blank_patient_is_no_guess_among_several_of_one_id(tmp_path: Path) -> None:
+    root = studies(tmp_path / "images", "ANON", "ANON", "ANON", "OTHER")
+    result = built(root, "patient,study,finding\nA,0,yes\nB,1,yes\n,2,no\nC,3,no\n")
+    assert patients(result) == [0, 1, 2, 3]
+    assert result.problems == [
+        "rows 2, 3: one patient in the DICOM headers, several in the table; kept as the table says",
+        "row 4: the patient is blank; counts as one of its own, so that two images of one person "
+        "can fall apart",
+    ]
 
 
 def test_table_and_headers_that_contradict_each_other_are_listed_by_row(tmp_path: Path) -> None:
