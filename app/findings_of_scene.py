@@ -50,7 +50,7 @@ def _finding(case: OpenCase, finding: FindingView, number: int, session: str) ->
         control=bare.control,
         place_url=gateway().register_place(
             session,
-            key=f"{case.key}\0{case.row.model_sha256}\0{finding.name}\0{stamp}",
+            key=f"{case.key}\0{case.row.model_sha256}\0{case.ref.answer}\0{finding.name}\0{stamp}",
             find=_place(case, finding, sources),
         ),
         activation=ActivationMap(maps) if maps else None,

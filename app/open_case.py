@@ -71,8 +71,11 @@ class OpenCase:
     @property
     def is_hidden(self) -> bool:
         """Whether the model's answer must not be seen yet."""
-        answered = {verdict.finding for verdict in self.review.findings}
-        return self.is_blind and not {one.name for one in self.answer.findings} <= answered
+        return self.is_blind and self._lacks_answers(self.review)
+
+    def _lacks_answers(self, review: Review) -> bool:
+        answered = {verdict.finding for verdict in review.findings}
+        return not {one.name for one in self.answer.findings} <= answered
 
     @property
     def can_review(self) -> bool:
@@ -116,8 +119,9 @@ class OpenCase:
             nonlocal review
             before = last.review if last else review
             review = change(before)
-            is_blind = self.is_blind and (self.is_hidden or _answers(review) == _answers(before))
-            return None if review is before else (review, is_blind)
+            was_blind = self.is_blind and (last is None or last.is_blind)
+            is_unseen = self._lacks_answers(before) or _answers(review) == _answers(before)
+            return None if review is before else (review, was_blind and is_unseen)
 
         self.log.revise(self.ref, reader, changed)
         return review

@@ -23,7 +23,7 @@ from app.services.images import case_image, noted_inputs
 from app.services.words import plain, sentence
 from app.serving.gateway import gateway
 from app.serving.sources import NiftiSource
-from app.shown_masks import keep_correction, shown_corrections
+from app.shown_masks import keep_correction, shown_corrections, shown_labels
 from medmtl.core.geometry import closest_axes, points_to_space
 from medmtl.core.volume import NOT_HOUNSFIELD
 from medmtl.data.volume_file import read_grid
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from app.components.scene import Layout
     from app.open_case import OpenCase
     from app.services.images import CaseImage
+    from app.serving.sources import VolumeSource
     from medmtl.core.geometry import Geometry
     from medmtl.core.study import VolumeRef
     from medmtl.core.volume import Volume
@@ -152,7 +153,7 @@ def _beside(case: OpenCase, other: OpenCase) -> Iterator[tuple[SceneVolume, Geom
     has_masks = is_same and not case.is_hidden and not other.is_hidden
     for name in other.answer.volumes:
         image = _image(other, name)
-        labels = _labels(other, name) if has_masks else None
+        labels = shown_labels(other, name) if has_masks else None
         session = _session()
         yield (
             SceneVolume(
@@ -196,17 +197,9 @@ def _session() -> str:
     return context.session_id if context else ""
 
 
-def _labels(case: OpenCase, volume: str) -> NiftiSource:
-    """The correction that is shown, else the model's mask."""
-    kept = shown_corrections(case).get(volume)
-    if kept is not None:
-        return NiftiSource(case.corrections.folder(case.ref), kept.file)
-    return NiftiSource(case.folder, f"{volume}/segmentation.nii.gz")
-
-
 def _volume(case: OpenCase, volume: str, image: CaseImage) -> SceneVolume:
     session = _session()
-    labels = None if case.is_hidden else _labels(case, volume)
+    labels = None if case.is_hidden else shown_labels(case, volume)
     maps = {} if case.is_hidden else _maps(case, volume)
     return SceneVolume(
         id=volume,
@@ -282,8 +275,13 @@ def _save_url(case: OpenCase, volume: str, image: CaseImage) -> str | None:
     if case.is_hidden or not case.can_review:
         return None
 
-    def save(label_map: NDArray[Any], geometry: Geometry) -> None:
+    def save(label_map: NDArray[Any], geometry: Geometry, base: VolumeSource | None) -> None:
         """Runs in a thread of the server: nothing of Streamlit may be touched."""
-        keep_correction(case, label_map, volume=volume, geometry=geometry, source="painted")
+        keep_correction(
+            case, label_map, volume=volume, geometry=geometry, source="painted",
+            base=None if base is None else base.read().array,
+        )  # fmt: skip
 
-    return gateway().register_mask_writer(_session(), image, save=save, name=f"{case.key}-{volume}")
+    # What was painted on one answer is no correction of another: that has another address.
+    name = f"{case.widgets}-{volume}"
+    return gateway().register_mask_writer(_session(), image, save=save, name=name)

@@ -84,17 +84,23 @@ def report_notice(case: OpenCase) -> None:
 
 
 def _report(case: OpenCase, *, is_due: bool = False) -> Reported:
-    """Look at the reports after every new line of the log; at failed ones again after a while."""
+    """Look at the reports after every new line of the log, and once the case is analysed again.
+
+    At failed ones again after a while.
+    """
     entries = case.log.of_case(case.ref)
-    place, number = f"reported:{case.key}", max((entry.number for entry in entries), default=0)
-    known: tuple[int, float, Reported] | None = st.session_state.get(place)
+    number = max((entry.number for entry in entries), default=0)
+    record = case.folder / "case.json"
+    computed_ns = record.stat().st_mtime_ns if record.exists() else 0
+    place, state = f"reported:{case.key}", (number, computed_ns)
+    known: tuple[tuple[int, int], float, Reported] | None = st.session_state.get(place)
     now_s = time.monotonic()
-    if known is not None and known[0] == number and not is_due:
+    if known is not None and known[0] == state and not is_due:
         is_over = not known[2].problem or now_s - known[1] < _AGAIN_S
         if is_over:
             return replace(known[2], written=0)
     found = report_case(case.folder, entries)
-    st.session_state[place] = (number, now_s, found)
+    st.session_state[place] = (state, now_s, found)
     return found
 
 

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from app.resources import case_index, job_book, models, review_log, reviews_folder
+from app.resources import case_index, half_read, job_book, models, review_log, reviews_folder
 from app.services.agreement import finding_agreement, mask_agreement, reader_pairs
-from app.services.blind_reading import is_half_read
+from app.services.blind_reading import is_half_read, is_whole
 from app.services.corrections import CorrectionStore
 from app.services.exports import manifest_command, reviews_csv, reviews_jsonl
 from app.services.images import image_root, noted_inputs
 from app.services.result_folders import find_places
+from app.services.review_log import CaseRef
 from app.services.words import sentence
+from app.state import is_blind
 from medmtl.data.result_case import read_result_case
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from app.services.case_index import Snapshot
+    from app.services.case_row import CaseRow
     from app.services.corrections import KeptCorrection
     from app.services.review_log import Entry
     from app.view import View
@@ -34,7 +37,7 @@ __all__ = ["reviews_page"]
 def reviews_page(view: View) -> None:
     """Tables over all reviews, and what can be taken away."""
     snapshot = case_index(view.settings).snapshot()
-    entries = _whole(_here(review_log(view.settings).last_lines(), snapshot), snapshot)
+    entries = _whole(view, _here(review_log(view.settings).last_lines(), snapshot), snapshot)
     if not entries:
         st.subheader("No review yet")
         st.write("Open a case from the worklist and answer its findings; they are counted here.")
@@ -72,14 +75,27 @@ def _here(entries: tuple[Entry, ...], snapshot: Snapshot) -> tuple[Entry, ...]:
     )
 
 
-def _whole(entries: tuple[Entry, ...], snapshot: Snapshot) -> tuple[Entry, ...]:
-    """Without blind reviews that lack a finding: they would tell what the model said."""
-    rows = [entry.case.among(snapshot.rows) for entry in entries]
-    return tuple(
-        entry
-        for entry, row in zip(entries, rows, strict=True)
-        if row is None or not is_half_read(entry, row)
-    )
+def _whole(view: View, entries: tuple[Entry, ...], snapshot: Snapshot) -> tuple[Entry, ...]:
+    """Without blind reviews that lack a finding, and all else that a blind reader must not know.
+
+    That is every review of a case that this reader reads blind and has not finished.
+    """
+    reader, is_all_blind = view.reader.name, is_blind(view.settings)
+    placed = [(entry, entry.case.among(snapshot.rows)) for entry in entries]
+    hidden = half_read(view.settings, reader, snapshot)
+    finished = {
+        row.key
+        for entry, row in placed
+        if row is not None and entry.review.reviewer == reader and is_whole(entry, row)
+    }
+
+    def is_shown(entry: Entry, row: CaseRow | None) -> bool:
+        if row is None:
+            return not is_all_blind
+        is_known = row.key in finished or not is_all_blind
+        return is_known and row.key not in hidden and not is_half_read(entry, row)
+
+    return tuple(entry for entry, row in placed if is_shown(entry, row))
 
 
 def _counts(entries: tuple[Entry, ...]) -> None:
@@ -127,13 +143,9 @@ def _pairs(entries: tuple[Entry, ...], snapshot: Snapshot) -> None:
 
 
 def _masks(view: View, entries: tuple[Entry, ...], snapshot: Snapshot) -> None:
-    known = models(view.settings, snapshot)
-    segments = {
-        key: known[row.model_sha256].segments
-        for key, row in snapshot.rows.items()
-        if row.model_sha256 in known
-    }
-    rows = mask_agreement(entries, _corrections(view, entries), segments)
+    segments = {sha: one.segments for sha, one in models(view.settings, snapshot).items()}
+    kept = _corrections(view, entries, snapshot)
+    rows = mask_agreement(entries, snapshot.rows, kept, segments)
     st.markdown("**Masks**")
     frame = pd.DataFrame(
         {
@@ -147,13 +159,17 @@ def _masks(view: View, entries: tuple[Entry, ...], snapshot: Snapshot) -> None:
     _table(frame, "No mask was judged.")
 
 
-def _corrections(view: View, entries: tuple[Entry, ...]) -> list[KeptCorrection]:
+def _corrections(
+    view: View, entries: tuple[Entry, ...], snapshot: Snapshot
+) -> list[KeptCorrection]:
+    """The newest of every volume of these cases that corrects the answer of today."""
     store = CorrectionStore(reviews_folder(view.settings) / "reviews")
+    here = (entry.case.among(snapshot.rows) for entry in entries)
     newest = {}
-    for case in {entry.case for entry in entries}:
-        for kept in store.of_case(case):
-            if kept.is_of(case, case.answer):
-                newest[case, kept.volume] = kept
+    for row in {row.key: row for row in here if row is not None}.values():
+        case = CaseRef(row.run, row.case_id, row.model_sha256, row.identity)
+        for kept in store.of_case(case, answer=row.answer):
+            newest[row.key, kept.volume] = kept
     return list(newest.values())
 
 

@@ -47,16 +47,15 @@ def worklist_page(view: View) -> None:
     frame = without_answers(frame, half_read(view.settings, view.reader.name, snapshot))
     wanted, order = _controls(view, frame)
     shown = select_rows(frame, review_states(view.settings), filters=wanted, order=order)
-    clickable = shown_order() or shown.index.tolist()
-    keep_order(shown.index.tolist())
     _summary(shown, frame, snapshot)
     if shown.empty:
+        keep_order([])
         st.info(
             "No case fits these filters. Clear the search or a filter.",
             icon=":material/filter_alt_off:",
         )
         return
-    _table(view, shown, wanted, clickable)
+    _table(view, shown, wanted)
 
 
 def _nothing(view: View, snapshot: Snapshot) -> None:
@@ -132,11 +131,13 @@ def _summary(shown: pd.DataFrame, frame: pd.DataFrame, snapshot: Snapshot) -> No
     st.html(f'<div class="m-muted">{words} · click a case to open it</div>')
 
 
-def _table(view: View, shown: pd.DataFrame, wanted: Filters, clickable: list[str]) -> None:
+def _table(view: View, shown: pd.DataFrame, wanted: Filters) -> None:
     """The table; a click is on a row as the browser had it, which this run may have moved."""
+    clickable = shown_order() or shown.index.tolist()
     columns = _columns(shown, wanted, is_hidden=is_blind(view.settings))
     table = browser_table(shown, list(columns))
     row = clicked_row(table, key="worklist_table", columns=columns, most_px=_MOST_PX)
+    keep_order(shown.index.tolist())  # not before: a run that is cut off leaves the old table
     if row is not None and row < len(clickable):
         view.go_to_case(clickable[row])
     if st.button("Open the first case", shortcut="O", help="O opens the first case of the list."):

@@ -63,4 +63,6 @@ def _name(claims: Mapping[str, Any]) -> str:
     """Anybody can claim an address that was not verified: then it is nobody's name."""
     is_refused = str(claims.get("email_verified")).lower() == "false"
     email = "" if is_refused else claims.get("email")
-    return str(email or claims.get("preferred_username") or claims.get("sub", ""))
+    chosen = str(claims.get("preferred_username") or "")
+    account = "" if "@" in chosen else chosen  # an address again, and nobody verified it
+    return str(email or account or claims.get("sub", ""))

@@ -143,19 +143,24 @@ def reader_pairs(entries: Iterable[Entry], cases: Mapping[str, CaseRow]) -> tupl
 
 def mask_agreement(
     entries: Iterable[Entry],
+    cases: Mapping[str, CaseRow],
     corrections: Iterable[KeptCorrection],
     segments: Mapping[str, Sequence[str]],
 ) -> tuple[MaskAgreement, ...]:
-    """By segment.
+    """By segment; entries of cases that are gone, or answered otherwise now, do not count.
 
     Args:
         entries: Of the review log.
-        corrections: The newest of every volume.
-        segments: Names of the segments of each case, by key.
+        cases: All of them, by key.
+        corrections: The newest of every volume of these cases.
+        segments: Names of the segments of each model, by its checksum.
     """
     said: dict[str, list[str]] = defaultdict(list)
     for entry in entries:
-        for name, answer in _mask_answers(entry.review, segments.get(entry.case.key, ())):
+        row = entry.case.among(cases)
+        if row is None:
+            continue
+        for name, answer in _mask_answers(entry.review, segments.get(row.model_sha256, ())):
             said[name].append(answer)
     dice: dict[str, list[float]] = defaultdict(list)
     for kept in corrections:

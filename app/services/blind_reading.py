@@ -11,13 +11,18 @@ if TYPE_CHECKING:
     from app.services.case_row import CaseRow
     from app.services.review_log import Entry
 
-__all__ = ["half_read_cases", "is_half_read"]
+__all__ = ["half_read_cases", "is_half_read", "is_whole"]
+
+
+def is_whole(entry: Entry, row: CaseRow) -> bool:
+    """Whether a review of this case answers every finding."""
+    answered = {verdict.finding for verdict in entry.review.findings}
+    return {finding.name for finding in row.findings} <= answered
 
 
 def is_half_read(entry: Entry, row: CaseRow) -> bool:
     """Whether a blind review of this case still lacks a finding."""
-    answered = {verdict.finding for verdict in entry.review.findings}
-    return entry.is_blind and not {finding.name for finding in row.findings} <= answered
+    return entry.is_blind and not is_whole(entry, row)
 
 
 def half_read_cases(entries: Iterable[Entry], cases: Mapping[str, CaseRow]) -> frozenset[str]:

@@ -22,7 +22,7 @@ from medmtl.report.case_json import as_json_bytes
 from medmtl.report.nifti import write_label_map
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from medmtl.core.geometry import Geometry
     from medmtl.core.labels import LabelSchema
 
-__all__ = ["CorrectionStore", "KeptCorrection", "changed_segments", "mask_dice"]
+__all__ = ["CorrectionStore", "KeptCorrection", "changed_segments", "mask_dice", "with_segments"]
 
 Source = Literal["nifti", "seg", "rtstruct", "painted"]
 
@@ -184,6 +184,15 @@ def changed_segments(
     changed = before != after
     touched = {*np.unique(before[changed]).tolist(), *np.unique(after[changed]).tolist()}
     return tuple(segment.name for segment in schema.segments if segment.label in touched)
+
+
+def with_segments(
+    base: NDArray[Any], label_map: NDArray[Any], schema: LabelSchema, names: Collection[str]
+) -> NDArray[Any]:
+    """`base` with these segments as `label_map` has them, of the same shape."""
+    labels = [segment.label for segment in schema.segments if segment.name in names]
+    rest = np.where(np.isin(base, labels), base.dtype.type(0), base)
+    return np.where(np.isin(label_map, labels), label_map, rest)
 
 
 def mask_dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:

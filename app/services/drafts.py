@@ -26,6 +26,7 @@ __all__ = [
     "with_finding",
     "with_judgement",
     "with_mask",
+    "without_correction",
 ]
 
 Reading = Literal["present", "absent", "unsure"]
@@ -93,6 +94,16 @@ def with_correction(review: Review, volume: str, segments: Collection[str] | Non
     return with_mask(replace(review, masks=masks), volume, answer="corrected")
 
 
+def without_correction(review: Review, volume: str, segments: Collection[str]) -> Review:
+    """The masks of these segments are the model's again: no correction of them is left."""
+    kept = tuple(
+        one
+        for one in review.masks
+        if not (one.volume == volume and one.segment in segments and one.answer == "corrected")
+    )
+    return replace(review, masks=kept, is_signed=False, reviewed_at=_now())
+
+
 def with_judgement(
     review: Review,
     volume: str,
@@ -103,6 +114,8 @@ def with_judgement(
 ) -> Review:
     """An answer on the masks that are shown: to accept a person's is not to accept the model's.
 
+    A word on all of a volume takes back the words on single segments that contradict it.
+
     Args:
         review: So far.
         volume: Id of the volume.
@@ -110,6 +123,8 @@ def with_judgement(
         segment: Of this one; None for all of the volume.
         corrected: Segments of which a correction is shown; None for all.
     """
+    if segment is None:
+        review = _without_contradictions(review, volume, answer=answer, corrected=corrected)
     review = with_mask(review, volume, segment=segment, answer=answer)
     if answer != "accepted":
         return review
@@ -117,6 +132,21 @@ def with_judgement(
         return with_correction(review, volume, corrected)
     is_corrected = corrected is None or segment in corrected
     return with_correction(review, volume, (segment,)) if is_corrected else review
+
+
+def _without_contradictions(
+    review: Review, volume: str, *, answer: MaskAnswer, corrected: Collection[str] | None
+) -> Review:
+    """Without the words on single segments that would come before another one on the volume."""
+
+    def is_kept(one: MaskVerdict) -> bool:
+        if one.volume != volume or one.segment is None:
+            return True
+        if answer == "needs_correction":
+            return one.answer != "corrected"
+        return answer != "accepted" or corrected is None or one.segment in corrected
+
+    return replace(review, masks=tuple(one for one in review.masks if is_kept(one)))
 
 
 def with_comment(review: Review, comment: str) -> Review:

@@ -6,7 +6,7 @@ import functools
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from medmtl.core.geometry import Geometry
     from medmtl.core.volume import Volume
 
-__all__ = ["Gateway", "MaskTarget", "Role", "ServedFile", "SliceStack", "gateway"]
+__all__ = ["Gateway", "MaskTarget", "MaskWriter", "Role", "ServedFile", "SliceStack", "gateway"]
 
 CACHE_BYTES = 4 << 30
 """A session of a hundred CTs; the least recently shown go first."""
@@ -47,12 +47,27 @@ class ServedFile:
     role: Role
 
 
+class MaskWriter(Protocol):
+    """What is called with an edited mask."""
+
+    def __call__(
+        self, label_map: NDArray[Any], geometry: Geometry, base: VolumeSource | None, /
+    ) -> None:
+        """Store it.
+
+        Args:
+            label_map: Shape (i, j, k) of the image's own grid, uint8 or uint16.
+            geometry: That grid.
+            base: The mask that was edited; None where there was none.
+        """
+
+
 @dataclass(frozen=True)
 class MaskTarget:
-    """Where an edited mask goes: `save(label_map, geometry)`, on the source grid of `image`."""
+    """Where an edited mask goes, on the source grid of `image`."""
 
     image: VolumeSource
-    save: Callable[[NDArray[Any], Geometry], None]
+    save: MaskWriter
 
 
 @dataclass(frozen=True)
@@ -105,6 +120,11 @@ class Gateway:
         """The relative address of an activation map, as uint8 on a coarse grid."""
         return self._register(session_id, source, "map")
 
+    def labels(self, address: str) -> VolumeSource | None:
+        """What lies at an address of `register_labels`; None where nothing does."""
+        served = self.files.redeem(address.rpartition("/")[2].partition(".")[0])
+        return None if served is None or served.role != "labels" else served.source
+
     def _register(self, session_id: str, source: VolumeSource, role: Role) -> str:
         token = self.files.issue(
             session_id, key=f"{role}:{source.key}", resource=ServedFile(source, role)
@@ -116,7 +136,7 @@ class Gateway:
         session_id: str,
         image: VolumeSource,
         *,
-        save: Callable[[NDArray[Any], Geometry], None],
+        save: MaskWriter,
         name: str = "mask",
     ) -> str:
         """The relative address that takes an edited mask of `image`.
@@ -124,8 +144,7 @@ class Gateway:
         Args:
             session_id: Who may send one.
             image: The volume it lies on.
-            save: Called in a thread of the server, without a Streamlit context, with the label map
-                (uint8 or uint16) on the image's own grid, and that grid.
+            save: Called in a thread of the server, without a Streamlit context.
             name: Tells masks of one image apart.
         """
         target = MaskTarget(image, save)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from app.serving.gateway import Gateway, MaskTarget
+    from app.serving.sources import VolumeSource
     from medmtl.core.geometry import Geometry
 
 __all__ = ["viewer_routes"]
@@ -136,7 +137,8 @@ def _mask(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
             shape = "x".join(str(side) for side in geometry.shape)
             text = f"The mask was not saved: expected the gzipped voxels of a {shape} volume."
             return PlainTextResponse(text, status_code=400)
-        return await run_in_threadpool(_save, target, geometry, np.frombuffer(values, dtype))
+        base = gateway.labels(request.query_params.get("base", ""))
+        return await run_in_threadpool(_save, target, geometry, np.frombuffer(values, dtype), base)
 
     return mask
 
@@ -163,12 +165,14 @@ def _unpacked(packed: bytes, size: int) -> bytes | None:
     return values if len(values) == size and inflater.eof else None
 
 
-def _save(target: MaskTarget, geometry: Geometry, values: NDArray[Any]) -> Response:
+def _save(
+    target: MaskTarget, geometry: Geometry, values: NDArray[Any], base: VolumeSource | None
+) -> Response:
     edited = values.reshape(regular_geometry(geometry).shape, order="F")
     native = values.dtype.newbyteorder("=")
     label_map = np.ascontiguousarray(from_regular(edited, geometry), dtype=native)
     try:
-        target.save(label_map, geometry)
+        target.save(label_map, geometry, base)
     except (MedmtlError, OSError) as error:
         logger.warning("an edited mask was not saved: %s", type(error).__name__)
         reason = error.strerror if isinstance(error, OSError) else str(error)

@@ -160,7 +160,7 @@ def _missing(schema: LabelSchema, described: set[int], *, is_kept: bool) -> list
     names = [spec.name for spec in schema.segments if spec.label not in described]
     if not names:
         return []
-    state = "stay as the model left them" if is_kept else "are empty"
+    state = "stay as they were" if is_kept else "are empty"
     message = f"The file does not describe {', '.join(names)}; these {state}."
     return [Flag("segments-not-described", "info" if is_kept else "warning", message)]
 

@@ -26,6 +26,22 @@ from app.services.access import Reader, is_recent, reader_of_claims
             "roles",
             Reader("a@b.c", "viewer"),
         ),
+        (
+            {"sub": "a", "preferred_username": "anna", "roles": ["viewer"]},
+            "roles",
+            Reader("anna", "viewer"),
+        ),
+        (  # an address that nobody verified, by another claim
+            {
+                "sub": "a",
+                "email": "chief@b.c",
+                "email_verified": False,
+                "preferred_username": "chief@b.c",
+                "roles": ["viewer"],
+            },
+            "roles",
+            Reader("a", "viewer"),
+        ),
         ({"sub": "a", "realm": {"roles": ["admin"]}}, "realm.roles", Reader("a", "admin")),
         ({"sub": "a", "roles": ["administrator", "Admin"]}, "roles", None),
         ({"sub": "a", "roles": []}, "roles", None),

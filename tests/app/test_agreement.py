@@ -81,9 +81,17 @@ def test_masks_are_counted_by_segment() -> None:
     review = Review("c0", "one", NOW, masks=verdicts, is_signed=True)
     entry = Entry(1, CaseRef("", "c0", SHA256), review, is_blind=False)
     kept = KeptCorrection("ct", "one", "", "seg", SHA256, "f", 1, {"lung": 0.8, "liver": 1.0})
-    rows = {row.segment: row for row in mask_agreement([entry], [kept], {"c0": ("lung", "liver")})}
+    segments = {SHA256: ("lung", "liver")}
+    found = mask_agreement([entry], _cases(0.9), [kept], segments)
+    rows = {row.segment: row for row in found}
     assert (rows["lung"].accepted, rows["lung"].wanting, rows["lung"].dice) == (0, 1, 0.8)
     assert (rows["liver"].accepted, rows["liver"].corrected, rows["liver"].dice) == (1, 0, None)
+
+
+def test_masks_of_an_earlier_answer_are_not_counted() -> None:
+    review = Review("c0", "one", NOW, masks=(MaskVerdict("ct", "accepted", "lung"),))
+    entry = Entry(1, CaseRef("", "c0", SHA256, answer="before"), review, is_blind=False)
+    assert mask_agreement([entry], _cases(0.9), [], {SHA256: ("lung",)}) == ()
 
 
 def test_the_table_has_a_row_per_answer_and_runs_no_formula() -> None:

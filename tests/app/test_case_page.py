@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,12 @@ from app.components.scene import CrosshairMoved
 from app.open_case import open_case
 from app.services.access import Reader
 from app.services.drafts import signed
+from app.services.report_writing import Reported
 from app.services.review_log import CaseRef, open_review_log
 from app.serving.gateway import gateway
 from app.serving.tokens import TokenBook
 from app.settings import Settings
-from app.shown_masks import keep_correction
+from app.shown_masks import keep_correction, newest_corrections, shown_labels
 from app.view import View
 from medmtl.core.errors import MedmtlError
 from tests.app.results import LESION_CENTRE, SHA256, write_seen_case
@@ -26,6 +28,7 @@ from tests.app.results import LESION_CENTRE, SHA256, write_seen_case
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from app.open_case import OpenCase
     from medmtl.core.review import Review
 
 KEY = "results/seen"
@@ -173,6 +176,24 @@ def test_an_answer_that_is_not_stored_says_why(settings: Settings) -> None:
     assert "was not stored" in app.error[0].value
 
 
+def test_the_report_is_looked_at_again_once_the_case_is_analysed_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same answer, and a new report without the signature."""
+    app = _press(_open(), "Agree")
+    looks: list[object] = []
+
+    def look(folder: object, _: object) -> Reported:
+        looks.append(folder)
+        return Reported()
+
+    monkeypatch.setattr("app.screens.case_review.report_case", look)
+    os.utime(settings.folder / "results" / "seen" / "case.json", ns=(1, 1))
+    app.run()
+    app.run()
+    assert len(looks) == 1
+
+
 def test_a_signature_does_not_stand_under_a_result_that_was_computed_again(
     settings: Settings,
 ) -> None:
@@ -210,6 +231,23 @@ def test_two_answers_on_one_image_take_painted_masks_each_its_own(
     assert urls[0] != urls[1]
 
 
+def test_a_case_that_answers_otherwise_now_has_other_addresses(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was painted on the masks of before, or cached by the browser, is not of this answer."""
+    for book in ("masks", "places"):
+        monkeypatch.setattr(gateway(), book, TokenBook(lambda _: True))
+
+    def addresses() -> tuple[str, str]:
+        scene = _scene(_open())
+        return scene["volumes"][0]["save_url"], scene["findings"][0]["place_url"]
+
+    before = addresses()
+    assert addresses() == before
+    _compute_again(settings)
+    assert not {*before} & {*addresses()}
+
+
 def test_a_mask_is_accepted(settings: Settings) -> None:
     _press(_open(), "Accept")
     review = _said(settings)
@@ -219,16 +257,60 @@ def test_a_mask_is_accepted(settings: Settings) -> None:
     ]
 
 
+NODULE_VOXEL, LUNG_VOXEL = (0, 0, 0), (0, 0, 1)
+
+
 @pytest.fixture
 def corrected(settings: Settings) -> Settings:
     """Another reader has painted one voxel of the nodule."""
-    other = open_case(View(settings, Reader("two", "reviewer")), KEY)
-    assert other is not None
-    masks = other.masks("image")
+    case = _case_of(settings, "two")
+    masks = case.masks("image")
     painted = masks.label_map.copy()
-    painted[0, 0, 0] = 2
-    keep_correction(other, painted, volume="image", geometry=masks.geometry, source="painted")
+    painted[NODULE_VOXEL] = 2
+    keep_correction(case, painted, volume="image", geometry=masks.geometry, source="painted")
     return settings
+
+
+def _case_of(settings: Settings, reader: str) -> OpenCase:
+    case = open_case(View(settings, Reader(reader, "reviewer")), KEY)
+    assert case is not None
+    return case
+
+
+@pytest.mark.parametrize("source", ["painted", "seg"])
+def test_a_correction_of_one_structure_keeps_the_earlier_one_of_another(
+    corrected: Settings, source: str
+) -> None:
+    """Painted on the model's own mask, or sent as a file that describes no nodule."""
+    case = _case_of(corrected, "one")
+    masks = case.masks("image")
+    drawn = masks.label_map.copy()
+    drawn[LUNG_VOXEL] = 1
+    keep_correction(
+        case, drawn, volume="image", geometry=masks.geometry, source=source,
+        segments=("lung",) if source == "seg" else None, base=masks.label_map,
+    )  # fmt: skip
+    kept = newest_corrections(case)["image"]
+    counts = shown_labels(case, "image").read().array
+    assert (counts[NODULE_VOXEL], counts[LUNG_VOXEL]) == (2, 1)
+    assert (kept.segments, kept.voxels_changed) == (None, 2)  # both structures of the model
+    review = _said(corrected)
+    assert review is not None
+    assert [(one.segment, one.answer) for one in review.masks] == [("lung", "corrected")]
+
+
+def test_a_mask_that_is_painted_back_is_no_correction_any_more(corrected: Settings) -> None:
+    case = _case_of(corrected, "two")
+    case.save(signed)
+    masks = case.masks("image")
+    keep_correction(
+        case, masks.label_map, volume="image", geometry=masks.geometry, source="painted",
+        base=shown_labels(case, "image").read().array,
+    )  # fmt: skip
+    kept = newest_corrections(case)["image"]
+    assert (kept.segments, kept.voxels_changed) == ((), 0)
+    review = _case_of(corrected, "two").review
+    assert (review.masks, review.is_signed) == ((), False)
 
 
 def test_who_paints_one_structure_says_nothing_of_the_others(corrected: Settings) -> None:
@@ -339,6 +421,17 @@ def test_an_answer_changed_after_the_model_was_seen_is_not_blind(settings: Setti
     assert [entry.is_blind for entry in log.history(case)] == [True, True, True]
     _press(app, "Agree")
     assert not log.history(case)[-1].is_blind
+
+
+def test_a_tab_from_before_the_answer_was_shown_changes_nothing_blind(
+    settings: Settings,
+) -> None:
+    stale, app = _open(is_blind=True), _open(is_blind=True)
+    _press(_press(app, "Present"), "Present")
+    _press(stale, "Absent")
+    last = open_review_log(settings.reviews or "").latest(CaseRef("results", "seen", SHA256), "one")
+    assert last is not None
+    assert not last.is_blind
 
 
 def test_who_judged_a_mask_has_seen_the_answer(settings: Settings) -> None:

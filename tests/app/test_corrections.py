@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from app.services.corrections import CorrectionStore, changed_segments, mask_dice
+from app.services.corrections import (
+    CorrectionStore,
+    changed_segments,
+    mask_dice,
+    with_segments,
+)
 from app.services.review_log import CaseRef
 from medmtl.core.errors import MedmtlError
 from medmtl.core.geometry import Geometry
@@ -84,6 +89,13 @@ def test_structures_that_gained_or_lost_a_voxel_are_those_that_were_painted() ->
     assert changed_segments(before, after, SCHEMA) == ("nodule",)
     after[0, 0, 0] = 0
     assert changed_segments(before, after, SCHEMA) == ("lung", "nodule")
+
+
+def test_a_described_segment_is_taken_whole_and_the_others_stay() -> None:
+    base, drawn = np.array([0, 1, 1, 2], np.uint8), np.array([2, 2, 0, 0], np.uint16)
+    assert with_segments(base, drawn, SCHEMA, ("nodule",)).tolist() == [2, 2, 1, 0]
+    assert with_segments(base, drawn, SCHEMA, ()).tolist() == base.tolist()
+    assert with_segments(base, drawn, SCHEMA, SCHEMA.segment_names).tolist() == drawn.tolist()
 
 
 def test_a_label_that_the_model_has_not_is_not_kept(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from app.services.case_view import view_of_case
@@ -16,9 +18,13 @@ from app.services.drafts import (
     with_finding,
     with_judgement,
     with_mask,
+    without_correction,
 )
 from app.services.review_log import CaseRef
 from tests.app.results import SHA256, case_record, finding
+
+if TYPE_CHECKING:
+    from medmtl.core.review import Review
 
 CASE = CaseRef("", "a", SHA256)
 
@@ -95,6 +101,32 @@ def test_what_the_model_drew_is_accepted_beside_a_persons_mask() -> None:
     )
     heart = wanting.mask("ct", "heart")
     assert (heart and heart.answer) == "needs_correction"
+
+
+def test_a_word_on_all_masks_takes_back_what_contradicts_it_on_one() -> None:
+    review = with_correction(empty_review(CASE, "one"), "ct", ("heart",))
+    review = with_mask(review, "ct", segment="lung", answer="needs_correction")
+    review = with_mask(review, "mr", segment="heart", answer="corrected")
+    wanting = with_judgement(review, "ct", answer="needs_correction", corrected=("heart",))
+    assert [_answer(wanting, "ct", name) for name in ("heart", "lung")] == ["needs_correction"] * 2
+    assert _answer(wanting, "mr", "heart") == "corrected"
+    accepted = with_judgement(wanting, "ct", answer="accepted", corrected=("heart",))
+    assert [_answer(accepted, "ct", name) for name in ("heart", "lung")] == [
+        "corrected",
+        "accepted",
+    ]
+
+
+def test_a_mask_that_is_the_models_again_is_not_corrected_and_takes_the_signature_back() -> None:
+    review = signed(with_correction(empty_review(CASE, "one"), "ct", ("heart", "lung")))
+    review = without_correction(review, "ct", ("heart",))
+    assert [_answer(review, "ct", name) for name in ("heart", "lung")] == [None, "corrected"]
+    assert not review.is_signed
+
+
+def _answer(review: Review, volume: str, segment: str) -> str | None:
+    verdict = review.mask(volume, segment)
+    return verdict.answer if verdict else None
 
 
 @pytest.mark.parametrize(

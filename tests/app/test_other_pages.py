@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from app.services.drafts import empty_review, signed, with_finding
 from app.services.review_log import CaseRef, open_review_log
 from app.settings import Settings
+from medmtl.core.answer_key import answer_key
 from medmtl.phantom import generate_torso, write_torso_study
 from medmtl.tracking.gate import Evidence, judge
 from medmtl.tracking.gate_settings import load_gate
@@ -68,9 +69,9 @@ def _comparison(uri: str) -> None:
     draw(list(read_runs(connect(uri, store=Path()))))
 
 
-def _sign(settings: Settings) -> None:
+def _sign(settings: Settings, reviewer: str = "one") -> None:
     case = CaseRef("results", "seen", SHA256)
-    review = with_finding(empty_review(case, "one"), "nodule", answer="disagree")
+    review = with_finding(empty_review(case, reviewer), "nodule", answer="disagree")
     open_review_log(settings.reviews or "").append(signed(review), case)
 
 
@@ -87,6 +88,51 @@ def test_a_half_read_blind_review_is_in_no_table(settings: Settings) -> None:
     review = with_finding(empty_review(case, "one"), "nodule", answer="disagree")
     open_review_log(settings.reviews or "").append(review, case, is_blind=True)
     assert _open("reviews").subheader[0].value == "No review yet"
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_a_blind_reader_sees_no_review_of_a_case_before_their_own_is_complete(
+    settings: Settings, is_answered: bool
+) -> None:
+    write_seen_case(settings.folder)
+    case, log = CaseRef("results", "seen", SHA256), open_review_log(settings.reviews or "")
+    for reviewer in ("two", "one") if is_answered else ("two",):
+        review = empty_review(case, reviewer)
+        for name in ("nodule", "effusion"):
+            review = with_finding(review, name, answer="disagree")
+        log.append(signed(review), case, is_blind=True)
+    app = AppTest.from_function(_page, args=("reviews", "admin"), default_timeout=60)
+    app.session_state["is_blind"] = True
+    app.run()
+    assert not app.exception
+    assert len(app.get("download_button")) == (2 if is_answered else 0)
+
+
+def test_a_case_that_is_half_read_blind_shows_the_review_of_nobody(settings: Settings) -> None:
+    write_seen_case(settings.folder)
+    _sign(settings, "two")
+    case = CaseRef("results", "seen", SHA256)
+    half = with_finding(empty_review(case, "one"), "nodule", answer="disagree")
+    open_review_log(settings.reviews or "").append(half, case, is_blind=True)
+    assert _open("reviews").subheader[0].value == "No review yet"
+
+
+def test_a_corrected_mask_of_an_earlier_answer_enters_no_table(settings: Settings) -> None:
+    record = write_seen_case(settings.folder)
+    _sign(settings)
+    place = settings.folder / "reviews" / "results" / "seen"
+    place.mkdir(parents=True)
+    note = {
+        "volume": "image", "reviewer": "one", "saved_at": "2026", "source": "seg",
+        "model_sha256": SHA256, "file": "f", "voxels_changed": 1, "dice": {"nodule": 0.5},
+        "answer": answer_key(record),
+    }  # fmt: skip
+    dice = []
+    for answer in (note["answer"], "before"):
+        (place / "a.json").write_text(json.dumps(note | {"answer": answer}), encoding="utf-8")
+        tables = [one.value for one in _open("reviews").dataframe]
+        dice.append([one["Dice of the model"].tolist() for one in tables if "Structure" in one])
+    assert dice == [[[0.5]], []]
 
 
 def test_only_an_admin_exports(settings: Settings) -> None:

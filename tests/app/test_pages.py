@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app.services.case_row import row_of_case
@@ -140,6 +141,22 @@ def test_a_click_opens_the_case_that_stood_there(
     app.run()
     assert app.session_state["reading_order"] == ["low", "high"]
     assert opened == ["high"]
+
+
+def test_a_run_that_ends_before_the_table_is_drawn_leaves_the_order_of_the_old_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_results(
+        settings.folder,
+        case_record("low", finding("nodule", 0.1)),
+        case_record("high", finding("nodule", 0.9)),
+    )
+    app = _open()
+    monkeypatch.setattr("app.screens.worklist.clicked_row", lambda *_, **__: st.stop())
+    case = CaseRef("", "high", SHA256)
+    open_review_log(settings.reviews or "").append(signed(empty_review(case, "two")), case)
+    app.run()
+    assert app.session_state["reading_order"] == ["high", "low"]
 
 
 def test_an_unknown_error_is_a_sentence_and_no_trace(

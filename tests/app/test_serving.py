@@ -32,6 +32,8 @@ from medmtl.core.volume import Volume
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from app.serving.sources import VolumeSource
+
 ROOT = Path(__file__).resolve().parents[2]
 ME, OTHER = "session-a", "session-b"
 
@@ -220,9 +222,11 @@ class Saved:
     """What a mask writer was given."""
 
     masks: list[tuple[NDArray[Any], Geometry]] = field(default_factory=list)
+    bases: list[VolumeSource | None] = field(default_factory=list)
 
-    def __call__(self, mask: NDArray[Any], geometry: Geometry) -> None:
+    def __call__(self, mask: NDArray[Any], geometry: Geometry, base: VolumeSource | None) -> None:
         self.masks.append((mask, geometry))
+        self.bases.append(base)
 
 
 def test_edited_mask_comes_back_on_the_source_grid(
@@ -240,6 +244,19 @@ def test_edited_mask_comes_back_on_the_source_grid(
     ((written, geometry),) = saved.masks
     assert np.array_equal(written, mask)
     assert geometry.is_close(source.read().geometry)
+
+
+def test_an_edited_mask_says_which_mask_was_edited(
+    served: Served, rng: np.random.Generator
+) -> None:
+    source, saved = write(served, "a.nii.gz", voxels(rng, np.uint8)), Saved()
+    url = served.gateway.register_mask_writer(ME, source, save=saved)
+    for base in (
+        served.gateway.register_labels(ME, source), served.gateway.register_volume(ME, source), "",
+    ):  # fmt: skip
+        body = gzip.compress(bytes(source.read().array.size))
+        assert served.client.post(f"/base/{url}", params={"base": base}, content=body).is_success
+    assert saved.bases == [source, None, None]
 
 
 @pytest.mark.parametrize(
@@ -268,7 +285,7 @@ def test_anything_but_the_voxels_is_no_mask(
 def test_mask_that_cannot_be_written_is_no_success(
     served: Served, rng: np.random.Generator
 ) -> None:
-    def full(mask: NDArray[Any], geometry: Geometry) -> None:
+    def full(mask: NDArray[Any], geometry: Geometry, base: VolumeSource | None) -> None:
         raise OSError(28, "No space left on device")
 
     url = served.gateway.register_mask_writer(ME, write(served, "a.nii.gz", voxels(rng)), save=full)

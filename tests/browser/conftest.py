@@ -68,6 +68,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     affine = affine_ras()
     write_nifti(folder / "image.nii.gz", image, affine)
     write_nifti(folder / "labels.nii.gz", labels, affine)
+    write_nifti(folder / "again.nii.gz", np.roll(labels, 1, axis=0), affine)
     write_nifti(folder / "later.nii.gz", (image // 2).astype(np.int16), affine)
     write_nifti(folder / "cam.nii.gz", cam.astype(np.float32), affine)
     write_nifti(folder / "other.nii.gz", other.astype(np.float32), affine)

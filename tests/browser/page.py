@@ -28,6 +28,7 @@ from tests.browser.stage import Stage, StageVolume
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from app.serving.sources import VolumeSource
     from medmtl.core.geometry import Geometry
 
 FOLDER = Path(sys.argv[1])
@@ -37,7 +38,7 @@ header {display: none !important}
 </style>"""
 
 
-def _save(mask: NDArray[Any], geometry: Geometry) -> None:
+def _save(mask: NDArray[Any], geometry: Geometry, _: VolumeSource | None) -> None:
     np.savez(FOLDER / "saved.npz", mask=mask, affine=geometry.affine_lps)
 
 
@@ -45,6 +46,8 @@ def _volume(one: StageVolume, stage: Stage, session: str) -> SceneVolume:
     served = gateway()
     image = NiftiSource(FOLDER, one.image)
     file = "labels.nii.gz" if st.session_state.get("other") else one.labels
+    is_again = bool(st.session_state.get("again"))
+    file = "again.nii.gz" if is_again and file else file
     labels = NiftiSource(FOLDER, file) if file else None
     maps = {
         finding: NiftiSource(FOLDER, files[one.id])
@@ -56,7 +59,9 @@ def _volume(one: StageVolume, stage: Stage, session: str) -> SceneVolume:
         title=one.id,
         image_url=served.register_volume(session, image),
         labels_url=served.register_labels(session, labels) if labels else None,
-        save_url=served.register_mask_writer(session, image, save=_save),
+        save_url=served.register_mask_writer(
+            session, image, save=_save, name="again" if is_again else "mask"
+        ),
         slices_url=served.register_slices(session, image, labels=labels, maps=maps),
         modality=one.modality,
         unit="HU" if one.modality == "CT" else "",
@@ -81,7 +86,7 @@ def main() -> None:
     context = get_script_run_ctx()
     session = context.session_id if context else ""
     stage = Stage.read(FOLDER)
-    columns = st.columns(7)
+    columns = st.columns(8)
     finding = columns[0].selectbox("Finding", ["none", *stage.maps])
     theme = columns[1].selectbox("Theme", ["page", "dark", "light"])
     is_open = columns[2].checkbox("Open", value=True)
@@ -89,6 +94,7 @@ def main() -> None:
     goes = columns[4].text_input("Go to", "")
     paints = columns[5].checkbox("Brush")
     columns[6].checkbox("Other masks", key="other")
+    columns[7].checkbox("Another answer", key="again")
     segments = tuple(
         Segment(i, name, colour_of(i), is_visible=is_first_visible or i != 1)
         for i, name in enumerate(stage.segments, 1)

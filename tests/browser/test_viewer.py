@@ -282,6 +282,16 @@ def test_a_painted_mask_behind_is_saved_and_stays_until_then(
     viewer.page.get_by_text("Nothing has been painted that is not saved.").wait_for()
 
 
+def test_what_was_painted_on_one_answer_does_not_go_to_another(viewer: ViewerPage) -> None:
+    viewer.tool("Brush")
+    viewer.drag((0.5, 0.5), (0.502, 0.5))
+    viewer.page.get_by_text("Another answer").click()
+    said = viewer.page.locator(".medmtl-viewer .status")
+    said.get_by_text("What was painted on the masks before has not been saved.").wait_for()
+    viewer.page.locator(".medmtl-viewer").get_by_text("Save mask").click()
+    said.get_by_text("Nothing has been painted that is not saved.").wait_for()
+
+
 def test_volumes_side_by_side_show_the_same_place(viewer: ViewerPage) -> None:
     go_to(viewer, ORGAN_LPS)
     viewer.press("h")
@@ -326,6 +336,19 @@ def test_three_d_shows_the_bodies(viewer: ViewerPage) -> None:
 def test_page_keys_reach_python(viewer: ViewerPage) -> None:
     viewer.press("n")
     viewer.heard("next_case")
+
+
+def test_a_letter_with_control_is_the_browsers(viewer: ViewerPage) -> None:
+    """Printing is no way to another case, copying no tool."""
+    taken = [
+        viewer.page.evaluate(
+            """(key) => !document.body.dispatchEvent(new KeyboardEvent(
+                'keydown', {key, ctrlKey: true, bubbles: true, cancelable: true}))""",
+            key,
+        )
+        for key in ("p", "r", "c", "z")
+    ]
+    assert taken == [False, False, False, True]
 
 
 def test_typing_in_a_field_of_the_page_is_no_shortcut(viewer: ViewerPage) -> None:

@@ -101,8 +101,10 @@ export function handleKey(viewer: Viewer, event: KeyboardEvent): void {
   // Arrows, space and delete belong to the page unless the viewer has the focus or the mouse.
   const isOurs = viewer.active !== null || viewer.host.contains(viewer.host.getRootNode() instanceof ShadowRoot ? (viewer.host.getRootNode() as ShadowRoot).activeElement : document.activeElement);
   if (/^(Arrow|Page| $|Delete)/.test(wanted) && !isOurs) return;
-  const found = SHORTCUTS.find((s) => s.keys.includes(wanted) || s.keys.includes(event.key));
-  const mayGo = !LEAVING.includes(wanted) || viewer.mayLeave();
+  // With ctrl or meta, a letter is the browser's: printing is no way to the previous case.
+  const names = event.ctrlKey || event.metaKey ? [wanted] : [wanted, event.key];
+  const found = SHORTCUTS.find((s) => s.keys.some((key) => names.includes(key)));
+  const mayGo = !names.some((key) => LEAVING.includes(key)) || viewer.mayLeave();
   if (!found && mayGo) return;
   event.preventDefault();
   event.stopPropagation(); // Streamlit has shortcuts of its own

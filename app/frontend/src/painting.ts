@@ -109,6 +109,7 @@ export class Painting {
     const stream = new Blob([voxels as Uint8Array<ArrayBuffer>]).stream().pipeThrough(new CompressionStream("gzip"));
     const url = new URL(volume.save_url, document.baseURI);
     url.searchParams.set("dtype", voxels instanceof Uint16Array ? "uint16" : "uint8");
+    url.searchParams.set("base", volume.labels_url ?? "");
     const response = await fetch(url, { method: "POST", body: await new Response(stream).blob() });
     if (!response.ok) throw new Error((await response.text()).slice(0, 300));
     for (const [at, value] of sent) this.original.get(labels)?.set(at, value);
@@ -120,11 +121,14 @@ export class Painting {
     return [...this.original.keys()].some((labels) => this.changes(labels) > 0);
   }
 
-  /** Forgets what was painted on any other mask than those of these volumes. */
-  keepOnly(volumes: SceneVolume[]): void {
+  /** Forgets what was painted on any other mask than those of these volumes; true where that was not saved. */
+  keepOnly(volumes: SceneVolume[]): boolean {
     const kept = new Set(volumes.map((volume) => this.study.labelsOf(volume)));
     this.strokes = this.strokes.filter(({ labels }) => kept.has(labels));
     if (this.stroke && !kept.has(this.stroke.labels)) this.stroke = null;
-    for (const labels of [...this.original.keys()]) if (!kept.has(labels)) this.original.delete(labels);
+    const gone = [...this.original.keys()].filter((labels) => !kept.has(labels));
+    const isLost = gone.some((labels) => this.changes(labels) > 0);
+    for (const labels of gone) this.original.delete(labels);
+    return isLost;
   }
 }

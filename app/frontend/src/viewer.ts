@@ -115,19 +115,19 @@ export class Viewer {
   }
 
   apply(sent: Scene): void {
-    const wasUnsaved = this.painting.isUnsaved;
     const scene = this.withPainted(sent);
     const isNewCase = this.state.apply(scene);
     this.study.keepOnly(scene.volumes, scene.findings);
-    this.painting.keepOnly(scene.volumes);
+    const isLost = this.painting.keepOnly(scene.volumes);
     if (isNewCase) {
       this.draft = this.brushAt = null;
       this.lastMaps.clear();
       this.say("");
-      this.tell(wasUnsaved && !this.painting.isUnsaved ? "What was painted on the case before has not been saved." : "");
+      this.tell("");
     }
     const kept = scene.volumes.find(({ labels_url }, i) => labels_url !== sent.volumes[i].labels_url);
     if (kept) this.tell(`Another mask of ${kept.title} is stored or chosen. What you painted stays until you save or undo it.`);
+    if (isLost) this.tell("What was painted on the masks before has not been saved.");
     if (this.drawing instanceof WebGlDrawing) this.drawing.prune();
     this.show();
   }
