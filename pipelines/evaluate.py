@@ -79,10 +79,11 @@ def evaluate(
     """Measure a model on the cases of a manifest. Cases measured before are not computed again."""
     set_up_logging(quiet=quiet, json_logs=json_logs)
     from medmtl.data.manifest import manifest_sha256, read_manifest
-    from medmtl.data.splits import choose_split
+    from medmtl.data.splits import choose_split, require_truth
 
     known = read_manifest(manifest)
     name, cases = choose_split(known, split)
+    require_truth(known, cases, name)
     _check_root(cases, data_root)
     records = out / ".medmtl" / "scores"
     _check_out(records)

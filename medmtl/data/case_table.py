@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -36,11 +37,21 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class _Row:
-    """One line of the table; `problems` collects what is wrong with it."""
+    """One line of the table.
+
+    `stand_ins` is shared by all lines: what a refused identifier is called, by column and value.
+    `problems` collects what is wrong with this line.
+    """
 
     cells: Mapping[str | None, str | list[str] | None]
-    where: str
+    file: str
+    line: int
+    stand_ins: dict[tuple[str, str], str]
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def where(self) -> str:
+        return f"{self.file} line {self.line}"
 
     def text(self, column: str) -> str:
         return str(self.cells.get(column) or "").strip()
@@ -57,10 +68,12 @@ class _Row:
             self.problems.append(f"{self.where}: another number of cells than the header has")
 
     def identifier(self, column: str) -> str:
+        """The value, or where it is refused the line that it first stands in."""
         value = self.text(column)
-        if not _SAFE_ID.fullmatch(value):
-            self.refuse(column, expected="letters, digits and . _ - (it becomes a file name)")
-        return value
+        if _SAFE_ID.fullmatch(value):
+            return value
+        self.refuse(column, expected="letters, digits and . _ - (it becomes a file name)")
+        return self.stand_ins.setdefault((column, value), f"line-{self.line}")
 
     def path(self, column: str) -> str:
         value = self.text(column)
@@ -89,7 +102,8 @@ def read_cases(path: Path, schema: LabelSchema) -> tuple[tuple[Case, ...], list[
         text = path.read_text(encoding="utf-8-sig")
         reader = csv.DictReader(io.StringIO(text), strict=True)
         columns = tuple(reader.fieldnames or ())
-        rows = [_Row(cells, f"{path.name} line {reader.line_num}") for cells in reader]
+        stand_ins: dict[tuple[str, str], str] = {}
+        rows = [_Row(cells, path.name, reader.line_num, stand_ins) for cells in reader]
     except FileNotFoundError:
         return (), [f"{path.name}: file not found"]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -97,6 +111,11 @@ def read_cases(path: Path, schema: LabelSchema) -> tuple[tuple[Case, ...], list[
     wanted = (*REQUIRED, *schema.finding_names)
     problems = [
         f"{path.name}: column '{name}' is missing" for name in wanted if name not in columns
+    ]
+    problems += [
+        f"{path.name}: column {name!r} occurs {count} times, expected once"
+        for name, count in Counter(columns).items()
+        if name and count > 1
     ]
     if problems:
         return (), problems
@@ -223,7 +242,11 @@ def _torn_patients(cases: Iterable[Case]) -> list[str]:
 
 
 def table_text(cases: Sequence[Case], schema: LabelSchema) -> str:
-    """The text of `cases.csv`; optional columns only where something stands in them."""
+    """The text of `cases.csv`; optional columns only where something stands in them.
+
+    Raises:
+        ValueError: If a mask has no annotated segment: an empty cell would say that all are.
+    """
     rows = [_cells(case, volume, schema) for case in cases for volume in case.volumes]
     optional = [name for name in (SEX, *NUMBERS, ANNOTATED) if any(row[name] for row in rows)]
     further = sorted({name for row in rows for name in row} - {*REQUIRED, *NUMBERS, SEX, ANNOTATED})
@@ -238,6 +261,11 @@ def table_text(cases: Sequence[Case], schema: LabelSchema) -> str:
 
 def _cells(case: Case, volume: VolumeRow, schema: LabelSchema) -> dict[str, str]:
     has_all = not volume.segmentation or volume.annotated_segments == schema.segment_names
+    if not has_all and not volume.annotated_segments:
+        raise ValueError(
+            f"A mask of volume {volume.volume_id!r} has no annotated segment. "
+            "Leave the mask out, or name the segments that were looked for."
+        )
     fixed = {
         "case_id": case.case_id,
         "patient_id": case.patient_id,

@@ -69,6 +69,12 @@ class Case:
                 found.setdefault(name, set()).add(value)
         return {name: values.pop() for name, values in found.items() if len(values) == 1}
 
+    @property
+    def has_truth(self) -> bool:
+        """Whether there is anything to measure against: a mask, or a known finding."""
+        has_mask = any(volume.segmentation for volume in self.volumes)
+        return has_mask or any(value is not None for value in self.findings.values())
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -42,7 +42,8 @@ class StudyDataset(Dataset[Sample]):
 
     Raises:
         ConfigError: Naming every case that lacks a volume of the network or a file, and every
-            manifest that shares no name with the network.
+            manifest that shares no name with the network, and structures that are whole in one
+            manifest and left and right in another where the network has both names.
     """
 
     def __init__(

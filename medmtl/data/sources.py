@@ -36,6 +36,7 @@ def source_problems(sources: Sequence[DataSource], network: NetworkConfig) -> It
     """What keeps these cases from being samples of the network; no image is opened."""
     if len(network.segments) > MAX_SEGMENTS:
         yield f"the network has {len(network.segments)} segments, at most {MAX_SEGMENTS} are stored"
+    yield from _torn_structures(sources, network.segments)
     seen: set[tuple[str, str]] = set()
     names = {*network.segments, *network.findings}
     for source in sources:
@@ -55,6 +56,23 @@ def source_problems(sources: Sequence[DataSource], network: NetworkConfig) -> It
         yield from (
             f"manifest {name}: {text}" for text in check_files(source.cases, source.data_root)
         )
+
+
+def _torn_structures(sources: Sequence[DataSource], segments: Sequence[str]) -> Iterator[str]:
+    """Structures that are whole in one manifest and left and right in another.
+
+    Segments exclude each other, so each of the two would teach that the other's name is wrong.
+    """
+    known = [(one.manifest.name, set(one.manifest.schema.segment_names)) for one in sources]
+    for part in segments:
+        whole = part.removesuffix("_left").removesuffix("_right")
+        with_whole = [name for name, has in known if whole in has and part not in has]
+        with_part = [name for name, has in known if part in has and whole not in has]
+        if whole in segments and with_whole and with_part:
+            yield (
+                f"{whole} of manifest {with_whole[0]} holds what is {part} in {with_part[0]}: a "
+                "network cannot learn both. Take one of the two names out of network.segments"
+            )
 
 
 def _has_volumes(found: Sequence[str], wanted: Sequence[str]) -> bool:

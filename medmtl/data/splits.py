@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from medmtl.data.cases import Case, Manifest
 
-__all__ = ["FOLDS", "choose_split", "with_folds", "with_test"]
+__all__ = ["FOLDS", "choose_split", "require_truth", "with_folds", "with_test"]
 
 FOLDS = 5
 """Folds that a manifest gets where its authors give none."""
@@ -37,6 +37,27 @@ def choose_split(manifest: Manifest, split: str | None) -> tuple[str, tuple[Case
         message = f"--split: found {split!r}, but manifest {manifest.name} has only: {known}."
         raise ConfigError(message)
     return split, cases
+
+
+def require_truth(manifest: Manifest, cases: Sequence[Case], split: str) -> None:
+    """Refuse cases that nothing can be measured on, such as a test set whose truth is withheld.
+
+    Args:
+        manifest: Whose other splits are named.
+        cases: The chosen ones.
+        split: Their name.
+
+    Raises:
+        ConfigError: If no case has a mask or a known finding.
+    """
+    if any(case.has_truth for case in cases):
+        return
+    usable = sorted({case.split or "(none)" for case in manifest.cases if case.has_truth})
+    raise ConfigError(
+        f"manifest {manifest.name}, split {split!r}: found {len(cases)} cases without any mask or "
+        "known finding, expected truth to measure against. "
+        + (f"Choose with --split: {', '.join(usable)}." if usable else "No split has any.")
+    )
 
 
 def with_folds(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
     """Weights of shape (replicates, observations) to values of shape (replicates,)."""
 
-__all__ = ["RESAMPLES", "SEED", "Interval", "bootstrap", "patient_weights"]
+__all__ = ["RESAMPLES", "SEED", "Interval", "bootstrap", "patient_weights", "shared_patients"]
 
 RESAMPLES = 2000
 SEED = 20260101
@@ -72,6 +72,24 @@ def _same_weights(patients: tuple[str, ...], resamples: int, seed: int) -> NDArr
     weights = patient_weights(patients, resamples=resamples, seed=seed)
     weights.setflags(write=False)
     return weights
+
+
+def shared_patients(
+    groups: Sequence[Sequence[str]],
+) -> tuple[list[str], list[NDArray[np.intp]]]:
+    """The patients of several groups of observations, so that their weights are held only once.
+
+    Args:
+        groups: Patient of each observation, group by group.
+
+    Returns:
+        Every patient once, sorted, and for each group the place among them of each observation's
+        patient: `weights[:, place]` are the group's weights in the same replicates.
+    """
+    everyone = np.asarray([patient for group in groups for patient in group], dtype=str)
+    names, index = np.unique(everyone, return_inverse=True)
+    ends = np.cumsum([len(group) for group in groups])[:-1]
+    return names.tolist(), np.split(index, ends)
 
 
 def bootstrap(

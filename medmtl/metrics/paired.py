@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medmtl.metrics.intervals import Interval, bootstrap
+from medmtl.metrics.intervals import Interval, bootstrap, shared_patients
 from medmtl.metrics.summary_exclusive import exclusive_class
 from medmtl.metrics.weighted import mean_of_means, weighted_auroc, weighted_mean
 
@@ -79,11 +79,15 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """One metric of both models on the same observations: patients and statistics of weights."""
+    """One metric of both models: whose the weights are, and statistics of them.
+
+    `n` is the number of observations, of which a patient with one weight can have several.
+    """
 
     patients: list[str]
     reference: Weighted
     other: Weighted
+    n: int
 
     def compare(self, metric: str, part: str) -> Comparison:
         once = np.ones((1, len(self.patients)))
@@ -94,6 +98,7 @@ class _Pairs:
             lambda weights: self.other(weights) - self.reference(weights),
             self.patients,
             value=difference,
+            n=self.n,
         )
         return Comparison(metric, part, first, second, interval)
 
@@ -202,6 +207,7 @@ def _means(rows: Sequence[tuple[str, float, float]]) -> _Pairs:
         [row[0] for row in rows],
         lambda weights: weighted_mean(weights, first),
         lambda weights: weighted_mean(weights, second),
+        len(rows),
     )
 
 
@@ -210,17 +216,18 @@ def _mean_of(parts: Sequence[_Pairs]) -> _Pairs:
 
     A replicate draws the patients once for all parts, whoever is known in which.
     """
-    ends = np.cumsum([len(part.patients) for part in parts])[:-1]
+    patients, places = shared_patients([part.patients for part in parts])
 
     def of(runs: Sequence[Weighted]) -> Weighted:
         return lambda weights: mean_of_means(
-            [run(own) for run, own in zip(runs, np.split(weights, ends, axis=1), strict=True)]
+            [run(weights[:, place]) for run, place in zip(runs, places, strict=True)]
         )
 
     return _Pairs(
-        [patient for part in parts for patient in part.patients],
+        patients,
         of([part.reference for part in parts]),
         of([part.other for part in parts]),
+        sum(part.n for part in parts),
     )
 
 
@@ -256,7 +263,7 @@ def _auroc_pairs(table: Sequence[tuple[str, bool, float, float]]) -> _Pairs:
         scores = np.array([row[column] for row in table], dtype=np.float64)
         return lambda weights: weighted_auroc(weights, labels, scores)
 
-    return _Pairs([row[0] for row in table], of(2), of(3))
+    return _Pairs([row[0] for row in table], of(2), of(3), len(table))
 
 
 def _accuracy(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmtl.metrics import classification
-from medmtl.metrics.intervals import Interval, bootstrap
+from medmtl.metrics.intervals import Interval, bootstrap, shared_patients
 from medmtl.metrics.reliability import reliability_curve
 from medmtl.metrics.summary_exclusive import exclusive_class, summarise_classes
 from medmtl.metrics.weighted import (
@@ -154,17 +154,15 @@ def _macro_auroc(tables: Sequence[_Known]) -> Interval:
     usable = [table for table, value in zip(tables, values, strict=True) if value is not None]
     if not usable:
         return Interval(None, None, 0)
-    patients = [patient for table in usable for patient in table.patients]
-    ends = np.cumsum([len(table.patients) for table in usable])[:-1]
+    patients, places = shared_patients([table.patients for table in usable])
 
-    def statistic(weights_rn: NDArray[np.float64]) -> NDArray[np.float64]:
-        parts = np.split(weights_rn, ends, axis=1)
+    def statistic(weights_rp: NDArray[np.float64]) -> NDArray[np.float64]:
         return mean_of_means(
             [
-                weighted_auroc(part, table.labels, table.probability)
-                for part, table in zip(parts, usable, strict=True)
+                weighted_auroc(weights_rp[:, place], table.labels, table.probability)
+                for place, table in zip(places, usable, strict=True)
             ]
         )
 
     mean = float(np.mean([value for value in values if value is not None]))
-    return bootstrap(statistic, patients, value=mean, n=len(set(patients)))
+    return bootstrap(statistic, patients, value=mean)

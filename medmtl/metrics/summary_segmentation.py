@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medmtl.metrics.agreement import bland_altman
-from medmtl.metrics.intervals import Interval, bootstrap
+from medmtl.metrics.intervals import Interval, bootstrap, shared_patients
 from medmtl.metrics.summary_lesions import summarise_lesions
 from medmtl.metrics.weighted import mean_of_means, weighted_mean
 
@@ -116,15 +116,20 @@ def _lesions(rows: Sequence[Row]) -> dict[str, Any]:
 def _mean_dice(rows: Sequence[Row], names: Sequence[str]) -> Interval:
     """Mean over segments of each segment's mean, so that a rare lesion counts like an organ."""
     kept = [(patient, score.segment, score.dice) for patient, score in rows]
-    kept = [row for row in kept if row[2] is not None]
-    segments = np.array([segment for _, segment, _ in kept])
-    values = np.array([value for _, _, value in kept], dtype=np.float64)
-    members = [segments == name for name in names if name in set(segments)]
-    if not members:
+    groups = [[row for row in kept if row[1] == name and row[2] is not None] for name in names]
+    groups = [group for group in groups if group]
+    if not groups:
         return Interval(None, None, 0)
+    patients, places = shared_patients([[patient for patient, _, _ in group] for group in groups])
+    values = [np.array([dice for _, _, dice in group], dtype=np.float64) for group in groups]
 
-    def statistic(weights_rn: NDArray[np.float64]) -> NDArray[np.float64]:
-        return mean_of_means([weighted_mean(weights_rn[:, m], values[m]) for m in members])
+    def statistic(weights_rp: NDArray[np.float64]) -> NDArray[np.float64]:
+        return mean_of_means(
+            [
+                weighted_mean(weights_rp[:, place], own)
+                for place, own in zip(places, values, strict=True)
+            ]
+        )
 
-    value = float(np.mean([values[m].mean() for m in members]))
-    return bootstrap(statistic, [patient for patient, _, _ in kept], value=value)
+    value = float(np.mean([own.mean() for own in values]))
+    return bootstrap(statistic, patients, value=value, n=sum(map(len, values)))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+
+from medmtl.data.manifest import read_manifest, write_manifest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -71,6 +74,25 @@ def test_a_broken_manifest_cannot_start(tmp_path: Path) -> None:
     assert "licence: Field required" in done.stderr
     assert "cases.csv: file not found" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_split_without_truth_is_refused_before_the_model_is_loaded(
+    acdc: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "manifest"
+    medmtl("manifest", "acdc", "--root", str(acdc), "-o", str(folder))
+    known = read_manifest(folder)
+    (case,) = known.cases
+    rows = tuple(replace(row, segmentation=None, annotated_segments=()) for row in case.volumes)
+    blind = replace(case, split="test", volumes=rows, findings=dict.fromkeys(case.findings))
+    write_manifest(replace(known, cases=(blind,)), folder)
+    done = medmtl(
+        "evaluate", "--model", "no-such-model", "--manifest", str(folder),
+        "--data-root", str(acdc), "-o", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "without any mask or known finding" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_result_folder_that_takes_no_files_is_said_before_the_model_is_loaded(

@@ -157,6 +157,24 @@ def test_what_still_needs_correction_is_no_truth(
     assert set(np.unique(_mask(place, case))) == {0, 3, 7}
 
 
+def test_a_mask_in_which_all_still_needs_correction_is_no_mask(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case_id, volume_id, folder = _case(place, "a")
+    target = place / "masks" / case_id / f"{volume_id}.nii.gz"
+    target.parent.mkdir(parents=True)
+    target.write_bytes((folder / "segmentation.nii.gz").read_bytes())
+    masks = tuple(
+        MaskVerdict(volume_id, "needs_correction", name) for name in ("liver", "spleen", "lesion")
+    )
+    said = (FindingVerdict("cyst", "agree"),)
+    path = _write_reviews(place, Review(case_id, "r", WHEN, said, masks, is_signed=True))
+    assert _run(monkeypatch, place, "--masks", place / "masks", "--reviews", path) == 0
+    (case,) = _cases(place).values()
+    assert (case.volumes[0].segmentation, case.volumes[0].annotated_segments) == (None, ())
+    assert case.findings["cyst"] is False
+
+
 def test_cases_of_one_patient_have_one_pseudonym_and_no_identity(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

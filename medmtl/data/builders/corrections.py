@@ -119,10 +119,7 @@ def _case(
             return None
         patient_id = persons.pseudonym(one.case_id, volume)
         rows.append(row)
-    if not any(row.segmentation for row in rows) and all(v is None for v in findings.values()):
-        problems.append(f"{one.case_id}: reviewed, but no mask and no finding is certain; left out")
-        return None
-    return Case(
+    case = Case(
         case_id=one.case_id,
         patient_id=patient_id,
         split="train",
@@ -131,6 +128,10 @@ def _case(
         findings=findings,
         covariates=study.covariates,
     )
+    if not case.has_truth:
+        problems.append(f"{one.case_id}: reviewed, but no mask and no finding is certain; left out")
+        return None
+    return case
 
 
 def _findings(
@@ -181,20 +182,21 @@ def _image(made: str, ref: VolumeRef, volume: Volume, data: DataCopy) -> str:
 def _truth(
     one: ReviewedCase, volume_id: str, schema: LabelSchema
 ) -> tuple[NDArray[Any] | None, tuple[str, ...]]:
-    """Label map and names of the segments that a person looked at; others are empty in it."""
+    """Label map and names of the segments that a person looked at; others are empty in it.
+
+    No map where nothing is left that counts.
+    """
     names = {name for name in schema.segment_names if _is_accepted(one.reviews, volume_id, name)}
     path = one.masks.get(volume_id)
-    whole: NDArray[Any]
+    corrected = None
     if path is not None:
         corrected = read_result_correction(path, case=one.case, volume_id=volume_id)
         noted = noted_segments(path, volume_id)
         described = set(corrected.segments if noted is None else noted)
         names |= {n for n in described if not _is_wanting(one.reviews, volume_id, n)}
-        whole = corrected.label_map
-    elif names:
-        whole = one.case.volume(volume_id).label_map
-    else:
+    if not names:
         return None, ()
+    whole = (corrected or one.case.volume(volume_id)).label_map
     labels = [segment.label for segment in schema.segments if segment.name in names]
     kept = np.where(np.isin(whole, labels), whole, 0).astype(whole.dtype)
     return kept, tuple(name for name in schema.segment_names if name in names)

@@ -140,12 +140,15 @@ def _case(
 
 def _row(case_id: str, volume: Volume, agreed: Consensus, vendor: str, data: DataCopy) -> VolumeRow:
     image = data.write_image(f"{case_id}_image", volume)
+    segmentation = None
+    if agreed.nodule_present is not None:  # else the empty mask would call those nodules background
+        segmentation = data.write_labels(f"{case_id}_labels", agreed.mask, volume.geometry)
     return VolumeRow(
         volume_id="image",
         image=image,
-        segmentation=data.write_labels(f"{case_id}_labels", agreed.mask, volume.geometry),
+        segmentation=segmentation,
         sha256=file_sha256(data.folder / image),
-        annotated_segments=LIDC_SCHEMA.segment_names,
+        annotated_segments=LIDC_SCHEMA.segment_names if segmentation else (),
         attributes={"vendor": vendor} if vendor else {},
     )
 

@@ -40,7 +40,8 @@ class Consensus:
 
     Attributes:
         mask: Shape (i, j, k), 1 inside a nodule.
-        nodule_present: None where fewer than half of the readers saw the only nodules.
+        nodule_present: None where fewer than half of the readers saw the only nodules, or where
+            those are below 3 mm.
         malignancy: Whether a nodule is rated above 3; False where all that are rated lie below,
             None where none is rated or only 3 is left.
     """
@@ -62,29 +63,27 @@ def consensus(reading: Reading, grid: Geometry) -> Consensus:
     """
     _require_axial(grid)
     votes = np.zeros(grid.shape, dtype=np.uint8)
-    drawn: list[tuple[Nodule, NDArray[np.bool_]]] = []
+    drawn: list[tuple[Nodule, NDArray[np.intp]]] = []
     for nodules in reading.readers:
-        seen = np.zeros(grid.shape, dtype=bool)
-        for nodule in nodules:
-            inside = _voxels(nodule, grid)
-            drawn.append((nodule, inside))
-            seen |= inside
-        votes += seen
+        places = [_voxels(nodule, grid) for nodule in nodules]
+        drawn += zip(nodules, places, strict=True)
+        if places:
+            votes.flat[np.unique(np.concatenate(places))] += 1
     needed = max(1, (len(reading.readers) + 1) // 2)
     mask = votes >= needed
-    present = True if mask.any() else None if drawn else False
+    present = True if mask.any() else None if drawn or reading.has_small else False
     return Consensus(mask.astype(np.uint8), present, _malignancy(mask, drawn))
 
 
 def _malignancy(
-    mask: NDArray[np.bool_], drawn: Sequence[tuple[Nodule, NDArray[np.bool_]]]
+    mask: NDArray[np.bool_], drawn: Sequence[tuple[Nodule, NDArray[np.intp]]]
 ) -> bool | None:
     pieces, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
     ratings: dict[int, list[int]] = {piece: [] for piece in range(1, count + 1)}
     for nodule, inside in drawn:
         if nodule.malignancy is not None:
-            for piece in np.unique(pieces[inside & mask]):
-                ratings[int(piece)].append(nodule.malignancy)
+            for piece in set(pieces.flat[inside].tolist()) - {0}:
+                ratings[piece].append(nodule.malignancy)
     medians = [median(rated) for rated in ratings.values() if rated]
     if any(value > _INDETERMINATE for value in medians):
         return True
@@ -93,15 +92,17 @@ def _malignancy(
     return None
 
 
-def _voxels(nodule: Nodule, grid: Geometry) -> NDArray[np.bool_]:
-    inside = np.zeros(grid.shape, dtype=bool)
-    for contour in nodule.contours:
-        if contour.is_inclusion:
-            inside[:, :, _slice(contour, grid)] |= _filled(contour, grid)
-    for contour in nodule.contours:
-        if not contour.is_inclusion:
-            inside[:, :, _slice(contour, grid)] &= ~_filled(contour, grid)
-    return inside
+def _voxels(nodule: Nodule, grid: Geometry) -> NDArray[np.intp]:
+    """Flat indices of the voxels inside: a mask of the whole grid for each nodule fills memory."""
+    planes: dict[int, NDArray[np.bool_]] = {}
+    for contour in sorted(nodule.contours, key=lambda contour: not contour.is_inclusion):
+        plane = planes.setdefault(_slice(contour, grid), np.zeros(grid.shape[:2], dtype=bool))
+        plane[_filled(contour, grid)] = contour.is_inclusion  # holes come last
+    places = [np.empty(0, dtype=np.intp)]
+    for k, plane in planes.items():
+        i, j = np.nonzero(plane)
+        places.append(np.ravel_multi_index((i, j, np.full_like(i, k)), grid.shape))
+    return np.concatenate(places)
 
 
 def _filled(contour: Contour, grid: Geometry) -> NDArray[np.bool_]:

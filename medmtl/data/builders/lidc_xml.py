@@ -53,11 +53,14 @@ class Reading:
 
     Attributes:
         series_uid: Of the CT series.
-        readers: One entry per reader, with the nodules of that reader; empty where none was seen.
+        readers: One entry per reader, with the nodules of 3 mm and more of that reader; empty where
+            none was seen.
+        has_small: Whether some reader marked a nodule below 3 mm.
     """
 
     series_uid: str
     readers: tuple[tuple[Nodule, ...], ...]
+    has_small: bool = False
 
 
 def read_lidc_xml(path: Path) -> Reading | None:
@@ -77,23 +80,25 @@ def read_lidc_xml(path: Path) -> Reading | None:
             return None
         series_uid = next((text for text in _texts(root, "SeriesInstanceUid")), "")
         sessions = _children(root, "readingSession")
-        readers = tuple(tuple(_nodules(session)) for session in sessions)
+        marked = [list(_nodules(session)) for session in sessions]
     except (ElementTree.ParseError, LookupError, ValueError) as error:  # unknown encodings too
         raise ConfigError(f"{path.name} cannot be read as a LIDC reading.") from error
-    return Reading(series_uid, readers)
+    readers = tuple(tuple(one for one in nodules if one.contours) for nodules in marked)
+    has_small = any(not one.contours for nodules in marked for one in nodules)
+    return Reading(series_uid, readers, has_small)
 
 
 def _nodules(session: ElementTree.Element) -> Iterator[Nodule]:
+    """All that a reader marked; a nodule below 3 mm is a point, so no contour is left of it."""
     for entry in _children(session, "unblindedReadNodule"):
         contours = tuple(
             contour
             for roi in _children(entry, "roi")
             if len((contour := _contour(roi)).points) >= _FEWEST_POINTS
         )
-        if contours:
-            rated = [int(text) for text in _texts(entry, "malignancy") if text]
-            malignancy = rated[0] if rated and 1 <= rated[0] <= 5 else None
-            yield Nodule(contours, malignancy)
+        rated = [int(text) for text in _texts(entry, "malignancy") if text]
+        malignancy = rated[0] if rated and 1 <= rated[0] <= 5 else None
+        yield Nodule(contours, malignancy)
 
 
 def _contour(roi: ElementTree.Element) -> Contour:

@@ -35,6 +35,14 @@ __all__ = ["TOTALSEGMENTATOR_SCHEMA", "build_totalsegmentator_manifest"]
 TOTALSEGMENTATOR_SCHEMA = LabelSchema(segments=TOTAL_SEGMENTS)
 """The structures of version 2; it has no findings."""
 
+_VERSION_1_ONLY = frozenset(
+    {
+        "face", "pulmonary_artery", "heart_myocardium", "heart_atrium_left", "heart_atrium_right",
+        "heart_ventricle_left", "heart_ventricle_right",
+    }
+)  # fmt: skip
+"""Structures of version 1 that version 2 has not."""
+
 _SUBJECT = re.compile(r"s\d{4}")
 _ATTRIBUTES = {
     "vendor": "manufacturer",
@@ -66,7 +74,7 @@ def build_totalsegmentator_manifest(data: DataCopy) -> tuple[Manifest, list[str]
         The manifest of the usable subjects, and what is wrong with the others.
 
     Raises:
-        ConfigError: If there is no usable subject.
+        ConfigError: If there is no usable subject, or the copy is of version 1.
         OutputError: If a label map cannot be written.
     """
     problems: list[str] = []
@@ -150,9 +158,16 @@ def _merged(
     """One label map of all masks, and the structures that have a file.
 
     Raises:
+        ConfigError: If there is a structure that only version 1 has.
         InputRefusedError: If a mask is damaged or on another grid.
     """
     files = {name.lower(): path for name, path in nifti_files(folder / "segmentations").items()}
+    if old := sorted(files.keys() & _VERSION_1_ONLY):
+        raise ConfigError(
+            f"{folder.name}: found masks that only version 1 of the data set has "
+            f"({', '.join(old)}), expected version 2. Download it from "
+            "https://doi.org/10.5281/zenodo.10047292."
+        )
     known = {segment.name for segment in TOTAL_SEGMENTS}
     strange = sorted(files.keys() - known)
     if strange:

@@ -143,6 +143,20 @@ def test_all_that_is_missing_is_said_at_once(tmp_path: Path) -> None:
     assert "no file b0_es.nii.gz" in text
 
 
+def test_a_structure_that_is_whole_in_one_set_and_has_sides_in_another_is_not_mixed(
+    tmp_path: Path,
+) -> None:
+    a = make_source(tmp_path / "a", name="a", labels={"kidney": 1})
+    b = make_source(tmp_path / "b", name="b", labels={"kidney_left": 1, "kidney_right": 2})
+    sides = ("kidney_left", "kidney_right")
+    with pytest.raises(ConfigError) as caught:
+        _dataset(a, b, network=NetworkConfig(segments=("kidney", *sides)))
+    for side in sides:
+        assert f"kidney of manifest a holds what is {side} in b" in str(caught.value)
+    alone = make_source(tmp_path / "c", name="c", labels={"kidney": 1, "cyst": 2})
+    assert len(_dataset(a, alone, network=NetworkConfig(segments=("kidney", *sides)))) == 2
+
+
 def test_a_label_that_the_schema_does_not_name_is_refused(tmp_path: Path) -> None:
     source = make_source(tmp_path, name="a", labels={"liver": 1})
     write_mask(tmp_path / "a0_image_gt.nii.gz", [1, 7])

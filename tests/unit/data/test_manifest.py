@@ -13,6 +13,7 @@ from medmtl.core.errors import ConfigError
 from medmtl.core.labels import Code, FindingSpec, LabelSchema, SegmentSpec
 from medmtl.core.prediction import Covariates
 from medmtl.data.case_table import read_cases
+from medmtl.data.check import check_folder
 from medmtl.data.manifest import (
     Case,
     Manifest,
@@ -137,6 +138,20 @@ def test_a_name_in_the_place_of_a_pseudonym_is_not_repeated(tmp_path: Path) -> N
     assert "Doe" not in text
 
 
+def test_nor_is_it_where_lines_of_one_name_contradict_each_other(tmp_path: Path) -> None:
+    rows = (
+        "Doe Jane,Doe Jane,v,i.nii.gz,,train,,,1,0", "Doe Jane,Doe Jane,v,j.nii.gz,,test,,,1,0",
+        "b,Doe Jane,v,k.nii.gz,,test,,,1,0", "c,Roe Jim,v,l.nii.gz,,train,,,1,0",
+    )  # fmt: skip
+    folder = folder_with(tmp_path, *rows)
+    text = problems_of(folder)
+    assert "line 3: split differs from the first row of case line-2" in text
+    assert "patient line-2 is in 2 splits: ['test', 'train']" in text
+    checked = "\n".join(map(str, check_folder(folder, tmp_path)[1]))
+    assert "case line-2, volume v: missing-file" in checked
+    assert not any(name in text + checked for name in ("Doe", "Roe"))
+
+
 def test_covariates_are_positive_numbers_or_nothing(tmp_path: Path) -> None:
     columns = f"{COLUMNS},sex,weight_kg,height_cm"
     good = folder_with(tmp_path / "good", "c,p,v,i.nii.gz,,train,,,1,0,m,,180", columns=columns)
@@ -156,6 +171,13 @@ def test_segments_that_were_not_looked_for_are_named(tmp_path: Path) -> None:
     assert "annotated_segments: found 'spleen'" in problems_of(bad)
 
 
+def test_a_mask_in_which_nothing_counts_is_not_written(tmp_path: Path) -> None:
+    """The reader would take its empty cell for a mask in which everything was looked for."""
+    nothing = replace(case().volumes[0], annotated_segments=())
+    with pytest.raises(ValueError, match="'venous' has no annotated segment"):
+        write_manifest(manifest(case(volumes=(nothing,))), tmp_path)
+
+
 def test_exclusive_findings_are_not_both_present(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, "c,p,v,i.nii.gz,,train,,,1,1")
     read_manifest(folder)
@@ -173,6 +195,13 @@ def test_a_missing_column_and_a_broken_header_are_named(tmp_path: Path) -> None:
     found = problems_of(folder)
     assert "colour" in found
     assert "column 'image' is missing" in found
+
+
+@pytest.mark.parametrize("name", ["fatty_liver", "split", "vendor"])
+def test_a_column_that_occurs_twice_is_named(tmp_path: Path, name: str) -> None:
+    columns = f"{COLUMNS},vendor,{name}"
+    folder = folder_with(tmp_path, "c,p,v,i.nii.gz,,train,,,1,0,acme,1", columns=columns)
+    assert f"column '{name}' occurs 2 times" in problems_of(folder)
 
 
 def test_contradictions_in_the_schema_are_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medmtl.core.errors import ConfigError
-from medmtl.data.cases import Case, VolumeRow
-from medmtl.data.splits import with_folds, with_test
+from medmtl.core.labels import FindingSpec, LabelSchema
+from medmtl.data.cases import Case, Manifest, VolumeRow
+from medmtl.data.splits import require_truth, with_folds, with_test
 
 
 def case(number: int, patient: int, *, ill: bool | None = None, split: str = "train") -> Case:
@@ -83,3 +85,14 @@ def test_a_test_part_has_its_share_of_each_kind_and_whole_patients() -> None:
     assert {one.fold for one in folded if one.split == "test"} == {None}
     with pytest.raises(ConfigError, match="found 2 patients, expected at least 4"):
         with_test(cases[:4], share=0.25)
+
+
+def test_cases_without_truth_are_not_measured_and_those_with_it_are_named() -> None:
+    schema = LabelSchema(findings=(FindingSpec("ill"),))
+    cases = (case(0, 0, ill=False), case(1, 1, split="test"), case(2, 2, ill=True, split="val"))
+    manifest = Manifest("set", "", "", "", "", schema, cases)
+    require_truth(manifest, cases, "all")
+    with pytest.raises(ConfigError, match=r"'test': found 1 cases .* --split: train, val\."):
+        require_truth(manifest, manifest.in_split("test"), "test")
+    with pytest.raises(ConfigError, match="No split has any"):
+        require_truth(replace(manifest, cases=cases[1:2]), cases[1:2], "test")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medmtl.metrics.intervals import Interval, bootstrap, patient_weights
+from medmtl.metrics.intervals import Interval, bootstrap, patient_weights, shared_patients
 from medmtl.metrics.summary_segmentation import mean_interval
 
 
@@ -52,6 +52,16 @@ def test_every_replicate_draws_as_many_patients_as_there_are() -> None:
     assert weights.shape == (50, 4)
     assert (weights[:, 0] == weights[:, 2]).all()
     assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+
+
+def test_groups_of_observations_share_the_draw_of_their_patients() -> None:
+    groups = [["b", "a", "b"], ["c", "a"]]
+    direct = np.split(patient_weights([*groups[0], *groups[1]]), [3], axis=1)
+    patients, places = shared_patients(groups)
+    weights = patient_weights(patients)
+    assert patients == ["a", "b", "c"]
+    for place, own in zip(places, direct, strict=True):
+        assert np.array_equal(weights[:, place], own)
 
 
 def test_the_same_call_gives_the_same_interval(rng: np.random.Generator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +10,15 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from medmtl.core.geometry import Geometry
+from medmtl.metrics.intervals import patient_weights
 from medmtl.metrics.lesions import LesionCounts
+from medmtl.metrics.paired import compare_scores
 from medmtl.metrics.scores import CaseScore, FindingScore, SegmentScore, score_segment
 from medmtl.metrics.summary import summarise
+from medmtl.metrics.summary_diagnosis import brief_diagnosis
 from medmtl.metrics.summary_exclusive import exclusive_class
+from medmtl.metrics.summary_segmentation import brief_segmentation
+from medmtl.metrics.weighted import mean_of_means, weighted_auroc
 
 
 def segment(name: str, dice: float | None, *, volume: str = "ed") -> SegmentScore:
@@ -115,6 +121,46 @@ def test_macro_auroc_leaves_out_what_has_one_truth_value() -> None:
     assert part["per_finding"]["a"]["auroc"]["ci95"] == [1.0, 1.0]
     assert part["per_finding"]["b"]["auroc"]["value"] is None
     assert part["per_finding"]["b"]["n_absent"] == 6
+
+
+def test_macro_auroc_draws_as_one_table_of_all_findings_does() -> None:
+    """To the last digit, though its weights are drawn per patient and not per answer."""
+    rng = np.random.default_rng(5)
+    cases = [
+        case(
+            n, *(finding(name, (True, False, None)[rng.integers(3)], rng.random()) for name in "ab")
+        )
+        for n in range(40)
+    ]
+    tables = [
+        [(one.patient_id, part.truth, part.probability) for one in cases for part in one.findings
+         if part.name == name and part.truth is not None]
+        for name in "ab"
+    ]  # fmt: skip
+    weights = patient_weights([patient for table in tables for patient, _, _ in table])
+    parts = np.split(weights, [len(tables[0])], axis=1)
+    aurocs = [
+        weighted_auroc(part, np.array([row[1] for row in table]), np.array([r[2] for r in table]))
+        for part, table in zip(parts, tables, strict=True)
+    ]
+    expected = np.percentile(mean_of_means(aurocs), [2.5, 97.5]).tolist()
+    assert summarise(cases, findings="ab")["diagnosis"]["macro_auroc"]["ci95"] == expected
+
+
+def test_many_findings_and_segments_need_the_memory_of_their_patients() -> None:
+    names = [f"n{number}" for number in range(20)]
+    cases = [
+        case(n, *(finding(name, n % 2 == 0, 0.5) for name in names),
+             *(segment(name, 0.5) for name in names))
+        for n in range(100)
+    ]  # fmt: skip
+    tracemalloc.start()
+    brief_diagnosis(cases, names=names)
+    brief_segmentation(cases)
+    compare_scores(cases, cases, findings=names)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2000 * 20 * 100 * 8  # bytes of one weight per replicate, name and case
 
 
 def test_predictions_of_unknown_findings_enter_no_number() -> None:

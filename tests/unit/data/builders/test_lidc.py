@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,22 @@ def test_a_nodule_that_few_saw_is_unknown_and_one_that_none_saw_is_absent() -> N
     assert (few.nodule_present, none.nodule_present) == (None, False)
     assert few.mask.sum() == none.mask.sum() == 0
     assert (few.malignancy, none.malignancy) == (None, None)
+
+
+def test_nodules_below_3_mm_alone_are_unknown_and_change_nothing_beside_larger_ones() -> None:
+    small = consensus(Reading("1.2", ((), ()), has_small=True), GRID)
+    both = consensus(Reading("1.2", ((square(5, 4),), ()), has_small=True), GRID)
+    assert (small.nodule_present, both.nodule_present) == (None, True)
+
+
+def test_many_nodules_need_no_mask_of_the_grid_each() -> None:
+    grid = Geometry.from_parts(shape=(128, 128, 60), spacing_mm=(1.0, 1.0, 1.0))
+    nodule = Nodule((Contour(30.0, ring(4, 4, 9, 9), is_inclusion=True),), 3)
+    tracemalloc.start()
+    consensus(reading(*((nodule,) * 10,) * 4), grid)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * np.prod(grid.shape)  # bytes; 40 masks of the grid would be twice as many
 
 
 @pytest.mark.parametrize(
@@ -163,6 +180,7 @@ def test_a_reading_is_parsed_without_small_nodules_and_marks_of_other_things(
     assert read is not None
     assert read.series_uid == "1.2.840"
     assert [len(nodules) for nodules in read.readers] == [1, 0, 0]
+    assert read.has_small
     nodule = read.readers[0][0]
     assert nodule.malignancy == 4
     assert [contour.z_mm for contour in nodule.contours] == [32.5, 35.0]
@@ -227,6 +245,7 @@ def test_the_layout_of_the_archive(tmp_path: Path) -> None:
     patient(root / "LIDC-IDRI", 3, drawn(2), "", "", "")
     folder = patient(root / "LIDC-IDRI", 4, drawn(1))
     (folder / "069.xml").write_text(xml("9.9.9", drawn(1)))
+    patient(root / "LIDC-IDRI", 5, "", "", OTHER, "")
     built = build_checked("lidc", DataCopy.at(root, made))
     assert built.problems == ()
     assert built.layout == (
@@ -236,9 +255,13 @@ def test_the_layout_of_the_archive(tmp_path: Path) -> None:
     )
     assert [dict(case.findings) for case in built.manifest.cases] == [
         {"nodule_present": True, "malignancy": True},
-        {"nodule_present": False, "malignancy": None},
         {"nodule_present": None, "malignancy": None},
+        {"nodule_present": None, "malignancy": None},
+        {"nodule_present": False, "malignancy": None},
     ]
+    rows = [case.volumes[0] for case in built.manifest.cases]
+    assert [row.segmentation is not None for row in rows] == [True, False, False, True]
+    assert [row.annotated_segments for row in rows[:2]] == [("lung_nodule",), ()]
     first = built.manifest.cases[0]
     row = first.volumes[0]
     mask = read_volume_file(made, row.segmentation or "")

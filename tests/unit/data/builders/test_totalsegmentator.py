@@ -92,7 +92,7 @@ def test_broken_subjects_are_named_and_left_out(tmp_path: Path) -> None:
     write_image(tmp_path / "s0001" / "segmentations" / "liver.nii.gz", np.ones((3, 3, 3), np.uint8))
     (tmp_path / "s0002" / "segmentations" / "spleen.nii.gz").write_bytes(b"cut short")
     subject(tmp_path, 99)
-    subject(tmp_path, 3, heart_ventricle_left=(slice(0, 1), slice(0, 1), slice(0, 1)))
+    subject(tmp_path, 3, spleen_tip=(slice(0, 1), slice(0, 1), slice(0, 1)))
     (tmp_path / "s0005" / "ct.nii.gz").rename(tmp_path / "ct.nii.gz")
     (tmp_path / "s0005").rename(tmp_path / "elsewhere")
     manifest, problems = build_totalsegmentator_manifest(DataCopy.at(tmp_path))
@@ -102,11 +102,19 @@ def test_broken_subjects_are_named_and_left_out(tmp_path: Path) -> None:
         "s0001: segmentations/liver.nii.gz: found a grid of (3, 3, 3) voxels",
         "s0002: segmentations/spleen.nii.gz: found",
         "s0099: no split train, val or test",
-        "s0003: masks of no structure of version 2: heart_ventricle_left",
+        "s0003: masks of no structure of version 2: spleen_tip",
         "s0005: in meta.csv, but no such folder",
     ):
         assert part in text
     assert [case.case_id for case in manifest.cases] == ["s0003", "s0004"]
+
+
+@pytest.mark.parametrize("name", ["face", "heart_myocardium", "pulmonary_artery"])
+def test_version_1_is_refused(tmp_path: Path, name: str) -> None:
+    copy(tmp_path)
+    subject(tmp_path, 3, **{name: (slice(0, 1), slice(0, 1), slice(0, 1))})
+    with pytest.raises(ConfigError, match=rf"only version 1 of the data set has \({name}\)"):
+        build_totalsegmentator_manifest(DataCopy.at(tmp_path))
 
 
 def test_a_copy_that_must_stay_as_it_is_gets_links(tmp_path: Path) -> None:
