@@ -82,7 +82,7 @@ class _Row:
             self.refuse(column, expected="a path below the data root with forward slashes")
         return value
 
-    def number(self, column: str) -> float | None:
+    def number(self, column: str, *, may_be_zero: bool = False) -> float | None:
         value = self.text(column)
         if not value:
             return None
@@ -90,8 +90,9 @@ class _Row:
             number = float(value)
         except ValueError:
             number = math.nan
-        if not (math.isfinite(number) and number > 0):
-            self.refuse(column, expected="a positive number or nothing")
+        if not (math.isfinite(number) and (number > 0 or (may_be_zero and number == 0))):
+            wanted = "a number from 0" if may_be_zero else "a positive number"
+            self.refuse(column, expected=f"{wanted} or nothing")
             return None
         return number
 
@@ -165,7 +166,7 @@ def _case(row: _Row, schema: LabelSchema) -> Case:
         volumes=(_volume(row, schema),),
         findings=_findings(row, schema),
         covariates=Covariates(
-            age_years=row.number("age_years"),
+            age_years=row.number("age_years", may_be_zero=True),
             sex=_sex(row),
             height_cm=row.number("height_cm"),
             weight_kg=row.number("weight_kg"),

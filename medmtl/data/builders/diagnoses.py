@@ -342,7 +342,7 @@ def _mask_files(folder: Path | None) -> dict[str, Path]:
 def _filled(table: Covariates, header: Covariates) -> Covariates:
     """What the table says goes before what a header says."""
     return Covariates(
-        table.age_years or header.age_years,
+        header.age_years if table.age_years is None else table.age_years,
         table.sex or header.sex,
         table.height_cm or header.height_cm,
         table.weight_kg or header.weight_kg,

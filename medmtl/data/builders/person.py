@@ -43,7 +43,10 @@ def positive(value: object) -> float | None:
 
 
 def age_years(value: object) -> float | None:
-    """A plausible number of years or of another unit, or "064Y" as in DICOM (PS3.5 6.2, AS)."""
+    """A plausible number of years or of another unit, or "064Y" as in DICOM (PS3.5 6.2, AS).
+
+    "000Y" is what is left after anonymisation, and unknown.
+    """
     match = _DICOM_AGE.fullmatch(str(value).strip())
     if match is None:
         return _quantity(value, _PER_YEAR_OF_UNIT, PLAUSIBLE_YEARS)
@@ -68,12 +71,12 @@ def sex(value: object) -> str | None:
 def _quantity(
     value: object, per_unit: Mapping[str, float], plausible: tuple[float, float]
 ) -> float | None:
-    """A positive number with a decimal point or comma and, it may be, a unit."""
+    """A plausible number with a decimal point or comma and, it may be, a unit."""
     match = _NUMBER.fullmatch(str(value).strip().lower())
     if match is None or match[2] not in per_unit:
         return None
     number = float(match[1].replace(",", ".")) / per_unit[match[2]]
-    return within(positive(round(number, _DIGITS)), plausible)
+    return within(round(number, _DIGITS), plausible)
 
 
 def attributes(row: Mapping[str, object], columns: Mapping[str, str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openpyxl import Workbook
@@ -281,9 +282,21 @@ def test_covariates_are_read_as_people_write_them(tmp_path: Path) -> None:
     ]
 
 
+def test_a_child_of_no_years_is_read_back_and_the_table_goes_before_the_header(
+    tmp_path: Path,
+) -> None:
+    root = studies(tmp_path / "images", "Meier", PatientAge="006M")
+    result = built(root, "study,age,finding\n0,0,yes\n")
+    assert not any(text.startswith("row") for text in result.problems)
+    write_manifest(result.manifest, tmp_path / "out")
+    assert read_manifest(tmp_path / "out").cases[0].covariates.age_years == 0.0
+
+
 @pytest.mark.parametrize(
     ("column", "cell"),
     [
+        ("age", "000Y"),
+        ("height", "0"),
         ("age", "640"),
         ("age", "640Y"),
         ("age", "64 m"),
@@ -310,12 +323,12 @@ def test_a_birth_date_or_name_in_the_wrong_column_is_not_repeated(
     assert not any(cell in text for text in (*result.problems, *result.understood))
 
 
-def studies(root: Path, *patient_ids: str) -> Path:
+def studies(root: Path, *patient_ids: str, **tags: Any) -> Path:
     """DICOM studies in folders 0, 1, ..."""
     for place, patient_id in enumerate(patient_ids):
         make_series(
             root / str(place), array=image_values(place), name=f"series{place}",
-            study=f"study{place}", PatientID=patient_id,
+            study=f"study{place}", PatientID=patient_id, **tags,
         )  # fmt: skip
     return root
 
