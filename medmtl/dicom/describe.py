@@ -27,7 +27,8 @@ __all__ = [
 ]
 
 _LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
-_AGE = re.compile(r"(\d{1,3})([DWMY])\Z")
+_AGE = re.compile(r"(?!000Y)(\d{1,3})([DWMY])\Z")
+"""Not what anonymisers write for unknown."""
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 PLAUSIBLE_YEARS = (0.0, 120.0)
 PLAUSIBLE_CM = (20.0, 260.0)

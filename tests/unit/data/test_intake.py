@@ -138,6 +138,14 @@ def test_covariates_are_plausible_or_unknown(tmp_path: Path) -> None:
     assert (known.age_years, known.sex, known.height_cm, known.weight_kg) == (61, "F", 170, None)
 
 
+@pytest.mark.parametrize(("age", "years"), [("000Y", None), ("000D", 0.0), ("006M", 0.5)])
+def test_no_years_are_what_an_anonymiser_writes(
+    tmp_path: Path, age: str, years: float | None
+) -> None:
+    make_series(tmp_path, array=STORED, PatientAge=age)
+    assert open_input(tmp_path).studies[0].covariates.age_years == years
+
+
 def test_two_patients_with_the_same_uids_are_two_studies(tmp_path: Path) -> None:
     make_series(tmp_path / "a", array=STORED)
     make_series(tmp_path / "b", array=STORED, PatientID="P2", PatientName="Roe^Ann")
