@@ -159,17 +159,15 @@ def open_archive_input(
     found = archive.studies(address.query)
     if not found:
         raise MedmtlError("No study of the archive matches the query. Check its keys and values.")
-    folders, refusals = _retrieve_all(archive, found, address.query, root, anew=anew)
-    if not folders and not refusals:
+    retrieved, refusals = _retrieve_all(archive, found, address.query, root, anew=anew)
+    if not retrieved and not refusals:
         raise MedmtlError("The studies that match the query hold no images.")
-    if not folders:
-        return root, Listing(refusals=tuple(refusals))
-    wanted = {study.uid for study in found} - {refusal.study_uid for refusal in refusals}
-    listing = open_input(root)
+    listing = open_input(root) if retrieved else Listing()
     return root, Listing(
-        tuple(study for study in listing.studies if study.study_uid in wanted),
-        (*refusals, *(r for r in listing.refusals if r.study_uid in wanted)),
+        tuple(study for study in listing.studies if study.study_uid in retrieved),
+        (*refusals, *(r for r in listing.refusals if r.study_uid in retrieved)),
         listing.skipped,
+        asked=frozenset(study.uid for study in found),
     )
 
 
@@ -180,12 +178,12 @@ def _retrieve_all(
     root: Path,
     *,
     anew: bool,
-) -> tuple[list[Path], list[Refusal]]:
+) -> tuple[set[str], list[Refusal]]:
     from medmtl.pacs.errors import PacsError, PacsUnreachableError
     from medmtl.pacs.image_files import short_hash
     from medmtl.pacs.retrieve import retrieve_study
 
-    folders: list[Path] = []
+    retrieved: set[str] = set()
     refusals: list[Refusal] = []
     away: PacsUnreachableError | None = None
     for number, study in enumerate(found, start=1):
@@ -198,7 +196,7 @@ def _retrieve_all(
                 continue
             done = retrieve_study(archive, images, root=root, anew=anew)
         except PacsUnreachableError as error:
-            if not folders:
+            if not retrieved:
                 raise
             away = error
             refusals.append(_not_retrieved(study.uid, error))
@@ -206,10 +204,10 @@ def _retrieve_all(
         except PacsError as error:
             refusals.append(_not_retrieved(study.uid, error))
             continue
-        folders.append(done.folder)
+        retrieved.add(study.uid)
         logger.info("%d/%d study %s: %d image(s) retrieved, %d there before", number, len(found),
                     short_hash(study.uid), done.fetched, done.kept)  # fmt: skip
-    return folders, refusals
+    return retrieved, refusals
 
 
 def _not_retrieved(study_uid: str, error: PacsError) -> Refusal:

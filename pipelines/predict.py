@@ -168,7 +168,7 @@ def predict(
         listing,
         out=out,
         input_path=place,
-        options=BatchOptions(formats=chosen, restart=restart, is_part=asked is not None),
+        options=BatchOptions(formats=chosen, restart=restart),
     )
     failed = len(listing.refusals) + follow(outcomes, total=len(listing.studies))
     raise typer.Exit(SOME_FAILED if failed else OK)

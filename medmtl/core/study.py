@@ -115,8 +115,14 @@ class Study:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """Everything found in one input."""
+    """Everything found in one input.
+
+    Attributes:
+        asked: UIDs of the studies that an archive was asked for, where it holds more; None where
+            the whole input was listed.
+    """
 
     studies: tuple[Study, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    asked: frozenset[str] | None = None

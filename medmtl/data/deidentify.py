@@ -46,6 +46,7 @@ def deidentified(listing: Listing, pseudonyms: Pseudonyms) -> Listing:
         tuple(_study(study, pseudonyms) for study in listing.studies),
         tuple(_refusal(refusal, pseudonyms) for refusal in listing.refusals),
         tuple(_skipped(entry, pseudonyms) for entry in listing.skipped),
+        None if listing.asked is None else frozenset(map(pseudonyms.uid, listing.asked)),
     )
 
 

@@ -28,7 +28,7 @@ from medmtl.pacs.image_files import short_hash
 from medmtl.report.table import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -82,8 +82,6 @@ class BatchOptions:
         formats: Of FORMATS; "json" is always written.
         restart: Compute finished cases anew.
         summary_every_s: The tables are rebuilt this often while the run goes on.
-        is_part: Whether the listing shows some of the input's studies, each whole: what is known of
-            the others stays.
         networks: Cases that may be in the network at a time, one or two, in a batch of many: two on
             a CPU, each on its share of the cores, one on a GPU.
     """
@@ -91,7 +89,6 @@ class BatchOptions:
     formats: tuple[str, ...] = DEFAULT_FORMATS
     restart: bool = False
     summary_every_s: float = 30.0
-    is_part: bool = False
     networks: Literal[1, 2] = 1
 
 
@@ -159,11 +156,12 @@ class Begun:
     read_s: float
 
 
-def _by_study(listing: Listing) -> dict[str, list[Failure]]:
-    """The refusals of each study that was listed, none for most."""
-    found: dict[str, list[Failure]] = {study.study_uid: [] for study in listing.studies}
+def _by_part(listing: Listing, asked: Iterable[str]) -> dict[str, list[Failure]]:
+    """The refusals of each study that was asked for, none for most, by the hash of its UID."""
+    found: dict[str, list[Failure]] = {short_hash(uid): [] for uid in asked}
     for refusal in listing.refusals:
-        found.setdefault(refusal.study_uid, []).append(Failure.from_refusal(refusal))
+        part = short_hash(refusal.study_uid)
+        found.setdefault(part, []).append(Failure.from_refusal(refusal))
     return found
 
 
@@ -206,20 +204,25 @@ class Batch:
 
     @classmethod
     def open(cls, listing: Listing, *, out: Path, input_path: Path, options: BatchOptions) -> Batch:
-        """Open the folder and note there what the listing refused.
+        """Open the folder and note there what the listing refused, in place of what is past.
+
+        Of an archive, what is known of studies that were not asked for stays.
 
         Raises:
             OutputError: If the folder cannot be written.
         """
         store = CaseStore.open(out, input_path=input_path)
         unusable = unusable_names(study.case_id for study in listing.studies)
-        if options.is_part:
-            for uid, refusals in _by_study(listing).items():
-                store.note_refusals(refusals, part=short_hash(uid))
-        else:
+        cases = {study.case_id for study in listing.studies}
+        if listing.asked is None:
             refusals = [Failure.from_refusal(refusal) for refusal in listing.refusals]
             store.note_refusals([*refusals, *unusable.values()])
-            store.forget_failures(except_of={study.case_id for study in listing.studies})
+            store.forget_failures(except_of=cases)
+        else:
+            by_part = _by_part(listing, listing.asked)
+            for part, refusals in by_part.items():
+                store.note_refusals(refusals, part=part)
+            store.forget_failures(except_of=cases, parts=by_part)
         formats = tuple(sorted({*options.formats, "json"}))
         return cls(listing, store, input_path, options, formats, unusable)
 
@@ -332,7 +335,7 @@ def finish_case(
         result = write()
         if isinstance(result, Failure):
             store.discard(case_id)
-            store.note_failure(result)
+            store.note_failure(result, part=short_hash(case.study.study_uid))
             return CaseOutcome(case_id, "failed", failure=result)
         return CaseOutcome(case_id, "done", seconds=result)
     except BaseException:

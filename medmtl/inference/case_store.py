@@ -178,15 +178,20 @@ class CaseStore:
         except (OSError, KeyError, AttributeError):
             return False
 
-    def note_failure(self, failure: Failure) -> None:
+    def note_failure(self, failure: Failure, *, part: str) -> None:
         """Remember a failed case for failures.csv, until a later run succeeds.
+
+        Args:
+            failure: Why.
+            part: Name of the part of the input that the case is made of.
 
         Raises:
             OutputError: If it cannot be written.
         """
         with output_errors("A failure"):
             path = self.area("failures") / f"{failure.case_id}.json"
-            replace_file(path, as_json_bytes({"input": self.input_key, **asdict(failure)}))
+            note = {"input": self.input_key, "part": part, **asdict(failure)}
+            replace_file(path, as_json_bytes(note))
 
     def failure(self, case_id: str, *, since_start: bool) -> Failure | None:
         """The known failure of a case, where asked only one noted since this run began."""
@@ -199,20 +204,27 @@ class CaseStore:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def forget_failures(self, *, except_of: Collection[str]) -> None:
+    def forget_failures(
+        self, *, except_of: Collection[str], parts: Collection[str] | None = None
+    ) -> None:
         """Drop what is noted about cases that this input had once and has no longer.
+
+        Args:
+            except_of: The cases that it has.
+            parts: Names of the parts of the input that were listed; None for all.
 
         Raises:
             OutputError: If a note cannot be removed.
         """
         for path in self.area("failures").glob("*.json"):
-            if path.stem not in except_of and self._is_of_this_input(path):
+            if path.stem not in except_of and self._is_of_this_input(path, parts):
                 with output_errors("A failure"):
                     path.unlink(missing_ok=True)
 
-    def _is_of_this_input(self, note: Path) -> bool:
+    def _is_of_this_input(self, path: Path, parts: Collection[str] | None) -> bool:
         try:
-            return bool(json.loads(note.read_bytes())["input"] == self.input_key)
+            note = json.loads(path.read_bytes())
+            return note["input"] == self.input_key and (parts is None or note["part"] in parts)
         except (OSError, ValueError, TypeError, KeyError):
             return False
 

@@ -15,6 +15,7 @@ import pytest
 from dicomweb_client.web import DICOMwebClient
 
 from medmtl.core.errors import MedmtlError
+from medmtl.core.pseudonym import Pseudonyms
 from medmtl.inference.batch import BatchOptions
 from medmtl.inference.predictor import load_predictor
 from medmtl.pacs.address import PacsAddress, PacsQuery
@@ -24,6 +25,7 @@ from medmtl.pacs.errors import PacsError, PacsUnreachableError
 from medmtl.pacs.push import push_files, result_files
 from medmtl.pacs.retrieve import retrieve_study
 from medmtl.pacs.retry import Retry
+from pipelines.deidentify import as_wanted
 from pipelines.pacs_source import open_archive_input
 from pipelines.watch_rounds import Watcher, watch_archive, watch_folder
 from tests.dicom_factory import uid_of
@@ -139,6 +141,34 @@ def test_a_study_that_cannot_be_had_is_named_and_the_others_go_on(
     _, listing = open_archive_input(orthanc.archive(), address, root=tmp_path / "images")
     assert {study.study_uid for study in listing.studies} == {one, two}
     assert listing.refusals == ()
+
+
+@pytest.mark.parametrize("names", [None, Pseudonyms("a secret of at least 32 characters, truly")])
+def test_a_study_without_images_any_more_is_asked_for_and_not_listed(
+    orthanc: Orthanc, tmp_path: Path, names: Pseudonyms | None
+) -> None:
+    send(orthanc, write_study(tmp_path / "a", "one"))
+    send(orthanc, write_study(tmp_path / "b", "two", seed=1))
+    one, two = str(uid_of("one")), str(uid_of("two"))
+    address = PacsAddress(orthanc.url, PacsQuery(patient="PLANTED-ID"))
+    open_archive_input(orthanc.archive(), address, root=tmp_path / "images")
+    empty = _Emptied(orthanc.archive().client, QUICK, lost=one)
+    listing = as_wanted(open_archive_input(empty, address, root=tmp_path / "images")[1], names)
+    if names is not None:
+        one, two = names.uid(one), names.uid(two)
+    assert [study.study_uid for study in listing.studies] == [two]
+    assert listing.asked == frozenset({one, two})
+
+
+class _Emptied(Archive):
+    """An archive in which one study holds only a report by now."""
+
+    def __init__(self, client: DICOMwebClient, retry: Retry, *, lost: str) -> None:
+        super().__init__(client, retry)
+        object.__setattr__(self, "lost", lost)
+
+    def images(self, study_uid: str, query: PacsQuery) -> tuple[InstanceRef, ...]:
+        return () if study_uid == vars(self)["lost"] else super().images(study_uid, query)
 
 
 class _Damaged(Archive):

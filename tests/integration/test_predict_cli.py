@@ -96,7 +96,7 @@ def test_structure_sets_are_written_where_they_are_named(text: str, chosen: str)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
-def test_ctrl_c_ends_a_batch_at_once_and_what_is_finished_is_kept(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_batch_and_what_is_finished_is_kept(tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     write_studies(source, 60)
     write_tiny(tmp_path / "tiny", torso_settings())

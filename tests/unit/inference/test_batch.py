@@ -249,13 +249,41 @@ def test_what_is_known_of_other_studies_of_an_archive_stays(source: Path, out: P
     broken = ThresholdAnalyser(broken={"case00": MemoryError()})
 
     def ask(first: int, last: int, *refusals: Refusal) -> list[str]:
-        found, options = Listing(tuple(studies[first:last]), refusals), BatchOptions(is_part=True)
-        list(run_batch(found, broken, out=out, input_path=source, options=options))
+        found = _asked([f"2.25.{number}" for number in range(first, last)], studies, refusals)
+        list(run_batch(found, broken, out=out, input_path=source))
         return [row["what"] for row in _table(out / "failures.csv")]
 
     assert ask(0, 2, refusal) == ["series a1", "case00"]
     assert ask(2, 4) == ["series a1", "case00"]
     assert ask(1, 2) == ["case00"]
+
+
+def _asked(
+    uids: Sequence[str], studies: Sequence[Study], refusals: tuple[Refusal, ...] = ()
+) -> Listing:
+    found = tuple(study for study in studies if study.study_uid in uids)
+    return Listing(found, refusals, asked=frozenset(uids))
+
+
+@pytest.mark.parametrize("before", ["refusal", "failure"])
+@pytest.mark.parametrize("now", ["refusal", "nothing"])
+def test_a_study_of_an_archive_has_the_rows_of_what_it_gives_now(
+    source: Path, out: Path, before: str, now: str
+) -> None:
+    study = replace(list_studies(source).studies[0], study_uid="2.25.1")
+    refusal = Refusal("series a1", "scan", "gap", "3 mm", "1 mm", "Send it.", study_uid="2.25.1")
+    broken = ThresholdAnalyser(broken={"case00": MemoryError()})
+
+    def ask(studies: list[Study], *refusals: Refusal) -> list[str]:
+        listing = _asked(["2.25.1"], studies, refusals)
+        list(run_batch(listing, broken, out=out, input_path=source))
+        return [row["what"] for row in _table(out / "failures.csv")]
+
+    if before == "refusal":
+        assert ask([], replace(refusal, source="series b2")) == ["series b2"]
+    else:
+        assert ask([study]) == ["case00"]
+    assert ask([], *[refusal] * (now == "refusal")) == ["series a1"] * (now == "refusal")
 
 
 @pytest.mark.parametrize("name", ["../evil", "run.json", ".medmtl", "", "a\nb", "a/b", "case01"])
@@ -438,6 +466,39 @@ def test_a_study_is_written_while_the_network_works_on_the_next_one(
     monkeypatch.setattr(CaseStore, "publish", late)
     assert _statuses(_run(source, out, analyser)) == ["done"] * 4
     assert len(_table(out / "cases.csv")) == 4
+
+
+def test_a_stopped_batch_says_what_became_of_the_cases_beside(
+    source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, failed = CaseStore.publish, threading.Event()
+
+    def full(store: CaseStore, case_id: str, folder: Path | None = None) -> None:
+        if case_id == "case00":
+            assert failed.wait(timeout=10)
+            raise OSError(28, "No space left on device")
+        publish(store, case_id, folder)
+
+    class Failing(ThresholdAnalyser):
+        def analyse(self, study: Study, volumes: Sequence[Volume]) -> Prediction:
+            if study.case_id == "case02":
+                failed.set()
+                raise MemoryError
+            return super().analyse(study, volumes)
+
+    monkeypatch.setattr(CaseStore, "publish", full)
+    outcomes: dict[str, str] = {}
+
+    def follow() -> None:
+        for one in run_batch(list_studies(source), Failing(), out=out, input_path=source):
+            outcomes[one.case_id] = one.status
+
+    with pytest.raises(OutputError, match="Case case00 could not be written"):
+        follow()
+    assert outcomes.items() >= {("case01", "done"), ("case02", "failed")}
+    counted = json.loads((out / "run.json").read_text())["this_run"]["cases"]
+    assert counted["failed"] == 1
+    assert sum(counted.values()) == len(outcomes)
 
 
 def test_a_refusal_outside_of_any_study_alone_is_a_result(source: Path, out: Path) -> None:

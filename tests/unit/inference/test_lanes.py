@@ -59,8 +59,29 @@ def test_what_is_begun_is_finished_when_its_results_are_not_wanted_any_more() ->
     assert len(done) == count
 
 
-def test_an_error_comes_in_its_turn_and_what_else_was_begun_is_finished() -> None:
-    begun, failed, done = threading.Event(), threading.Event(), threading.Event()
+def _with_error(results: Iterator[int]) -> Iterator[int | str]:
+    try:
+        yield from results
+    except ValueError as error:
+        yield str(error)
+
+
+def test_what_was_made_beside_an_error_comes_before_it() -> None:
+    later = threading.Event()
+
+    def work(number: int) -> int:
+        if number == 0:
+            assert later.wait(_WAIT_S)
+            raise ValueError("planted")
+        if number == 3:
+            later.set()
+        return number
+
+    assert list(_with_error(in_lanes(range(4), work, lanes=2))) == [1, 2, 3, "planted"]
+
+
+def test_after_an_error_no_further_item_is_asked_for_and_what_is_begun_is_finished() -> None:
+    begun, failed = threading.Event(), threading.Event()
 
     def work(number: int) -> int:
         if number == 1:
@@ -70,16 +91,25 @@ def test_an_error_comes_in_its_turn_and_what_else_was_begun_is_finished() -> Non
         if number == 2:
             begun.set()
         assert failed.wait(_WAIT_S)
-        if number == 2:
-            time.sleep(0.05)
-            done.set()
+        time.sleep(0.05)
         return number
 
-    results = in_lanes(range(3), work, lanes=3)
-    assert next(results) == 0
-    with pytest.raises(ValueError, match="planted"):
-        next(results)
-    assert done.is_set()
+    assert list(_with_error(in_lanes(range(100), work, lanes=3))) == [0, 2, "planted"]
+
+
+def test_what_was_begun_comes_before_an_error_of_the_items() -> None:
+    failed = threading.Event()
+
+    def things() -> Iterator[int]:
+        yield 0
+        failed.set()
+        raise ValueError("planted")
+
+    def work(number: int) -> int:
+        assert failed.wait(_WAIT_S)
+        return number
+
+    assert list(_with_error(in_lanes(things(), work, lanes=2))) == [0, "planted"]
 
 
 def test_an_interrupt_does_not_wait_for_the_lanes() -> None:
