@@ -91,7 +91,7 @@ def train(
     # mlflow_run_id.txt nor make one that is finished a failed one.
     with sole_run(folder, resume=resume) if ranks.is_main else nullcontext():
         if ranks.is_main:
-            check_resumed(settings, folder)
+            check_resumed(settings, folder, processes=ranks.world)
         tracker = _tracker(settings, folder, uri=tracking_uri, resume=resume, is_main=ranks.is_main)
         status: RunStatus = "FAILED"
         try:

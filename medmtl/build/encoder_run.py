@@ -20,7 +20,7 @@ import torch
 from medmtl.build.bundle import range_volumes
 from medmtl.build.encoder import joint_settings, starting_net, with_encoder
 from medmtl.build.folder import check_folder, check_manifests
-from medmtl.build.job import followed, log_start
+from medmtl.build.job import log_start
 from medmtl.build.parts import build, check_rule, check_taught, read_sources
 from medmtl.build.result import TrainResult
 from medmtl.config import HeadRefitConfig
@@ -37,7 +37,8 @@ from medmtl.training.encoder_features import FeatureStore, head_table
 from medmtl.training.figures import log_figures
 from medmtl.training.head import fit_head, hold_standardised, standardise_pooled
 from medmtl.training.mask_change import check_masks_kept, mask_change
-from medmtl.training.memory import memory_errors, peak_memory_mib
+from medmtl.training.memory import peak_memory_mib
+from medmtl.training.stoppable import followed
 from medmtl.transforms.settings import PreprocessingConfig
 
 if TYPE_CHECKING:
@@ -70,15 +71,14 @@ def train_on_encoder(job: Job) -> TrainResult:
     torch.use_deterministic_algorithms(config.trainer.deterministic, warn_only=True)
     log_start(job.tracker, config, train=run.train, validation=run.val)
     began = time.monotonic()
-    with memory_errors():
-        before = run.features(run.val, has_folds=True)
-        run.fit(run.features(run.train, has_folds=True))
-        steps = 0
-        if not run.is_frozen:
-            steps = run.tune()
-            run.fit(run.features(run.train, has_folds=False))
-        after = run.features(run.val, has_folds=run.is_frozen)
-        return run.finish(before, after, steps=steps, seconds=time.monotonic() - began)
+    before = run.features(run.val, has_folds=True)
+    run.fit(run.features(run.train, has_folds=True))
+    steps = 0
+    if not run.is_frozen:
+        steps = run.tune()
+        run.fit(run.features(run.train, has_folds=False))
+    after = run.features(run.val, has_folds=run.is_frozen)
+    return run.finish(before, after, steps=steps, seconds=time.monotonic() - began)
 
 
 Features = list[tuple["DataSource", "Case", "CaseFeatures"]]
@@ -255,6 +255,7 @@ class _Run:
             folds=folds if self.is_frozen and folds else None,
             is_half=isinstance(self.config.preprocessing, PreprocessingConfig),
             facts={"encoder": facts},
+            should_stop=self.job.should_stop,
         )
 
     def _learned(self) -> list[torch.Tensor]:

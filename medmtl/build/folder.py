@@ -61,12 +61,17 @@ def holds_run(config: TrainConfig, out: Path) -> bool:
 
 
 def was_begun(out: Path) -> bool:
-    """Whether a run took steps in `out`, from which it can go on."""
-    return (out / "checkpoints" / "last.ckpt").exists()
+    """Whether a run took steps in `out`, from which it can go on, or ended there without any."""
+    return any((out / name).exists() for name in ("checkpoints/last.ckpt", "run.json"))
 
 
-def check_resumed(config: TrainConfig, out: Path) -> None:
+def check_resumed(config: TrainConfig, out: Path, *, processes: int) -> None:
     """Refuse to go on with other settings or cases before anybody is told; nothing is written.
+
+    Args:
+        config: The run.
+        out: Its folder.
+        processes: That train together now.
 
     Raises:
         BundleError: If the encoder is missing or damaged.
@@ -76,15 +81,28 @@ def check_resumed(config: TrainConfig, out: Path) -> None:
         return
     if config.encoder is not None:
         config, _ = with_encoder(config)
-    check_folder(config, out, resume=True, is_main=False)
+    check_folder(config, out, resume=True, is_main=False, processes=processes)
     for one in config.data.manifests:
         read_manifest(find_manifest(one.folder))
     check_manifests(config, out, is_main=False)
 
 
-def check_folder(config: TrainConfig, out: Path, *, resume: bool, is_main: bool) -> None:
-    """Refuse to mix two runs in one folder; write the resolved config beside the checkpoints."""
-    path = out / "config.json"
+def check_folder(
+    config: TrainConfig, out: Path, *, resume: bool, is_main: bool, processes: int = 1
+) -> None:
+    """Refuse to mix two runs in one folder; write the resolved config beside the checkpoints.
+
+    Args:
+        config: The run.
+        out: Its folder.
+        resume: Whether it may go on with a run that lies there.
+        is_main: Whether this process writes.
+        processes: That train together: steps per epoch, schedule and batches depend on them.
+
+    Raises:
+        ConfigError: If another run lies there, or one that is not resumed.
+    """
+    path, noted = out / "config.json", out / "processes.json"
     text = json.dumps(config.model_dump(mode="json"), indent=1) + "\n"
     started = _check_unused(out, resume=resume)
     if started and path.exists() and _matters(_as_today(path)) != _matters(text):
@@ -92,9 +110,17 @@ def check_folder(config: TrainConfig, out: Path, *, resume: bool, is_main: bool)
             f"{out.name}: --resume with another configuration than the run was started with "
             "(config.json). Use the same, or choose another folder with -o."
         )
+    known = json.loads(noted.read_text("utf-8")) if started and noted.exists() else processes
+    if known != processes:
+        raise ConfigError(
+            f"{out.name}: --resume with {processes} process(es), but the run was started with "
+            f"{known} (processes.json), which decides its steps and batches. Use as many (torchrun "
+            f"--nproc-per-node {known}), or choose another folder with -o."
+        )
     if is_main:
         out.mkdir(parents=True, exist_ok=True)
         replace_file(path, text.encode())
+        replace_file(noted, f"{processes}\n".encode())
 
 
 def _check_unused(out: Path, *, resume: bool) -> bool:

@@ -13,7 +13,7 @@ import torch
 from medmtl.build.bundle import bundle_settings, training_text
 from medmtl.build.encoder_run import train_on_encoder
 from medmtl.build.folder import check_folder, check_manifests
-from medmtl.build.job import Job, followed, log_start
+from medmtl.build.job import Job, log_start
 from medmtl.build.parts import RunParts, build
 from medmtl.build.result import TrainResult
 from medmtl.core.durable import replace_file
@@ -25,6 +25,7 @@ from medmtl.training.distributed import Ranks
 from medmtl.training.figures import log_figures
 from medmtl.training.memory import memory_errors, peak_memory_mib
 from medmtl.training.standardise import fit_standardiser, refit_head
+from medmtl.training.stoppable import followed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainResult", "train_run"]
 
 
+@memory_errors()
 def train_run(
     config: TrainConfig,
     out: Path,
@@ -73,7 +75,7 @@ def train_run(
         told = tracker or NoTracker()
         return train_on_encoder(Job(config, out, data_root, resume, told, watch, should_stop))
     tracker = (tracker if ranks.is_main else None) or NoTracker()
-    check_folder(config, out, resume=resume, is_main=ranks.is_main)
+    check_folder(config, out, resume=resume, is_main=ranks.is_main, processes=ranks.world)
     parts = build(config, out, data_root=data_root, tracker=tracker, ranks=ranks)
     check_manifests(config, out, is_main=ranks.is_main)
     trainer = parts.trainer
@@ -83,9 +85,8 @@ def train_run(
     _prepare(parts)
     log_start(tracker, config, train=parts.train_sources, validation=parts.val_sources)
     began = time.monotonic()
-    with memory_errors():
-        _train(parts)
-        return _finish(parts, out, tracker, time.monotonic() - began)
+    _train(parts)
+    return _finish(parts, out, tracker, time.monotonic() - began)
 
 
 def _prepare(parts: RunParts) -> None:
@@ -132,6 +133,7 @@ def _train(parts: RunParts) -> None:
             augment=parts.augment,
             device=trainer.device,
             seed=config.seed,
+            should_stop=trainer.should_stop,
         )
 
 
@@ -149,6 +151,7 @@ def _finish(parts: RunParts, out: Path, tracker: Tracker, seconds: float) -> Tra
         out=out,
         records=out / ".medmtl" / "scores",
         device=trainer.device.type,
+        should_stop=trainer.should_stop,
     )
     run = _run_record(parts, seconds)
     replace_file(out / "run.json", (json.dumps(run, indent=1) + "\n").encode())

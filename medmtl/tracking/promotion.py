@@ -119,6 +119,8 @@ def set_alias(
     facts = {"by": by, "why": why, "at": _now(), "evidence_run": run_id}
     if champion is not None:
         facts["previous"] = champion.number
+    else:  # of an earlier time with this alias: a rollback would follow it
+        _forget(connection, version, alias, "previous")
     _write(connection, version, alias, facts)
     with mlflow_errors(f"alias {alias}"):
         connection.client.set_registered_model_alias(version.name, alias, version.number)
@@ -179,6 +181,11 @@ def _write(connection: Connection, version: Version, alias: str, facts: Mapping[
             connection.client.set_model_version_tag(
                 version.name, version.number, _key(alias, key), value
             )
+
+
+def _forget(connection: Connection, version: Version, alias: str, fact: str) -> None:
+    with mlflow_errors(f"the tags of {version}"):
+        connection.client.delete_model_version_tag(version.name, version.number, _key(alias, fact))
 
 
 def _key(alias: str, fact: str) -> str:

@@ -22,9 +22,10 @@ from medmtl.postprocess.decide import decide
 from medmtl.training.answers import Answers
 from medmtl.training.calibrate_bundle import calibrate_bundle
 from medmtl.training.card import as_json, card_text
+from medmtl.training.stoppable import followed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -120,6 +121,7 @@ def deliver(
     folds: Mapping[str, Mapping[str, Tensor]] | None = None,
     is_half: bool = True,
     facts: Mapping[str, Any] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Delivery:
     """Measure the network on the validation cases, calibrate it on them and write the bundle.
 
@@ -135,12 +137,16 @@ def deliver(
         folds: Further weights whose logits are averaged, of an imported network.
         is_half: Whether large weights are stored in half precision.
         facts: What else metrics.json shall hold.
+        should_stop: Asked after every validation case.
+
+    Raises:
+        TrainingStoppedError: If asked to stop; cases that were measured are known the next time.
     """
     weights = bundle_weights(weights)
     raw = out / "uncalibrated"
     write = partial(write_bundle, weights=weights, folds=folds, is_half=is_half)
     write(raw, settings, card="Not calibrated.\n", metrics_json="{}\n")
-    scores = score_cases(raw, validation, records=records, device=device)
+    scores = score_cases(raw, validation, records=records, device=device, should_stop=should_stop)
     names = [finding.name for finding in settings.findings]
     report: dict[str, Any] = {}
     if scores and names:
@@ -167,7 +173,12 @@ def deliver(
 
 
 def score_cases(
-    bundle: Path, sources: Sequence[DataSource], *, records: Path, device: str
+    bundle: Path,
+    sources: Sequence[DataSource],
+    *,
+    records: Path,
+    device: str,
+    should_stop: Callable[[], bool],
 ) -> list[CaseScore]:
     """Answers of a bundle through the user's predictor, beside the truth.
 
@@ -175,24 +186,29 @@ def score_cases(
     of several manifests get the manifest's name before their own and their patient's, which are
     unique in a manifest only.
     """
-    if not any(source.cases for source in sources):
+    total = sum(len(source.cases) for source in sources)
+    if not total:
         return []
     analyser = load_predictor(bundle, device=device, cam="none")
     scores: list[CaseScore] = []
     is_mixed = len({source.manifest.name for source in sources if source.cases}) > 1
-    for source in sources:
-        evaluation = Evaluation(
+    results = (
+        (source.manifest.name, result)
+        for source in sources
+        for result in Evaluation(
             analyser=analyser,
             manifest=source.manifest,
             data_root=source.data_root,
             records=records / source.manifest.name,
-        )
-        for result in evaluation.run(source.cases):
-            if not isinstance(result, CaseScore):
-                logger.warning("validation case %s left out: %s", result.case_id, result.reason)
-                continue
-            scores.append(_of_manifest(result, source.manifest.name) if is_mixed else result)
-            logger.info("measured %d of %d", len(scores), sum(len(s.cases) for s in sources))
+        ).run(source.cases)
+    )
+    for manifest, result in followed(
+        results, what="validation cases measured", total=total, should_stop=should_stop
+    ):
+        if isinstance(result, CaseScore):
+            scores.append(_of_manifest(result, manifest) if is_mixed else result)
+        else:
+            logger.warning("validation case %s left out: %s", result.case_id, result.reason)
     return scores
 
 

@@ -1,8 +1,8 @@
 """The training loop: AdamW, warm-up and cosine, clipping, EMA, and a state that resumes.
 
 `train_steps` is the whole loop; it yields after every optimiser step and leaves checkpoints,
-validation and progress to its caller. What is random in a step depends on the seed, the step and
-the process alone, so a resumed run goes on to the same numbers.
+validation and progress to its caller. What is random in a batch depends on the seed, its number in
+the run and the process alone, so a resumed run goes on to the same numbers.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from medmtl.balancing.balancer import BalanceReport
 
     Objective = Callable[[nn.Module, Any], TaskLosses]
+    Numbered = tuple[int, Any]
 
 __all__ = [
     "FitOptions",
@@ -47,7 +48,6 @@ __all__ = [
     "TrainState",
     "TrainingDivergedError",
     "fit",
-    "seed_step",
     "train_steps",
 ]
 
@@ -102,13 +102,15 @@ def train_steps(
     run = state.model if run is None else run  # a compiled module has no truth value
     while state.step < options.steps:
         began = time.monotonic()
-        micro = list(islice(batches, options.accumulate))
+        first = state.step * options.accumulate
+        micro = list(enumerate(islice(batches, options.accumulate), start=first))
         wait_s = time.monotonic() - began
         lr = options.lr(state.step)
         for group in state.optimiser.param_groups:
             group["lr"] = lr * group.get("scale", 1.0)
         state.optimiser.zero_grad(set_to_none=True)
-        learn = partial(_learn, state, partial(objective, run), micro, options, ranks)
+        losses = partial(_losses, objective, run, seed=options.seed, rank=ranks.rank)
+        learn = partial(_learn, state, losses, micro, ranks)
         found = (
             sharpness_aware(state.model, learn, rho=options.sam_rho, remembers=[state.balancer])
             if options.sam_rho
@@ -122,7 +124,7 @@ def train_steps(
                 state.model,
                 decay=warm_decay(options.ema_decay, state.step + 1),
             )
-        state.balancer.after_step(partial(_losses_again, objective, run, micro[-1]))
+        state.balancer.after_step(partial(_losses_again, losses, run, micro[-1]))
         state.step += 1
         step_s = time.monotonic() - began
         yield StepReport(state.step, found.losses, found.balance, lr, norm, wait_s, step_s)
@@ -130,30 +132,34 @@ def train_steps(
 
 def _learn(
     state: TrainState,
-    objective: Callable[[Any], TaskLosses],
-    micro: Sequence[Any],
-    options: FitOptions,
+    losses: Callable[[Numbered], TaskLosses],
+    micro: Sequence[Numbered],
     ranks: Ranks,
 ) -> StepLosses:
     """Leave the step's gradient in `.grad`; called twice, it does the same twice."""
-    seed_step(options.seed, state.step, ranks.rank)
     for weight in state.balancer.parameters():
         weight.grad = None
-    found = backward(state, objective, micro, scale=loss_scale(state))
+    found = backward(state, losses, micro, scale=loss_scale(state))
     ranks.average_gradients(state.parameters())
     return found
 
 
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed dropout and the like for one step of one process."""
-    words = np.random.SeedSequence([seed, step, rank]).generate_state(2)
+def _losses(
+    objective: Objective, run: nn.Module, numbered: Numbered, *, seed: int, rank: int
+) -> TaskLosses:
+    """Of a batch by its number, which seeds dropout and the like: asked twice, they are alike."""
+    number, batch = numbered
+    words = np.random.SeedSequence([seed, number, rank]).generate_state(2)
     torch.manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+    return objective(run, batch)
 
 
 @torch.no_grad()
-def _losses_again(objective: Objective, run: nn.Module, batch: Any) -> Mapping[str, Tensor]:
+def _losses_again(
+    losses: Callable[[Numbered], TaskLosses], run: nn.Module, numbered: Numbered
+) -> Mapping[str, Tensor]:
     with frozen_statistics(run):
-        return objective(run, batch).by_task
+        return losses(numbered).by_task
 
 
 def fit(

@@ -18,8 +18,11 @@ __all__ = ["OutOfMemoryError", "memory_errors", "peak_memory_mib"]
 
 _CPU_TEXTS = ("can't allocate memory", "not enough memory")
 """What torch's allocator of the CPU says, in a plain RuntimeError."""
-_WORKER_TEXT = "DataLoader worker"
-"""What torch says of a process beside this one that was killed, in a plain RuntimeError."""
+_WORKER_TEXT = "DataLoader worker (pid"
+"""How torch begins to say that a process beside this one was killed, in a plain RuntimeError.
+
+An error that such a process raised is "Caught ... in DataLoader worker process 0".
+"""
 _ADVICE = (
     "Lower trainer.batch_size (and raise trainer.accumulate), take smaller patches or fewer "
     'filters (network.backbone), or set trainer.precision = "bfloat16".'
@@ -45,7 +48,7 @@ def memory_errors() -> Iterator[None]:
     except RuntimeError as error:
         if any(text in str(error) for text in _CPU_TEXTS):
             raise OutOfMemoryError(f"Out of memory on the machine. {_ADVICE}") from error
-        if _WORKER_TEXT in str(error):
+        if str(error).startswith(_WORKER_TEXT):
             raise OutOfMemoryError(
                 "A process that makes batches was killed, as a rule because the machine is out of "
                 f"memory. Lower trainer.workers. {_ADVICE}"

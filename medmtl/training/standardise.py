@@ -12,6 +12,7 @@ from torch import nn
 
 from medmtl.data.samples import collate
 from medmtl.training.head import HeadOptions, HeadTable, collect_head_inputs, fit_head
+from medmtl.training.stoppable import followed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -85,6 +86,7 @@ def refit_head(
     augment: Augment | None,
     device: torch.device,
     seed: int,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train the head alone on views of the training cases; see `training.head`.
 
@@ -97,11 +99,21 @@ def refit_head(
         augment: Changes a sample at random; None for none.
         device: Where the network is.
         seed: Of the views and of the refit.
+        should_stop: Asked after every case.
+
+    Raises:
+        TrainingStoppedError: If asked to stop; the views are seen anew then.
     """
     net.eval()
 
     def seen() -> Iterator[tuple[Tensor, dict[str, Tensor], Callable[[], object]]]:
-        for index in range(len(samples)):
+        cases = followed(
+            range(len(samples)),
+            what="cases seen again for the head",
+            total=len(samples),
+            should_stop=should_stop,
+        )
+        for index in cases:
             for view in range(views if augment else 1):
                 sample = samples[index]
                 if bool(sample.findings.isnan().all()):

@@ -140,9 +140,20 @@ def test_it_can_be_stopped_while_features_are_computed(tmp_path: Path) -> None:
     """Which may take hours, before there is any step."""
     data = write_data(tmp_path / "data")
     config = configuration(data, imported(tmp_path))
-    with pytest.raises(TrainingStoppedError, match=r"features .*: 1 of 3\. They are kept"):
+    with pytest.raises(TrainingStoppedError, match=r"features .*: 1 of 3\. Start the same"):
         train_run(config, tmp_path / "run", data_root=data, should_stop=lambda: True)
     assert len(list((tmp_path / "run" / "cache" / "features").rglob("*.npz"))) == 1
+
+
+def test_it_can_be_stopped_while_it_is_measured_and_is_not_overwritten(tmp_path: Path) -> None:
+    data, out = write_data(tmp_path / "data"), tmp_path / "run"
+    config = configuration(data, imported(tmp_path))
+    with pytest.raises(TrainingStoppedError, match=r"cases measured: 1 of 3"):
+        train_run(config, out, data_root=data, should_stop=(out / "uncalibrated").exists)
+    train_run(config, out, data_root=data)
+    with pytest.raises(ConfigError, match=r"found a run there.*--resume"):
+        train_run(config, out, data_root=data)
+    train_run(config, out, data_root=data, resume=True)
 
 
 def test_the_result_is_an_ordinary_joint_bundle(tmp_path: Path) -> None:

@@ -57,4 +57,5 @@ def test_two_processes_match_one_within_seed_noise(tmp_path: Path) -> None:
             assert mine[name] == pytest.approx(theirs[name], rel=1e-2, abs=1e-3), name
     record = json.loads((tmp_path / "two" / "run.json").read_text(encoding="utf-8"))
     assert record["processes"] == 2
+    assert (tmp_path / "two" / "processes.json").read_text(encoding="utf-8") == "2\n"
     assert (tmp_path / "two" / "bundle" / "bundle.toml").exists()

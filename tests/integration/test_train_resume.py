@@ -143,6 +143,25 @@ def test_a_run_that_ends_within_a_validation_resumes_with_that_validation(tmp_pa
     assert_same_numbers(tmp_path / "whole", out)
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [("seed=0", "measured: 1 of 3"), ("head_refit={steps=5, batch=4}", "head: 1 of 5")],
+)
+def test_a_run_can_be_stopped_after_its_last_step(tmp_path: Path, setting: str, said: str) -> None:
+    data, out = write_data(tmp_path / "data"), tmp_path / "run"
+    done: list[bool] = []
+
+    def stop() -> bool:
+        path = out / "checkpoints" / "last.ckpt"
+        done.append(path.exists() and len(checkpoint(out)["history"]) == 2)
+        return sum(done) > 1  # the first time the loop itself asks
+
+    with pytest.raises(TrainingStoppedError, match=rf"{said}\..*--resume"):
+        train_run(configuration(data, setting), out, data_root=data, should_stop=stop)
+    assert not (out / "bundle").exists()
+    assert train_run(configuration(data, setting), out, data_root=data, resume=True).scores
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
 def test_sigterm_ends_the_command_with_143_and_a_checkpoint(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")

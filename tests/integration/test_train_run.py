@@ -179,6 +179,22 @@ def test_out_of_memory_in_the_delivery_is_said_as_such(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["medmtl.networks.joint.JointNet.to", "medmtl.data.dataset.StudyDataset.__getitem__"],
+)
+def test_out_of_memory_before_the_first_step_is_said_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    data = write_data(tmp_path / "data")
+    monkeypatch.setattr(place, full)
+    with pytest.raises(OutOfMemoryError, match="Out of memory on the machine"):
+        train_run(configuration(data), tmp_path / "run", data_root=data)
+
+
 def test_an_output_that_no_case_teaches_is_refused(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", truths=[{"big": True, "old": None}] * 8)
     config = configuration(data, "network.segments=['liver', 'speen']")

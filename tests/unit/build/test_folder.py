@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from medmtl.build.folder import check_folder, check_manifests, holds_run, sole_run
+from medmtl.build.folder import check_folder, check_manifests, check_resumed, holds_run, sole_run
 from medmtl.core.errors import ConfigError, OutputError
 from tests.tiny_run import configuration, write_data
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -57,16 +54,35 @@ def test_a_second_run_at_the_same_time_is_refused_and_one_after_it_is_not(tmp_pa
     assert not list(run.iterdir())
 
 
-def test_a_run_that_is_not_resumed_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_bytes(b"")
+@pytest.mark.parametrize("left", ["checkpoints/last.ckpt", "run.json"])
+def test_a_run_that_is_not_resumed_is_refused_before_anything_is_touched(
+    tmp_path: Path, left: str
+) -> None:
+    """A frozen encoder takes no steps, so that no checkpoint is left."""
+    path = tmp_path / "run" / left
+    path.parent.mkdir(parents=True)
+    path.touch()
     with (
         pytest.raises(ConfigError, match="--resume"),
         sole_run(tmp_path / "run", resume=False),
     ):
         pass
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoints"]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [Path(left).parts[0]]
+
+
+@pytest.mark.parametrize("left", ["checkpoints/last.ckpt", "run.json"])
+def test_a_run_goes_on_as_it_was_started(out: Path, left: str) -> None:
+    data = out.parent / "data"
+    check_resumed(configuration(data, "seed=1"), out, processes=2)  # nothing was done yet
+    (out / "checkpoints").mkdir()
+    (out / left).touch()
+    check_resumed(configuration(data), out, processes=1)
+    with pytest.raises(ConfigError, match="another configuration"):
+        check_resumed(configuration(data, "seed=1"), out, processes=1)
+    with pytest.raises(ConfigError, match=r"2 process.*started with 1 .*--nproc-per-node 1"):
+        check_resumed(configuration(data), out, processes=2)
+    (out / "processes.json").unlink()  # as older versions left it
+    check_resumed(configuration(data), out, processes=2)
 
 
 def test_a_place_that_cannot_be_a_folder_is_said(tmp_path: Path) -> None:

@@ -197,6 +197,20 @@ def test_a_champion_is_on_record_and_can_be_taken_back(
         rollback(connection, name, alias="champion", by="b.ray", why="again")
 
 
+def test_who_got_the_alias_from_nobody_has_nobody_before_it(
+    connection: Connection, name: str, tmp_path: Path
+) -> None:
+    write_evident(tmp_path / "a")
+    write_evident(tmp_path / "b", version="2")
+    first, second = (register(connection, tmp_path / f, name=name) for f in ("a", "b"))
+    promote(connection, first, tmp_path / "cache")
+    promote(connection, second, tmp_path / "cache")
+    connection.client.delete_registered_model_alias(name, "champion")
+    promote(connection, second, tmp_path / "cache")
+    with pytest.raises(ConfigError, match="found no earlier holder than version 2"):
+        rollback(connection, name, alias="champion", by="b.ray", why="it missed two cases")
+
+
 def test_a_refusal_is_on_record_and_changes_nothing(
     connection: Connection, name: str, tmp_path: Path
 ) -> None:

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from medmtl.balancing.configs import FAMOConfig
+from medmtl.balancing.table import build_balancer
 from medmtl.core.errors import ConfigError
 from medmtl.training.loop import (
     FitOptions,
@@ -218,3 +220,20 @@ def test_a_compiled_network_trains_to_the_weights_of_the_plain_one() -> None:
         return weights(net)
 
     assert_same(trained(is_compiled=True), trained(is_compiled=False))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_balancer_compares_the_losses_of_the_same_draws(accumulate: int) -> None:
+    """Without learning FAMO sees no change, whatever is random in a loss."""
+    net, seen = nn.Linear(3, 1), list[float]()
+
+    def of_chance(net: nn.Module, batch: Batch) -> TaskLosses:
+        loss = net(batch[0]).pow(2).mean() * torch.rand(()) + 0.1
+        seen.append(loss.item())
+        return TaskLosses({"a": loss, "b": 2 * loss})
+
+    options = FitOptions(steps=3, peak_lr=0.0, floor_lr=0.0, warmup_steps=0, accumulate=accumulate)
+    state = TrainState.start(net, options, balancer=build_balancer(FAMOConfig(), ("a", "b")))
+    for _ in train_steps(state, batches(), of_chance, options):
+        assert seen[-1] == seen[-2]
+    assert len(set(seen)) == 3 * accumulate

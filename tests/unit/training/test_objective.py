@@ -197,6 +197,10 @@ def test_out_of_memory_says_what_to_lower(error: Exception) -> None:
         raise error
 
 
-def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="something else"), memory_errors():
-        raise RuntimeError("something else")
+@pytest.mark.parametrize(
+    "said",
+    ["a mistake", "Caught RuntimeError in DataLoader worker process 0.\nTraceback: a mistake"],
+)
+def test_other_errors_pass(said: str) -> None:
+    with pytest.raises(RuntimeError, match="a mistake"), memory_errors():
+        raise RuntimeError(said)
