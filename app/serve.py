@@ -15,6 +15,7 @@ from app.serving.after_login import BackToLink
 from app.serving.first_theme import DarkFirst
 from app.serving.gateway import gateway
 from app.serving.routes import viewer_routes
+from app.serving.whole_pages import keep_pages_whole
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -29,6 +30,7 @@ def serve(settings: Settings) -> None:
     """Serve until the process is told to end."""
     for page in ("worklist", "case"):
         import_module(f"app.screens.{page}")  # or the first reader waits for them
+    keep_pages_whole()
     base = settings.base_url_path
     routes = viewer_routes(gateway(), base_url_path=base)
     app = st.App(

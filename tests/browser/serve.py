@@ -9,10 +9,12 @@ import streamlit as st
 
 from app.serving.gateway import gateway
 from app.serving.routes import viewer_routes
+from app.serving.whole_pages import keep_pages_whole
 
 
 def main() -> None:
     """Serve one stage folder."""
+    keep_pages_whole()
     port, base = int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else ""
     page = Path(__file__).with_name("page.py")
     app = st.App(page, routes=viewer_routes(gateway(), base_url_path=base))
