@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.resources import case_index, models, review_log, reviews_folder
+from app.services.blind_reading import is_whole
 from app.services.case_view import view_of_case
 from app.services.corrections import CorrectionStore
 from app.services.drafts import empty_review
@@ -71,11 +72,7 @@ class OpenCase:
     @property
     def is_hidden(self) -> bool:
         """Whether the model's answer must not be seen yet."""
-        return self.is_blind and self._lacks_answers(self.review)
-
-    def _lacks_answers(self, review: Review) -> bool:
-        answered = {verdict.finding for verdict in review.findings}
-        return not {one.name for one in self.answer.findings} <= answered
+        return self.is_blind and not is_whole(self.review, self.answer.findings)
 
     @property
     def can_review(self) -> bool:
@@ -120,7 +117,8 @@ class OpenCase:
             before = last.review if last else review
             review = change(before)
             was_blind = self.is_blind and (last is None or last.is_blind)
-            is_unseen = self._lacks_answers(before) or _answers(review) == _answers(before)
+            was_seen = is_whole(before, self.answer.findings)
+            is_unseen = not was_seen or _answers(review) == _answers(before)
             return None if review is before else (review, was_blind and is_unseen)
 
         self.log.revise(self.ref, reader, changed)

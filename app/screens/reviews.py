@@ -86,7 +86,9 @@ def _whole(view: View, entries: tuple[Entry, ...], snapshot: Snapshot) -> tuple[
     finished = {
         row.key
         for entry, row in placed
-        if row is not None and entry.review.reviewer == reader and is_whole(entry, row)
+        if row is not None
+        and entry.review.reviewer == reader
+        and is_whole(entry.review, row.findings)
     }
 
     def is_shown(entry: Entry, row: CaseRow | None) -> bool:

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from app.services.case_row import CaseRow
     from app.services.review_log import Entry
+    from medmtl.core.review import Review
 
 __all__ = ["half_read_cases", "is_half_read", "is_whole"]
 
 
-def is_whole(entry: Entry, row: CaseRow) -> bool:
-    """Whether a review of this case answers every finding."""
-    answered = {verdict.finding for verdict in entry.review.findings}
-    return {finding.name for finding in row.findings} <= answered
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+def is_whole(review: Review, findings: Iterable[_Named]) -> bool:
+    """Whether a review answers every finding of its case."""
+    answered = {verdict.finding for verdict in review.findings}
+    return {finding.name for finding in findings} <= answered
 
 
 def is_half_read(entry: Entry, row: CaseRow) -> bool:
     """Whether a blind review of this case still lacks a finding."""
-    return entry.is_blind and not is_whole(entry, row)
+    return entry.is_blind and not is_whole(entry.review, row.findings)
 
 
 def half_read_cases(entries: Iterable[Entry], cases: Mapping[str, CaseRow]) -> frozenset[str]:

@@ -24,6 +24,7 @@ from monai.networks.nets.unet import UNet
 from medmtl.data.manifest import read_manifest
 from medmtl.metrics.intervals import bootstrap
 from medmtl.metrics.overlap import dice
+from medmtl.metrics.weighted import weighted_mean
 from medmtl.networks.joint import JointNet
 from medmtl.training.card import as_json
 from medmtl.training.loop import FitOptions, fit
@@ -119,7 +120,7 @@ def figures(patients: Sequence[str], table: NDArray[np.float64]) -> dict[str, An
     """
     each = table.mean(axis=1)
     interval = bootstrap(
-        lambda weights: weights @ each / weights.sum(axis=1), patients, value=float(each.mean())
+        lambda weights: weighted_mean(weights, each), patients, value=float(each.mean())
     )
     names = [f"{name}, {phase}" for phase in ("ed", "es") for name in SEGMENTS]
     return {

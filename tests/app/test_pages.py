@@ -123,22 +123,32 @@ def _row(record: dict[str, Any]) -> CaseRow:
     return row_of_case(record, run="")
 
 
-def test_a_click_opens_the_case_that_stood_there(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another reader signs the first case in the moment of the click: it moves to the end."""
+def _low_and_high(settings: Settings) -> AppTest:
+    """A worklist in the order high, low."""
     write_results(
         settings.folder,
         case_record("low", finding("nodule", 0.1)),
         case_record("high", finding("nodule", 0.9)),
     )
-    app = _open()
-    opened: list[str] = []
-    monkeypatch.setattr("app.screens.worklist.clicked_row", lambda *_, **__: 0)
-    monkeypatch.setattr("app.view.View.go_to_case", lambda _, key: opened.append(key))
+    return _open()
+
+
+def _signed_meanwhile(app: AppTest, settings: Settings) -> None:
+    """Another reader signs the first case, which moves to the end, and the page runs."""
     case = CaseRef("", "high", SHA256)
     open_review_log(settings.reviews or "").append(signed(empty_review(case, "two")), case)
     app.run()
+
+
+def test_a_click_opens_the_case_that_stood_there(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another reader signs the first case in the moment of the click: it moves to the end."""
+    app = _low_and_high(settings)
+    opened: list[str] = []
+    monkeypatch.setattr("app.screens.worklist.clicked_row", lambda *_, **__: 0)
+    monkeypatch.setattr("app.view.View.go_to_case", lambda _, key: opened.append(key))
+    _signed_meanwhile(app, settings)
     assert app.session_state["reading_order"] == ["low", "high"]
     assert opened == ["high"]
 
@@ -146,16 +156,9 @@ def test_a_click_opens_the_case_that_stood_there(
 def test_a_run_that_ends_before_the_table_is_drawn_leaves_the_order_of_the_old_one(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_results(
-        settings.folder,
-        case_record("low", finding("nodule", 0.1)),
-        case_record("high", finding("nodule", 0.9)),
-    )
-    app = _open()
+    app = _low_and_high(settings)
     monkeypatch.setattr("app.screens.worklist.clicked_row", lambda *_, **__: st.stop())
-    case = CaseRef("", "high", SHA256)
-    open_review_log(settings.reviews or "").append(signed(empty_review(case, "two")), case)
-    app.run()
+    _signed_meanwhile(app, settings)
     assert app.session_state["reading_order"] == ["high", "low"]
 
 

@@ -56,6 +56,12 @@ def _case(place: Path, name: str) -> tuple[str, str, Path]:
     return study.case_id, volume_id, place / "out" / study.case_id / volume_id
 
 
+def _store(mask: Path, target: Path) -> None:
+    """What a reader hands in is a copy of this."""
+    target.parent.mkdir(parents=True)
+    target.write_bytes(mask.read_bytes())
+
+
 def _run(monkeypatch: pytest.MonkeyPatch, place: Path, *more: str | Path) -> int:
     arguments = ["corrections", place / "out", "--root", place / "in", "-o", place / "manifest"]
     arguments += ["--made-in", place / "made", *more]
@@ -103,9 +109,7 @@ def test_a_segmentation_or_structure_set_does_as_well(
 ) -> None:
     """Of the tilted series: on the grid that the volume was resampled to."""
     case_id, volume_id, folder = _case(place, "c")
-    target = place / "masks" / case_id / volume_id / "from_slicer.dcm"
-    target.parent.mkdir(parents=True)
-    target.write_bytes((folder / name).read_bytes())
+    _store(folder / name, place / "masks" / case_id / volume_id / "from_slicer.dcm")
     assert _run(monkeypatch, place, "--masks", place / "masks") == 0
     (case,) = _cases(place).values()
     mask = nib.load(folder / "segmentation.nii.gz")
@@ -144,9 +148,7 @@ def test_what_still_needs_correction_is_no_truth(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case_id, volume_id, folder = _case(place, "a")
-    target = place / "masks" / case_id / f"{volume_id}.nii.gz"
-    target.parent.mkdir(parents=True)
-    target.write_bytes((folder / "segmentation.nii.gz").read_bytes())
+    _store(folder / "segmentation.nii.gz", place / "masks" / case_id / f"{volume_id}.nii.gz")
     masks = (
         MaskVerdict(volume_id, "corrected"), MaskVerdict(volume_id, "needs_correction", "spleen")
     )  # fmt: skip
@@ -161,9 +163,7 @@ def test_a_mask_in_which_all_still_needs_correction_is_no_mask(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case_id, volume_id, folder = _case(place, "a")
-    target = place / "masks" / case_id / f"{volume_id}.nii.gz"
-    target.parent.mkdir(parents=True)
-    target.write_bytes((folder / "segmentation.nii.gz").read_bytes())
+    _store(folder / "segmentation.nii.gz", place / "masks" / case_id / f"{volume_id}.nii.gz")
     masks = tuple(
         MaskVerdict(volume_id, "needs_correction", name) for name in ("liver", "spleen", "lesion")
     )
@@ -233,9 +233,7 @@ def test_a_bad_mask_is_named_and_leaves_its_case_out(
     good, good_volume, folder = _case(place, "a")
     bad, bad_volume, _ = _case(place, "b")
     for case_id, volume_id in ((good, good_volume), (bad, bad_volume)):
-        target = place / "masks" / case_id / f"{volume_id}.nii.gz"
-        target.parent.mkdir(parents=True)
-        target.write_bytes((folder / "segmentation.nii.gz").read_bytes())
+        _store(folder / "segmentation.nii.gz", place / "masks" / case_id / f"{volume_id}.nii.gz")
     assert _run(monkeypatch, place, "--masks", place / "masks") == 1
     assert set(_cases(place)) == {good}
     assert "other-grid" in capfd.readouterr().err

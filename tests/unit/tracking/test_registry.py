@@ -35,6 +35,14 @@ class RefusedError(Exception):
     """The gate said no."""
 
 
+def two_versions(connection: Connection, name: str, folder: Path) -> tuple[Version, Version]:
+    """Of a model, both good enough for an alias."""
+    write_evident(folder / "a")
+    write_evident(folder / "b", version="2")
+    first, second = (register(connection, folder / one, name=name) for one in ("a", "b"))
+    return first, second
+
+
 def promote(connection: Connection, version: Version, cache: Path, why: str = "better") -> None:
     """Through the gate, as the program does it."""
     settings = load_gate()
@@ -200,9 +208,7 @@ def test_a_champion_is_on_record_and_can_be_taken_back(
 def test_who_got_the_alias_from_nobody_has_nobody_before_it(
     connection: Connection, name: str, tmp_path: Path
 ) -> None:
-    write_evident(tmp_path / "a")
-    write_evident(tmp_path / "b", version="2")
-    first, second = (register(connection, tmp_path / f, name=name) for f in ("a", "b"))
+    first, second = two_versions(connection, name, tmp_path)
     promote(connection, first, tmp_path / "cache")
     promote(connection, second, tmp_path / "cache")
     connection.client.delete_registered_model_alias(name, "champion")
@@ -233,9 +239,7 @@ def test_a_refusal_is_on_record_and_changes_nothing(
 def test_a_champion_crowned_meanwhile_is_noticed(
     connection: Connection, name: str, tmp_path: Path
 ) -> None:
-    write_evident(tmp_path / "a")
-    write_evident(tmp_path / "b", version="2")
-    first, second = (register(connection, tmp_path / f, name=name) for f in ("a", "b"))
+    first, second = two_versions(connection, name, tmp_path)
     promote(connection, first, tmp_path / "cache")
     with pytest.raises(ConfigError, match="while the gate was asked"):
         set_alias(connection, second, alias="champion", by="x", why="y", champion=None, run_id="0")
